@@ -1,0 +1,50 @@
+# Installs what is missing (see tools/setup.sh) into .venv, then does what it is asked for.
+
+UV_VERSION := 0.13.9
+PYTHON ?= python3
+export PYTHON
+
+# Passed on: make run ARGS="--timeout 30", make demo ARGS="--port 3081", make test ARGS="-k socks"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test lint format lock clean setup
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: setup ## Show it all on a private Tor network, then serve on localhost:3080 until Ctrl-C
+	@.venv/bin/python -m tortxd.testing.demo $(ARGS)
+
+run: setup ## Run the daemon on the public Tor network; options in ARGS="..."
+	@.venv/bin/twistd -n --pidfile= tortxd $(ARGS)
+
+test: ## Run the tests, those on a private Tor network among them, and report coverage
+	@tools/setup.sh strace
+	@if .venv/bin/python -m pytest --cov=tortxd $(ARGS); then echo "The tests passed."; \
+	else echo "The tests failed."; exit 1; fi
+
+lint: setup ## Check style, format and types
+	@failed=0; \
+	for check in "ruff check ." "ruff format --check ." mypy; do \
+	    echo "$$check"; .venv/bin/$$check || failed=1; \
+	done; exit $$failed
+
+format: setup ## Bring the code into its format
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+lock: ## Write requirements-dev.lock anew from pyproject.toml; newest versions with ARGS=--upgrade
+	@test -x .tools/bin/uv || { $(PYTHON) -m venv .tools && \
+	    .tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); }
+	.tools/bin/uv pip compile --quiet --universal --python-version 3.11 --no-sources \
+	    --group dev --extra testing --custom-compile-command "make lock" \
+	    --output-file requirements-dev.lock $(ARGS) pyproject.toml
+
+clean: ## Remove all that was installed or made here
+	rm -rf .venv .tools build dist tortxd.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .coverage .coverage.* htmlcov _trial_temp* twisted/plugins/dropin.cache
+	find tortxd tests twisted docs -type d -name __pycache__ -prune -exec rm -rf {} +
+
+setup:
+	@tools/setup.sh

@@ -1,0 +1,21 @@
+"""Names the packages; everything else stands in pyproject.toml.
+
+The plugin package has no ``__init__.py`` (twisted.plugins is shared by every Twisted plugin), so it
+has to be named; without ``package_dir`` an editable install would lose it silently.
+"""
+
+from setuptools import setup
+
+setup(
+    packages=[
+        "tortxd",
+        "tortxd.gateway",
+        "tortxd.policy",
+        "tortxd.testing",
+        "tortxd.tor",
+        "tortxd.wire",
+        "twisted.plugins",
+    ],
+    package_dir={"": "."},
+    package_data={"tortxd": ["py.typed"]},
+)
