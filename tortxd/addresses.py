@@ -1,0 +1,122 @@
+"""The addresses and endpoints that a configuration names, read as text, without a look-up."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from attrs import frozen
+
+from tortxd.errors import SetupError
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_HOSTNAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
+
+
+@frozen
+class SocksAddress:
+    """Where Tor's SOCKS port listens: a TCP ``host`` and ``port``, or a unix socket's ``path``."""
+
+    host: str = "127.0.0.1"
+    port: int = 9050
+    path: str | None = None
+
+    @classmethod
+    def parse(cls, text: str, *, name: str = "--socks") -> SocksAddress:
+        """Read ``PORT``, ``HOST:PORT`` or ``unix:PATH``. A SetupError calls it ``name``."""
+        if text.startswith("unix:"):
+            path = text.removeprefix("unix:")
+            if not path.startswith("/") or _CONTROL.search(path) or '"' in path:
+                raise SetupError(f"{name}: unix: takes an absolute path without quotes.")
+            return cls(path=path)
+        host, port = host_and_port(text if ":" in text else f"127.0.0.1:{text}", name)
+        return cls(host, port)
+
+    @property
+    def url(self) -> str:
+        """The address as curl and others take it; ``socks5h`` leaves names to Tor."""
+        if self.path is not None:
+            return f"socks5h://localhost{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"socks5h://{host}:{self.port}"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches it."""
+        return self.path is not None or _is_loopback(self.host)
+
+
+def host_and_port(text: str, name: str) -> tuple[str, int]:
+    """Read ``HOST:PORT``, IPv6 in brackets. A SetupError calls it ``name``."""
+    host, _, digits = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if bracketed:
+        host = host[1:-1]
+    known = is_ipv6(host) if bracketed else bool(_HOSTNAME.fullmatch(host))
+    port = int(digits) if re.fullmatch(r"[0-9]{1,5}", digits) else 0
+    if known and 1 <= port <= 65535:
+        return host, port
+    raise SetupError(f"{name} takes a host and a port between 1 and 65535, as 127.0.0.1:9050.")
+
+
+def is_ipv6(host: str) -> bool:
+    """Whether this is an IPv6 address, without a zone."""
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return "%" not in host
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_local_endpoint(description: str) -> bool:
+    """Whether a Twisted server endpoint description is known to serve this machine alone.
+
+    ``tcp:`` without an interface listens everywhere; what is not understood counts as exposed.
+    """
+    positional, named = split_endpoint(description)
+    kind = positional[0].lower()
+    if kind == "unix":
+        return True
+    if kind == "systemd":
+        return named.get("domain", "").upper() == "UNIX"
+    if kind in ("tcp", "tcp4", "tcp6"):
+        interface = named.get("interface", positional[2] if len(positional) > 2 else "")
+        return _is_loopback(interface)
+    return kind == "ssl" and _is_loopback(named.get("interface", ""))
+
+
+def split_endpoint(description: str) -> tuple[list[str], dict[str, str]]:
+    """Split as Twisted does: ``:`` separates, ``=`` names, a backslash takes the next as it is."""
+    positional: list[str] = []
+    named: dict[str, str] = {}
+    key: str | None = None
+    text = ""
+    characters = iter(description + ":")
+    for character in characters:
+        if character == "\\":
+            text += next(characters, "")
+        elif character == "=" and key is None:
+            key, text = text, ""
+        elif character == ":":
+            if key is None:
+                positional.append(text)
+            else:
+                named[key] = text
+            key, text = None, ""
+        else:
+            text += character
+    return positional or [""], named
+
+
+def loopback_http(port: int) -> tuple[str, str]:
+    """The endpoints that serve on loopback; there may be no ``[::1]``."""
+    return (f"tcp:{port}:interface=127.0.0.1", rf"tcp6:{port}:interface=\:\:1")

@@ -1,0 +1,378 @@
+"""Configuration: frozen values, made in Python or read from TOML, environment and options.
+
+Nothing else in tortxd reads the environment. Every error is a SetupError whose sentence names the
+key and says what it takes; the values of tokens and passwords appear in none, nor in any ``repr``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import Attribute, field, fields, frozen
+
+from tortxd.addresses import (
+    SocksAddress,
+    host_and_port,
+    is_ipv6,
+    is_local_endpoint,
+    loopback_http,
+    split_endpoint,
+)
+from tortxd.errors import SetupError
+
+__all__ = ["DEFAULT_HTTP", "Config", "DaemonConfig", "SocksAddress", "default_data_dir"]
+
+DEFAULT_CHECK_URL = "https://check.torproject.org/api/ip"
+DEFAULT_IP_URL = "https://api.ipify.org?format=json"
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_HOSTNAME = re.compile(r"[a-z0-9._-]{1,253}")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._~%-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+_PRINTABLE = re.compile(r"[\x20-\x7e]+")
+
+
+DEFAULT_HTTP = loopback_http(3080)
+
+
+# --- what fields share ----------------------------------------------------------------------------
+
+_SINGULAR = {"allow_hosts": "allow_host", "allow_origins": "allow_origin", "aliases": "alias"}
+
+
+def _option(key: str) -> str:
+    return "--" + _SINGULAR.get(key, key).replace("_", "-")
+
+
+def _positive(_: object, attribute: Attribute[float], value: float) -> None:
+    if not isinstance(value, float) or not math.isfinite(value) or value <= 0:
+        raise SetupError(f"{_option(attribute.name)} takes a number of seconds greater than 0.")
+
+
+def _http_url(_: object, attribute: Attribute[str], value: str) -> None:
+    if not re.match(r"https?://[^/]", value, re.IGNORECASE) or not _PRINTABLE.fullmatch(value):
+        raise SetupError(f"{_option(attribute.name)} takes an http or https URL.")
+
+
+def _one_line(_: object, attribute: Attribute[Any], value: Any) -> None:
+    for line in value if isinstance(value, tuple) else (value,):
+        if line in ("", Path()) or _CONTROL.search(str(line)):
+            raise SetupError(
+                f"{_option(attribute.name)} takes text that is not empty and has no control "
+                "characters."
+            )
+
+
+def _number(value: float | str) -> float:
+    """A float, or NaN for what is no number, so that the validator can name the key."""
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except ValueError:
+        return math.nan
+
+
+def _file(value: str | os.PathLike[str] | None) -> Path | None:
+    return None if value is None else _directory(value)
+
+
+def _directory(value: str | os.PathLike[str]) -> Path:
+    """An absolute path; an empty text stays an empty path, which the validator refuses."""
+    return Path(os.path.abspath(os.path.expanduser(value))) if os.fspath(value) else Path()
+
+
+def _executable(value: str | os.PathLike[str] | None) -> Path | None:
+    """A bare name stays one: it is looked for on PATH."""
+    return Path(value) if value is not None and "/" not in os.fspath(value) else _file(value)
+
+
+def _texts(values: str | Iterable[str] | Mapping[str, str]) -> tuple[str, ...]:
+    if isinstance(values, str):
+        return (values,)
+    if isinstance(values, Mapping):
+        return tuple(f"{left}={right}" for left, right in values.items())
+    return tuple(values)
+
+
+def _socks(value: SocksAddress | str | int | None) -> SocksAddress | None:
+    return SocksAddress.parse(str(value)) if isinstance(value, str | int) else value
+
+
+def _origins(values: str | Iterable[str]) -> tuple[str, ...]:
+    return tuple(map(_origin, _texts(values)))
+
+
+def _origin(value: str) -> str:
+    """As browsers write it: lower case, the default port left out (RFC 6454, section 6.2)."""
+    origin = value.strip().lower()
+    if not _ORIGIN.fullmatch(origin):
+        raise SetupError(
+            "--allow-origin takes a web origin, as https://app.example:8443: no path, no wildcard."
+        )
+    scheme, _, authority = origin.partition("://")
+    default = {"http": ":80", "https": ":443"}.get(scheme, "")
+    return f"{scheme}://{authority.removesuffix(default)}"
+
+
+def _hosts(values: str | Iterable[str]) -> tuple[str, ...]:
+    return tuple(map(_host, _texts(values)))
+
+
+def _host(value: str) -> str:
+    """A Host name: lower case, IPv6 in brackets."""
+    name = value.strip().lower().removesuffix(".")
+    inner = name[1:-1] if name.startswith("[") and name.endswith("]") else name
+    if is_ipv6(inner):
+        return f"[{ipaddress.IPv6Address(inner)}]"
+    if not _HOSTNAME.fullmatch(name):
+        raise SetupError("--allow-host takes a host name or address, without a port.")
+    return name
+
+
+# --- the library ----------------------------------------------------------------------------------
+
+
+@frozen
+class Config:
+    """How the library's clients reach Tor and the gateway. Raises SetupError."""
+
+    socks_addr: str = "127.0.0.1:9050"
+    """``HOST:PORT``, ``PORT`` or ``unix:PATH`` of Tor's SOCKS port."""
+    http_gateway_addr: str = "127.0.0.1:3080"
+    """``HOST:PORT`` of the gateway."""
+    timeout: float = field(default=60.0, converter=_number, validator=_positive)
+    """Seconds for a whole exchange, the body too."""
+    verify_tls: bool = True
+    """Whether certificates of destinations must be valid."""
+    check_url: str = field(default=DEFAULT_CHECK_URL, kw_only=True, validator=_http_url)
+    """What says whether a request came from Tor."""
+    ip_url: str = field(default=DEFAULT_IP_URL, kw_only=True, validator=_http_url)
+    """What says from which address a request came."""
+    socks: SocksAddress = field(init=False, repr=False, eq=False)
+    """``socks_addr``, read."""
+    gateway: tuple[str, int] = field(init=False, repr=False, eq=False)
+    """``http_gateway_addr``, read: host and port."""
+
+    @socks.default
+    def _read_socks(self) -> SocksAddress:
+        return SocksAddress.parse(self.socks_addr, name="socks_addr")
+
+    @gateway.default
+    def _read_gateway(self) -> tuple[str, int]:
+        return host_and_port(self.http_gateway_addr, "http_gateway_addr")
+
+
+# --- the daemon -----------------------------------------------------------------------------------
+
+
+def default_data_dir(environ: Mapping[str, str]) -> Path:
+    """``$STATE_DIRECTORY`` (systemd), else ``$XDG_STATE_HOME/tortxd``, else in the home."""
+    if state := environ.get("STATE_DIRECTORY"):
+        return Path(state.split(":")[0])
+    xdg = environ.get("XDG_STATE_HOME", "")
+    if xdg.startswith("/"):  # others are to be ignored (XDG Base Directory Specification)
+        return Path(xdg) / "tortxd"
+    return Path(environ.get("HOME") or os.path.expanduser("~")) / ".local" / "state" / "tortxd"
+
+
+@frozen(kw_only=True)
+class DaemonConfig:
+    """How the daemon runs: one field for every option, and what the secret files hold.
+
+    Text is taken in the forms that the options have. The files are read once, when the value is
+    made. Raises SetupError.
+    """
+
+    http: tuple[str, ...] = field(default=DEFAULT_HTTP, converter=_texts, validator=_one_line)
+    """Twisted server endpoint descriptions of the gateway; none: it does not listen."""
+    socks: SocksAddress | None = field(default=None, converter=_socks)
+    """None: not asked for, so 9050 or a free port, or what the attached Tor names."""
+    control: str | None = field(default=None, validator=_one_line)
+    """A Twisted client endpoint description of the Tor to attach to. None: launch one."""
+    control_password_file: Path | None = field(default=None, converter=_file, validator=_one_line)
+    data_dir: Path = field(
+        factory=lambda: default_data_dir(os.environ), converter=_directory, validator=_one_line
+    )
+    tor: Path | None = field(default=None, converter=_executable, validator=_one_line)
+    """None: found on PATH."""
+    torrc: Path | None = field(default=None, converter=_file, validator=_one_line)
+    token_file: Path | None = field(default=None, converter=_file, validator=_one_line)
+    allow_origins: tuple[str, ...] = field(default=(), converter=_origins)
+    """Web origins beyond loopback ones, as browsers write them."""
+    allow_hosts: tuple[str, ...] = field(default=(), converter=_hosts)
+    """Host names beyond loopback ones, lower case, IPv6 in brackets."""
+    aliases: tuple[str, ...] = field(default=(), converter=_texts, validator=_one_line)
+    """``HOST[:PORT]=HOST[:PORT]`` each; a mapping is taken too. The target policy reads them."""
+    open: bool = False
+    timeout: float = field(default=60.0, converter=_number, validator=_positive)
+    """Seconds from a request to the response headers."""
+    idle_timeout: float = field(default=300.0, converter=_number, validator=_positive)
+    """Seconds without a byte either way on a body."""
+    user_agent: str = field(default="auto")
+    check_url: str = field(default=DEFAULT_CHECK_URL, validator=_http_url)
+    ip_url: str = field(default=DEFAULT_IP_URL, validator=_http_url)
+    token: bytes | None = field(init=False, repr=False, eq=False)
+    """What ``token_file`` holds."""
+    control_password: bytes | None = field(init=False, repr=False, eq=False)
+    """What ``control_password_file`` holds."""
+
+    @user_agent.validator
+    def _check_user_agent(self, _: Attribute[str], value: str) -> None:
+        if not _PRINTABLE.fullmatch(value):
+            raise SetupError("--user-agent takes tor-browser, keep, auto, or printable ASCII.")
+
+    @token.default
+    def _read_token(self) -> bytes | None:
+        token = _secret(self.token_file, "--token-file")
+        if token is None or re.fullmatch(rb"[\x21-\x7e]+", token):
+            return token
+        raise SetupError(f"--token-file: {self.token_file} holds more than one word of ASCII.")
+
+    @control_password.default
+    def _read_control_password(self) -> bytes | None:
+        return _secret(self.control_password_file, "--control-password-file")
+
+    @classmethod
+    def load(cls, options: Mapping[str, object], environ: Mapping[str, str]) -> DaemonConfig:
+        """Read file, environment and options, each over the one before it.
+
+        ``options`` has the fields' names and ``config`` for keys; None, an empty list and a false
+        ``open`` mean that it was not given. Raises SetupError, for exposed addresses too.
+        """
+        path = options.get("config") or environ.get("TORTXD_CONFIG")
+        values: dict[str, Any] = {
+            "data_dir": default_data_dir(environ),
+            **(_from_file(str(path)) if path else {}),
+            **_from_environment(environ),
+            **_from_options(options),
+        }
+        config = cls(**values)
+        config.check_exposure()
+        return config
+
+    @property
+    def http_ports(self) -> frozenset[int]:
+        """The TCP ports that ``http`` names, so far as they are fixed."""
+        split = map(split_endpoint, self.http)
+        ports = [named.get("port", "".join(words[1:2])) for words, named in split]
+        return frozenset(int(port) for port in ports if re.fullmatch(r"[0-9]{1,5}", port)) - {0}
+
+    @property
+    def http_may_lack(self) -> str | None:
+        """The endpoint that a machine without ``[::1]`` cannot have, where it was not asked for."""
+        pairs = (loopback_http(port) for port in self.http_ports)
+        return next((pair[1] for pair in pairs if self.http == pair), None)
+
+    def check_exposure(self) -> None:
+        """Refuse to be an open proxy. Raises SetupError.
+
+        A token does not help on the SOCKS port, where nobody asks for it.
+        """
+        if self.open:
+            return
+        if self.token_file is None and not all(map(is_local_endpoint, self.http)):
+            raise SetupError(
+                "--http listens on more than loopback: anyone there could use this Tor. "
+                "Set --token-file, or --open if that is meant, or add :interface=127.0.0.1."
+            )
+        if self.control is None and self.socks is not None and not self.socks.is_local:
+            raise SetupError(
+                "--socks listens on more than loopback, and SOCKS clients present no token: anyone "
+                "there could use this Tor. Set --open if that is meant, or use 127.0.0.1."
+            )
+
+
+def _secret(path: Path | None, name: str) -> bytes | None:
+    """What a file holds, without the white space around it."""
+    if path is None:
+        return None
+    try:
+        secret = path.read_bytes().strip()
+    except OSError as error:
+        raise SetupError(f"{name}: {path} cannot be read: {error.strerror}.") from error
+    if not secret or re.search(rb"[\x00-\x1f\x7f]", secret):
+        raise SetupError(f"{name}: {path} must hold one line that is not empty.")
+    return secret
+
+
+# --- the layers -----------------------------------------------------------------------------------
+
+_KEYS = frozenset(a.name for a in fields(DaemonConfig) if a.init)
+_LISTS = frozenset({"http", "allow_origins", "allow_hosts", "aliases"})
+_NUMBERS = frozenset({"timeout", "idle_timeout"})
+_FLAGS = {"1": True, "true": True, "yes": True, "on": True}
+_FLAGS |= {"0": False, "false": False, "no": False, "off": False}
+
+
+def _from_options(options: Mapping[str, object]) -> dict[str, object]:
+    if unknown := sorted(options.keys() - _KEYS - {"config"}):
+        raise SetupError(f"Unknown option: {', '.join(map(_option, unknown))}.")
+    return {
+        key: bool(value) if key == "open" else value
+        for key, value in options.items()
+        if key != "config" and value not in (None, (), []) and (value or key != "open")
+    }
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
+    values: dict[str, object] = {}
+    if port := environ.get("GATEWAY_PORT"):
+        values["http"] = loopback_http(host_and_port(f"127.0.0.1:{port}", "GATEWAY_PORT")[1])
+    if address := environ.get("TOR_SOCKS_PORT"):
+        values["socks"] = SocksAddress.parse(address, name="TOR_SOCKS_PORT")
+    for name, text in environ.items():
+        if not name.startswith("TORTXD_") or name == "TORTXD_CONFIG":
+            continue
+        key = name.removeprefix("TORTXD_").lower()
+        if key not in _KEYS or name != name.upper():
+            raise SetupError(f"Unknown environment variable: {name}.")
+        if not text:
+            continue
+        if key in _LISTS:
+            values[key] = tuple(item.strip() for item in text.split(",") if item.strip())
+        elif key == "open":
+            if text.lower() not in _FLAGS:
+                raise SetupError(f"{name} takes 1 or 0.")
+            values[key] = _FLAGS[text.lower()]
+        else:
+            values[key] = text
+    return values
+
+
+def _from_file(path: str) -> dict[str, object]:
+    try:
+        with open(path, "rb") as file:
+            values = tomllib.load(file)
+    except OSError as error:
+        raise SetupError(f"--config: {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SetupError(f"--config: {path} is not TOML: {error}.") from error
+    if unknown := sorted(values.keys() - _KEYS):
+        raise SetupError(f"--config: unknown key in {path}: {', '.join(unknown)}.")
+    for key, value in values.items():
+        if wanted := _mistyped(key, value):
+            raise SetupError(f"--config: {key} in {path} must be {wanted}.")
+    return values
+
+
+def _mistyped(key: str, value: object) -> str | None:
+    """What a key takes in TOML, when that is not what it was given."""
+    if key == "aliases":
+        right = isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
+        return None if right else 'a table of text, as "localhost:8080" = "name.onion:80"'
+    if key in _LISTS:
+        right = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        return None if right or isinstance(value, str) else "a list of text"
+    if key == "open":
+        return None if isinstance(value, bool) else "true or false"
+    if key in _NUMBERS:
+        right = isinstance(value, int | float) and not isinstance(value, bool)
+        return None if right else "a number"
+    if key == "socks" and isinstance(value, int) and not isinstance(value, bool):
+        return None
+    return None if isinstance(value, str) else "text"
