@@ -1,0 +1,405 @@
+"""Who may ask (rules 2 and 4, tokens)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tortxd.errors import BadRequest, ForbiddenHost, ForbiddenOrigin, TortxdError, Unauthorized
+from tortxd.policy.access import AccessPolicy, Admission, RouteKind
+from tortxd.policy.request import gateway_fields
+
+PROXY, CLIENT, OPERATOR = RouteKind.PROXY, RouteKind.CLIENT, RouteKind.OPERATOR
+OPERATOR_TOKEN = b"operators-token"
+POLICY = AccessPolicy(
+    allow_hosts=frozenset({b"gw.example", b"[2001:db8::5]"}),
+    allow_origins=frozenset({b"https://app.example"}),
+    operator_token=OPERATOR_TOKEN,
+)
+WITH_TOKEN = AccessPolicy(token=b"clients-token", operator_token=OPERATOR_TOKEN)
+
+HOST = (b"Host", b"localhost:3080")
+OWN = (b"Origin", b"http://localhost:3080")
+APP = (b"Origin", b"https://app.example")
+AS_OPERATOR = (b"Tortxd-Token", OPERATOR_TOKEN)
+
+
+def admit(
+    *headers: tuple[bytes, bytes],
+    policy: AccessPolicy = POLICY,
+    method: bytes = b"GET",
+    path: bytes = b"/proxy",
+    kind: RouteKind = PROXY,
+) -> Admission:
+    return policy.admit(gateway_fields(headers), method=method, path=path, kind=kind)
+
+
+# --- Host -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"localhost",
+        b"LOCALHOST:3080",
+        b"127.0.0.1:3080",
+        b"127.255.1.250",
+        b"[::1]:3080",
+        b"[::1]",
+        b"GW.Example:80",
+        b"[2001:DB8::5]:3080",
+        b"localhost:",
+    ],
+)
+def test_hosts_of_the_gateway(host: bytes) -> None:
+    assert admit((b"host", host)) == Admission()
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"evil.example",
+        b"localhost.evil.example",
+        b"evil.localhost",
+        b"localhost.",
+        b"127.0.0.1.evil.example",
+        b"127.1",
+        b"127.0.0.256",
+        b"2130706433",
+        b"0.0.0.0",
+        b"192.168.0.1",
+        b"[::ffff:127.0.0.1]",
+        b"[::]",
+        b"gw.example.:80",
+        b"x" * 400,
+    ],
+)
+def test_hosts_of_others(host: bytes) -> None:
+    with pytest.raises(ForbiddenHost):
+        admit((b"Host", host))
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        [],
+        [b""],
+        [b"localhost", b"localhost"],
+        [b"localhost", b"evil.example"],
+        [b"localhost:x"],
+        [b"x@localhost"],
+        [b"localhost/"],
+        [b"[::1"],
+        [b"::1"],
+        [b"local host"],
+        [b"localhost, localhost"],
+        [b"\xff"],
+    ],
+)
+def test_missing_doubled_and_malformed_hosts(hosts: list[bytes]) -> None:
+    with pytest.raises(BadRequest):
+        admit(*((b"Host", host) for host in hosts))
+
+
+@pytest.mark.parametrize("kind", RouteKind)
+def test_the_host_counts_on_every_route(kind: RouteKind) -> None:
+    with pytest.raises(ForbiddenHost):
+        admit((b"Host", b"evil.example"), AS_OPERATOR, kind=kind)
+
+
+# --- Origin and Sec-Fetch-Site --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [PROXY, CLIENT])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        b"http://localhost",
+        b"http://localhost:5173",
+        b"https://localhost:8443",
+        b"http://127.0.0.1:8000",
+        b"http://127.9.8.7",
+        b"http://[::1]:1",
+        b"https://app.example",
+    ],
+)
+@pytest.mark.parametrize("site", [None, b"same-site", b"cross-site", b"same-origin"])
+def test_allowed_origins(kind: RouteKind, origin: bytes, site: bytes | None) -> None:
+    headers = [HOST, (b"Origin", origin)] + ([(b"Sec-Fetch-Site", site)] if site else [])
+    admission = admit(*headers, kind=kind, method=b"POST")
+    assert admission.origin == origin
+    cors = dict(admission.cors)
+    assert cors[b"Access-Control-Allow-Origin"] == origin
+    assert cors[b"Vary"] == b"Origin"
+    assert b"Tortxd-Circuit" in cors[b"Access-Control-Expose-Headers"].split(b", ")
+    assert b"Access-Control-Allow-Credentials" not in cors
+    assert admission.preflight is None
+
+
+FOREIGN = [
+    b"null",
+    b"",
+    b"*",
+    b"https://evil.example",
+    b"http://app.example",
+    b"https://app.example:8443",
+    b"https://app.example.evil.example",
+    b"http://localhost.evil.example",
+    b"http://evil.localhost",
+    b"http://localhost@evil.example",
+    b"http://localhost:5173/",
+    b"http://localhost:",
+    b"http://localhost http://evil.example",
+    b"file://",
+    b"ftp://localhost",
+    b"http://127.0.0.1.evil.example",
+    b"http://127.1",
+    b"chrome-extension://abcdef",
+    b"http://[::ffff:127.0.0.1]",
+]
+
+
+@pytest.mark.parametrize("kind", RouteKind)
+@pytest.mark.parametrize("origin", FOREIGN)
+@pytest.mark.parametrize("site", [None, b"same-origin", b"none"])
+def test_foreign_origins(kind: RouteKind, origin: bytes, site: bytes | None) -> None:
+    headers = [HOST, AS_OPERATOR, (b"Origin", origin)]
+    headers += [(b"Sec-Fetch-Site", site)] if site else []
+    with pytest.raises(ForbiddenOrigin):
+        admit(*headers, kind=kind)
+    assert POLICY.cors(gateway_fields(headers)) == ()
+
+
+def test_two_origins_are_none() -> None:
+    with pytest.raises(BadRequest):
+        admit(HOST, OWN, (b"Origin", b"https://evil.example"))
+    assert POLICY.cors(gateway_fields([OWN, APP])) == ()
+
+
+@pytest.mark.parametrize("kind", RouteKind)
+@pytest.mark.parametrize("site", [b"cross-site", b"same-site", b"", b"Same-Origin", b"whatever"])
+@pytest.mark.parametrize("method", [b"GET", b"POST", b"OPTIONS"])
+def test_other_sites_without_an_origin(kind: RouteKind, site: bytes, method: bytes) -> None:
+    """Images, forms and navigations of hostile pages."""
+    with pytest.raises(ForbiddenOrigin):
+        admit(
+            HOST,
+            AS_OPERATOR,
+            (b"Sec-Fetch-Site", site),
+            (b"Sec-Fetch-Mode", b"navigate"),
+            (b"Sec-Fetch-Dest", b"document"),
+            kind=kind,
+            method=method,
+        )
+
+
+@pytest.mark.parametrize("site", [b"same-origin", b"none"])
+def test_what_the_user_types_passes(site: bytes) -> None:
+    assert admit(HOST, (b"Sec-Fetch-Site", site)) == Admission()
+    with pytest.raises(ForbiddenOrigin):
+        admit(HOST, (b"Sec-Fetch-Site", site), (b"Sec-Fetch-Site", b"cross-site"))
+
+
+def navigate(**changes: bytes) -> Admission:
+    fetch = {"mode": b"navigate", "dest": b"document", "method": b"GET", "path": b"/", **changes}
+    return admit(
+        HOST,
+        AS_OPERATOR,
+        (b"Sec-Fetch-Site", b"cross-site"),
+        (b"Sec-Fetch-Mode", fetch["mode"]),
+        (b"Sec-Fetch-Dest", fetch["dest"]),
+        method=fetch["method"],
+        path=fetch["path"],
+        kind=OPERATOR,
+    )
+
+
+def test_links_lead_to_the_dashboard_and_no_further() -> None:
+    assert navigate().token == OPERATOR_TOKEN
+    for change in (
+        {"mode": b"no-cors"},
+        {"dest": b"iframe"},
+        {"method": b"POST"},
+        {"path": b"/health"},
+        {"path": b"//"},
+    ):
+        with pytest.raises(ForbiddenOrigin):
+            navigate(**change)
+
+
+def test_operator_routes_answer_their_own_origin_alone() -> None:
+    def ask(*headers: tuple[bytes, bytes]) -> Admission:
+        return admit(HOST, AS_OPERATOR, *headers, kind=OPERATOR, method=b"POST")
+
+    assert ask().token == OPERATOR_TOKEN
+    assert ask(OWN).origin == OWN[1]
+    assert ask(OWN, (b"Sec-Fetch-Site", b"same-origin")).origin == OWN[1]
+    for headers in (
+        [APP],
+        [(b"Origin", b"http://localhost:5173")],
+        [(b"Origin", b"http://127.0.0.1:3080")],
+        [OWN, (b"Sec-Fetch-Site", b"cross-site")],
+    ):
+        with pytest.raises(ForbiddenOrigin):
+            ask(*headers)
+
+
+def test_the_own_origin_of_an_allowed_name_is_allowed() -> None:
+    admission = admit((b"Host", b"GW.example:3080"), (b"Origin", b"http://gw.example:3080"))
+    assert admission.origin == b"http://gw.example:3080"
+
+
+def test_errors_can_be_read_by_allowed_origins() -> None:
+    assert dict(POLICY.cors(gateway_fields([APP])))[b"Access-Control-Allow-Origin"] == APP[1]
+    assert POLICY.cors({}) == ()
+
+
+# --- preflights -----------------------------------------------------------------------------------
+
+PREFLIGHT = [
+    HOST,
+    APP,
+    (b"Access-Control-Request-Method", b"PURGE"),
+    (b"Access-Control-Request-Headers", b"content-type,tortxd-token"),
+]
+
+
+def test_preflights_are_answered_without_a_token() -> None:
+    policy = AccessPolicy(allow_origins=frozenset({APP[1]}), token=b"secret")
+    admission = admit(*PREFLIGHT, policy=policy, method=b"OPTIONS")
+    assert admission.preflight is not None
+    assert dict(admission.preflight) == {
+        b"Access-Control-Allow-Origin": APP[1],
+        b"Access-Control-Allow-Methods": b"PURGE",
+        b"Access-Control-Allow-Headers": b"content-type,tortxd-token",
+        b"Access-Control-Max-Age": b"600",
+        b"Vary": b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers",
+    }
+
+
+def test_preflights_for_private_networks() -> None:
+    ask = (b"Access-Control-Request-Private-Network", b"true")
+    admission = admit(HOST, APP, PREFLIGHT[2], ask, method=b"OPTIONS")
+    assert admission.preflight is not None
+    assert (b"Access-Control-Allow-Private-Network", b"true") in admission.preflight
+    assert b"Access-Control-Allow-Headers" not in dict(admission.preflight)
+
+
+@pytest.mark.parametrize(
+    ("headers", "kind", "error"),
+    [
+        ([HOST, (b"Origin", b"https://evil.example"), PREFLIGHT[2]], PROXY, ForbiddenOrigin),
+        ([HOST, (b"Origin", b"null"), PREFLIGHT[2]], CLIENT, ForbiddenOrigin),
+        (PREFLIGHT, OPERATOR, ForbiddenOrigin),
+        ([HOST, APP, (b"Access-Control-Request-Method", b"GET, x")], PROXY, BadRequest),
+        ([*PREFLIGHT, (b"Access-Control-Request-Headers", b"a:b")], PROXY, BadRequest),
+    ],
+)
+def test_refused_preflights(
+    headers: list[tuple[bytes, bytes]], kind: RouteKind, error: type[TortxdError]
+) -> None:
+    with pytest.raises(error):
+        admit(*headers, kind=kind, method=b"OPTIONS")
+
+
+def test_other_options_are_requests() -> None:
+    assert admit(HOST, APP, method=b"OPTIONS").preflight is None
+    assert admit(HOST, PREFLIGHT[2], method=b"OPTIONS") == Admission()
+
+
+# --- tokens ---------------------------------------------------------------------------------------
+
+RIGHT = b"clients-token"
+
+
+@pytest.mark.parametrize(
+    ("kind", "header"),
+    [
+        (PROXY, (b"Tortxd-Token", RIGHT)),
+        (CLIENT, (b"tortxd-token", RIGHT)),
+        (CLIENT, (b"Authorization", b"Bearer " + RIGHT)),
+        (CLIENT, (b"Authorization", b"bearer  " + RIGHT)),
+        (OPERATOR, (b"Authorization", b"Bearer " + OPERATOR_TOKEN)),
+        (OPERATOR, AS_OPERATOR),
+        (CLIENT, AS_OPERATOR),
+        (PROXY, AS_OPERATOR),
+    ],
+)
+def test_right_tokens(kind: RouteKind, header: tuple[bytes, bytes]) -> None:
+    token = admit(HOST, header, policy=WITH_TOKEN, kind=kind).token
+    assert token in (RIGHT, OPERATOR_TOKEN)
+    assert header[1].endswith(token)
+
+
+@pytest.mark.parametrize(
+    ("kind", "headers"),
+    [
+        (PROXY, []),
+        (CLIENT, []),
+        (OPERATOR, []),
+        (PROXY, [(b"Authorization", b"Bearer " + RIGHT)]),
+        (PROXY, [(b"Tortxd-Token", b"")]),
+        (PROXY, [(b"Tortxd-Token", RIGHT[:-1])]),
+        (PROXY, [(b"Tortxd-Token", RIGHT + b"x")]),
+        (PROXY, [(b"Tortxd-Token", b"\xff")]),
+        (CLIENT, [(b"Authorization", b"Basic " + RIGHT)]),
+        (CLIENT, [(b"Authorization", RIGHT)]),
+        (OPERATOR, [(b"Tortxd-Token", RIGHT)]),
+    ],
+)
+def test_wrong_tokens(kind: RouteKind, headers: list[tuple[bytes, bytes]]) -> None:
+    with pytest.raises(Unauthorized) as caught:
+        admit(HOST, *headers, policy=WITH_TOKEN, kind=kind)
+    assert caught.value.status == 401
+
+
+def test_without_an_operator_token_nobody_is_an_operator() -> None:
+    policy = AccessPolicy()
+    for token in (b"", b"None", OPERATOR_TOKEN):
+        with pytest.raises(Unauthorized):
+            admit(HOST, (b"Tortxd-Token", token), policy=policy, kind=OPERATOR)
+
+
+def test_a_token_is_no_caller_where_none_is_set() -> None:
+    assert admit(HOST, (b"Tortxd-Token", b"whatever")) == Admission()
+
+
+def test_reprs_do_not_show_tokens() -> None:
+    shown = repr(WITH_TOKEN) + repr(admit(HOST, AS_OPERATOR, policy=WITH_TOKEN))
+    assert "clients-token" not in shown
+    assert "operators-token" not in shown
+
+
+VALUES = st.sampled_from(
+    [b"localhost", b"http://localhost", b"null", b"cross-site", b"none", b"evil.example", b"GET"]
+) | st.binary(max_size=12)
+NAMES = st.sampled_from(
+    [
+        b"Host",
+        b"Origin",
+        b"Sec-Fetch-Site",
+        b"Sec-Fetch-Mode",
+        b"Tortxd-Token",
+        b"Authorization",
+        b"Access-Control-Request-Method",
+    ]
+)
+
+
+@given(
+    st.lists(st.tuples(NAMES, VALUES), max_size=6),
+    st.sampled_from([b"GET", b"OPTIONS"]),
+    st.sampled_from(RouteKind),
+)
+def test_whoever_is_admitted_may_ask(
+    headers: list[tuple[bytes, bytes]], method: bytes, kind: RouteKind
+) -> None:
+    try:
+        admission = admit(*headers, policy=WITH_TOKEN, method=method, kind=kind)
+    except TortxdError as error:
+        assert error.status in (400, 401, 403)
+        return
+    assert [v for n, v in headers if n == b"Host"] in ([b"localhost"],)
+    assert b"null" not in [v for n, v in headers if n == b"Origin"]
+    assert admission.preflight is not None or admission.token in (RIGHT, OPERATOR_TOKEN)

@@ -1,0 +1,337 @@
+"""What leaves, what comes back (rules 5 and 6)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tortxd.errors import BadResponse
+from tortxd.policy.headers import (
+    TOR_BROWSER_LANGUAGE,
+    TOR_BROWSER_USER_AGENT,
+    UserAgent,
+    incoming,
+    incoming_proxy_mode,
+    outgoing,
+    outgoing_proxy_mode,
+)
+from tortxd.policy.target import TargetPolicy
+
+Pairs = list[tuple[bytes, bytes]]
+
+KEEP = UserAgent.of("keep")
+POLICY = TargetPolicy()
+TARGET = POLICY.parse("https://origin.test.example/dir/page?q")
+
+HOP_BY_HOP = [
+    b"Connection",
+    b"Keep-Alive",
+    b"Proxy-Connection",
+    b"TE",
+    b"Trailer",
+    b"Transfer-Encoding",
+    b"Upgrade",
+    b"HTTP2-Settings",
+]
+FRAMING = [*HOP_BY_HOP, b"Content-Length", b"Expect"]
+NEVER_SENT = [
+    *FRAMING,
+    b"Host",
+    b"Forwarded",
+    b"X-Forwarded-For",
+    b"X-Forwarded-Proto",
+    b"Via",
+    b"Proxy-Authorization",
+    b"Proxy-Anything",
+    b"Tor-Stream-Isolation",
+    b"X-Tor-Stream-Isolation",
+    b"X-Tor-Else",
+    b"Tor-Anything",
+    b"Tortxd-Token",
+    b"Tortxd-Anything",
+]
+IDENTIFYING = [
+    b"Origin",
+    b"Referer",
+    b"Cookie",
+    b"X-Real-IP",
+    b"Sec-Fetch-Site",
+    b"Sec-CH-UA",
+    b"Sec-GPC",
+    b"Sec-WebSocket-Key",
+]
+PASSING = [
+    b"Authorization",
+    b"Content-Type",
+    b"Content-Encoding",
+    b"Accept",
+    b"Accept-Encoding",
+    b"Range",
+    b"If-None-Match",
+    b"X-Api-Key",
+    b"X-Requested-With",
+    b"DNT",
+    b"Security-Token",
+    b"Torrent",
+    b"Viaduct",
+]
+
+
+def names_of(headers: Pairs) -> list[bytes]:
+    return [name.lower() for name, _ in headers]
+
+
+def mixed_case(name: bytes) -> st.SearchStrategy[bytes]:
+    return st.tuples(
+        *(st.sampled_from([bytes([c]).lower(), bytes([c]).upper()]) for c in name)
+    ).map(b"".join)
+
+
+def headers_of(names: list[bytes]) -> st.SearchStrategy[Pairs]:
+    anyone = st.sampled_from(names).flatmap(mixed_case)
+    return st.lists(st.tuples(anyone, st.binary(max_size=4)), max_size=15)
+
+
+@given(headers_of([*NEVER_SENT, *IDENTIFYING, *PASSING]))
+def test_nothing_identifying_leaves_in_any_case_and_order_stays(headers: Pairs) -> None:
+    headers = [(n, b"close" if n.lower() == b"connection" else v) for n, v in headers]
+    passing = {name.lower() for name in PASSING}
+    kept = [(name, value) for name, value in headers if name.lower() in passing]
+    assert outgoing(headers, user_agent=KEEP) == kept
+
+
+@given(headers_of([*NEVER_SENT, *IDENTIFYING, *PASSING]))
+def test_proxy_mode_leaves_the_rest_alone(headers: Pairs) -> None:
+    headers = [(n, b"keep-alive" if n.lower() == b"connection" else v) for n, v in headers]
+    passing = {name.lower() for name in PASSING + IDENTIFYING}
+    kept = [(name, value) for name, value in headers if name.lower() in passing]
+    assert outgoing_proxy_mode(headers) == kept
+
+
+def test_nothing_is_added() -> None:
+    for setting in ("auto", "tor-browser", "keep", "mine/1.0"):
+        assert outgoing([], user_agent=UserAgent.of(setting)) == []
+    assert outgoing_proxy_mode([]) == []
+
+
+@pytest.mark.parametrize("send", [lambda h: outgoing(h, user_agent=KEEP), outgoing_proxy_mode])
+def test_what_connection_lists_is_dropped_wherever_it_stands(send) -> None:  # type: ignore[no-untyped-def]
+    headers = [
+        (b"X-One", b"1"),
+        (b"Connection", b"close, x-ONE ,\tX-Two"),
+        (b"X-Two", b"2"),
+        (b"X-Three", b"3"),
+        (b"connection", b"X-Four"),
+        (b"X-Four", b"4"),
+    ]
+    assert send(headers) == [(b"X-Three", b"3")]
+    assert incoming_proxy_mode(headers) == [(b"X-Three", b"3")]
+
+
+def test_an_upgrade_keeps_its_websocket_headers() -> None:
+    headers = [
+        (b"Upgrade", b"websocket"),
+        (b"Sec-WebSocket-Key", b"k"),
+        (b"SEC-WEBSOCKET-PROTOCOL", b"p"),
+        (b"Sec-Fetch-Mode", b"websocket"),
+        (b"Origin", b"http://localhost"),
+    ]
+    assert outgoing(headers, user_agent=KEEP, websocket=True) == headers[1:3]
+
+
+CLIENT = [(b"user-agent", b"mine"), (b"Accept", b"*/*"), (b"Accept-Language", b"de")]
+DISGUISED = [
+    (b"user-agent", TOR_BROWSER_USER_AGENT),
+    (b"Accept", b"*/*"),
+    (b"Accept-Language", TOR_BROWSER_LANGUAGE),
+]
+
+
+@pytest.mark.parametrize(
+    ("setting", "browser", "expected"),
+    [
+        ("auto", [], CLIENT),
+        ("auto", [(b"Origin", b"http://localhost:5173")], DISGUISED),
+        ("auto", [(b"SEC-FETCH-SITE", b"none")], DISGUISED),
+        ("tor-browser", [], DISGUISED),
+        ("keep", [(b"Origin", b"http://localhost:5173")], CLIENT),
+        ("own/1", [], [(b"user-agent", b"own/1"), *DISGUISED[1:]]),
+    ],
+)
+def test_user_agent(setting: str, browser: Pairs, expected: Pairs) -> None:
+    user_agent = UserAgent.of(setting)
+    assert outgoing(CLIENT + browser, user_agent=user_agent) == expected
+    assert outgoing(browser + CLIENT, user_agent=user_agent) == expected
+    assert outgoing(browser, user_agent=user_agent) == []
+
+
+# --- responses ------------------------------------------------------------------------------------
+
+SAFETY = [
+    (b"Content-Security-Policy", b"sandbox; default-src 'none'"),
+    (b"X-Content-Type-Options", b"nosniff"),
+    (b"Referrer-Policy", b"no-referrer"),
+    (b"X-DNS-Prefetch-Control", b"off"),
+    (b"Cache-Control", b"no-store"),
+]
+NEVER_RETURNED = [
+    *HOP_BY_HOP,
+    b"Content-Length",
+    b"Set-Cookie",
+    b"Set-Cookie2",
+    b"Clear-Site-Data",
+    b"Service-Worker-Allowed",
+    b"Strict-Transport-Security",
+    b"Alt-Svc",
+    b"Refresh",
+    b"NEL",
+    b"Report-To",
+    b"Reporting-Endpoints",
+    b"Access-Control-Allow-Origin",
+    b"Access-Control-Anything",
+    b"WWW-Authenticate",
+    b"Proxy-Authenticate",
+    b"Link",
+    b"Proxy-Status",
+    b"Tortxd-Error",
+    b"Tortxd-Exit",
+    b"Tor-Request-Failed",
+    b"Speculation-Rules",
+    b"SourceMap",
+    b"Content-Security-Policy",
+    b"Content-Security-Policy-Report-Only",
+    b"X-Content-Type-Options",
+    b"Referrer-Policy",
+    b"Cache-Control",
+]
+RETURNED = [b"Server", b"Date", b"ETag", b"Vary", b"Content-Encoding", b"X-Powered-By", b"Linkage"]
+
+
+def back(headers: Pairs, status: int = 200, dest: bytes | None = None) -> Pairs:
+    return incoming(headers, status=status, sec_fetch_dest=dest, target=TARGET, policy=POLICY)
+
+
+@given(headers_of([*NEVER_RETURNED, *RETURNED]))
+def test_nothing_dangerous_comes_back_in_any_case_and_order_stays(headers: Pairs) -> None:
+    headers = [(n, b"close" if n.lower() == b"connection" else v) for n, v in headers]
+    passing = {name.lower() for name in RETURNED}
+    kept = [(name, value) for name, value in headers if name.lower() in passing]
+    assert back(headers, 204) == kept + SAFETY
+
+
+@given(headers_of([*NEVER_RETURNED, *RETURNED]))
+def test_proxy_mode_drops_little(headers: Pairs) -> None:
+    headers = [(n, b"close" if n.lower() == b"connection" else v) for n, v in headers]
+    dropped = {n.lower() for n in HOP_BY_HOP} | {b"content-length", b"proxy-status"}
+    kept = [
+        (name, value)
+        for name, value in headers
+        if name.lower() not in dropped and not name.lower().startswith(b"tortxd-")
+    ]
+    assert incoming_proxy_mode(headers) == kept
+
+
+@pytest.mark.parametrize(
+    ("status", "added"), [(200, True), (404, True), (301, True), (204, False), (304, False)]
+)
+def test_a_missing_type_is_opaque(status: int, added: bool) -> None:
+    expected = [(b"Content-Type", b"application/octet-stream")] if added else []
+    assert back([], status) == expected + SAFETY
+
+
+def test_a_type_that_connection_takes_away_is_missing() -> None:
+    headers = [(b"Content-Type", b"text/html"), (b"Connection", b"content-type, cache-control")]
+    assert back(headers) == [(b"Content-Type", b"application/octet-stream"), *SAFETY]
+
+
+SHOWN = [
+    (b"text/html", b"text/plain"),
+    (b"TEXT/HTML; Charset=UTF-8", b"text/plain; charset=UTF-8"),
+    (b'text/html;charset="shift_jis"; x=y', b"text/plain; charset=shift_jis"),
+    (b"application/xhtml+xml", b"text/plain"),
+    (b"image/svg+xml", b"text/plain"),
+    (b"text/xml", b"text/plain"),
+    (b"application/xml", b"text/plain"),
+    (b"application/rss+xml;charset=utf-8", b"text/plain; charset=utf-8"),
+    (b"text/xsl", b"text/plain"),
+    (b"multipart/x-mixed-replace; boundary=x", b"text/plain"),
+    (b"text/plain, text/html", b"text/plain"),
+    (b"image/png,text/html;charset=x", b"text/plain; charset=x"),
+    (b"", b"application/octet-stream"),
+    (b"html", b"application/octet-stream"),
+    (b"text/", b"application/octet-stream"),
+    (b"*/*,", b"application/octet-stream"),
+    (b"image/png", b"image/png"),
+    (b"application/json; charset=utf-8", b"application/json; charset=utf-8"),
+    (
+        b"application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+        b"application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given_type", "shown"), SHOWN)
+@pytest.mark.parametrize("dest", [b"document", b"iframe", b"frame", b"embed", b"object"])
+def test_markup_is_not_shown_as_markup(given_type: bytes, shown: bytes, dest: bytes) -> None:
+    assert back([(b"content-TYPE", given_type)], dest=dest) == [(b"content-TYPE", shown), *SAFETY]
+
+
+@pytest.mark.parametrize("dest", [None, b"empty", b"image", b"script"])
+def test_elsewhere_types_stay(dest: bytes | None) -> None:
+    for given_type, _ in SHOWN:
+        headers = [(b"Content-Type", given_type)]
+        assert back(headers, dest=dest) == headers + SAFETY
+
+
+def test_every_one_of_several_types_counts() -> None:
+    headers = [(b"Content-Type", b"text/plain"), (b"Content-Type", b"text/html")]
+    plain = (b"Content-Type", b"text/plain")
+    assert back(headers, dest=b"document") == [plain, plain, *SAFETY]
+
+
+def test_locations_lead_through_the_gateway() -> None:
+    headers = [(b"Location", b"/next"), (b"Content-Location", b"https://other.example/x")]
+    kept = back(headers, 201)
+    assert kept[:3] == [
+        (b"Tortxd-Location", b"/next"),
+        (b"Location", b"/proxy?url=https%3A%2F%2Forigin.test.example%2Fnext"),
+        (b"Content-Location", b"/proxy?url=https%3A%2F%2Fother.example%2Fx&redirected=1"),
+    ]
+
+
+def test_two_locations_are_none() -> None:
+    with pytest.raises(BadResponse):
+        back([(b"Location", b"/a"), (b"location", b"/b")], status=302)
+
+
+def test_a_wildcard_is_no_type() -> None:
+    shown = back([(b"Content-Type", b"*/*")], dest=b"iframe")
+    assert shown[0] == (b"Content-Type", b"application/octet-stream")
+
+
+def test_once_redirected_stays_redirected() -> None:
+    kept = incoming(
+        [(b"Location", b"/next")],
+        status=302,
+        sec_fetch_dest=None,
+        target=TARGET,
+        policy=POLICY,
+        redirected=True,
+        route=b"/tor/proxy",
+    )
+    link = b"/tor/proxy?url=https%3A%2F%2Forigin.test.example%2Fnext&redirected=1"
+    assert (b"Location", link) in kept
+
+
+@given(
+    st.lists(st.tuples(st.binary(min_size=1, max_size=20), st.binary(max_size=20)), max_size=8),
+    st.sampled_from([None, b"document"]),
+)
+def test_what_the_gateway_adds_is_there_once_whatever_comes(
+    headers: Pairs, dest: bytes | None
+) -> None:
+    names = names_of(back(headers, dest=dest))
+    for name, _ in SAFETY:
+        assert names.count(name.lower()) == 1
+    assert b"content-type" in names

@@ -1,0 +1,240 @@
+"""Who may ask: the Host, the calling web origin, and the token.
+
+A page in a browser can make the browser send requests to a gateway on loopback. What it cannot do
+is to forge Host, Origin and Sec-Fetch-Site; programs that send none of the latter two are local
+ones.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Callable, Iterable
+from enum import Enum
+from functools import lru_cache
+
+from attrs import field, frozen
+
+from tortxd.errors import BadRequest, ForbiddenHost, ForbiddenOrigin, Unauthorized
+from tortxd.policy.request import Fields, Headers, single
+
+_LOOPBACK = rb"localhost|127(?:\.(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}|\[::1\]"
+_LOOPBACK_HOST = re.compile(_LOOPBACK)
+_LOOPBACK_ORIGIN = re.compile(rb"https?://(?:" + _LOOPBACK + rb")(?::[0-9]{1,5})?")
+_HOST = re.compile(rb"([A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
+_LONGEST_HOST = 300
+
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TOKENS = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z, \t-]*")
+
+_UNTAINTED = frozenset({b"same-origin", b"none"})
+"""Values of Sec-Fetch-Site with which no other site has a hand in the request."""
+
+_EXPOSED = b", ".join(
+    (
+        b"Tortxd-Circuit",
+        b"Tortxd-Exit",
+        b"Tortxd-Exit-Address",
+        b"Tortxd-Exit-Country",
+        b"Tortxd-Attempts",
+        b"Tortxd-Location",
+        b"Tortxd-Error",
+        b"Proxy-Status",
+        b"Tor-Request-Failed",
+        b"Tor-Capabilities",
+        b"Accept-Ranges",
+        b"Content-Disposition",
+        b"Content-Encoding",
+        b"Content-Length",
+        b"Content-Range",
+        b"Date",
+        b"ETag",
+        b"Location",
+        b"Retry-After",
+    )
+)
+_PREFLIGHT_SECONDS = b"600"
+
+
+class RouteKind(Enum):
+    """Whom a route is for, and where its token is looked for."""
+
+    PROXY = "proxy"
+    """``/proxy``, for clients; Authorization is the destination's."""
+    CLIENT = "client"
+    """The gateway's own routes for clients."""
+    OPERATOR = "operator"
+
+
+@frozen
+class Admission:
+    """A request that may be served."""
+
+    origin: bytes | None = None
+    """The web origin that calls."""
+    token: bytes | None = field(default=None, repr=False)
+    """The token that was presented and is right, where one was needed."""
+    cors: Headers = ()
+    """What the response adds for that origin."""
+    preflight: Headers | None = None
+    """For a preflight: the headers of its whole answer, a 204."""
+
+
+_PLAIN = Admission()
+
+
+@frozen
+class AccessPolicy:
+    """Who may ask, on requests in origin-form.
+
+    ``allow_hosts`` and ``allow_origins`` come on top of loopback. Tokens are compared in constant
+    time.
+    """
+
+    allow_hosts: frozenset[bytes] = frozenset()
+    """Lower case, without a port; IPv6 in brackets."""
+    allow_origins: frozenset[bytes] = frozenset()
+    """As browsers write them: lower case, the default port left out."""
+    token: bytes | None = field(default=None, repr=False)
+    """What clients must present. None: nothing."""
+    operator_token: bytes | None = field(default=None, repr=False)
+    """What operators must present; clients may as well. None: nobody is an operator."""
+    _host: Callable[[bytes], bytes] = field(init=False, repr=False, eq=False)
+
+    @_host.default
+    def _remember_hosts(self) -> Callable[[bytes], bytes]:
+        return lru_cache(256)(self._judge_host)
+
+    def admit(self, fields: Fields, *, method: bytes, path: bytes, kind: RouteKind) -> Admission:
+        """Judge one request: Host, then web origin, then token.
+
+        ``path`` is without the query. Raises BadRequest for a missing, doubled or malformed Host,
+        ForbiddenHost, ForbiddenOrigin or Unauthorized.
+        """
+        host = self._one_host(fields)
+        origin = None
+        if b"origin" in fields or b"sec-fetch-site" in fields:
+            origin = self._judge_origin(fields, host, method, path, kind)
+            if origin and method == b"OPTIONS" and b"access-control-request-method" in fields:
+                return Admission(origin, preflight=_preflight(origin, fields))
+        token = self._judge_token(fields, kind)
+        if origin is None:
+            return _PLAIN if token is None else Admission(token=token)
+        return Admission(origin, token, _cors(origin))
+
+    def cors(self, fields: Fields) -> Headers:
+        """What even an error response adds, so that a page on an allowed origin can read it."""
+        origins = fields.get(b"origin", ())
+        if len(origins) == 1 and self.allows_origin(origins[0]):
+            return _cors(origins[0])
+        return ()
+
+    def allows_origin(self, origin: bytes) -> bool:
+        """Whether a web origin may call; ``null`` never may."""
+        return origin in self.allow_origins or bool(_LOOPBACK_ORIGIN.fullmatch(origin))
+
+    def _one_host(self, fields: Fields) -> bytes:
+        hosts = fields.get(b"host", ())
+        if len(hosts) != 1 or not hosts[0]:
+            raise BadRequest("The request must have exactly one Host header.")
+        if len(hosts[0]) > _LONGEST_HOST:
+            raise ForbiddenHost
+        return self._host(hosts[0])
+
+    def _judge_host(self, host: bytes) -> bytes:
+        """The Host in lower case."""
+        host = host.lower()
+        match = _HOST.fullmatch(host)
+        if match is None:
+            raise BadRequest("The Host header is malformed.")
+        if match[1] not in self.allow_hosts and not _LOOPBACK_HOST.fullmatch(match[1]):
+            raise ForbiddenHost
+        return host
+
+    def _judge_origin(
+        self, fields: Fields, host: bytes, method: bytes, path: bytes, kind: RouteKind
+    ) -> bytes | None:
+        untainted = _UNTAINTED.issuperset(fields.get(b"sec-fetch-site", ()))
+        origin = single(fields, b"origin")
+        if origin is None:
+            if untainted or (method == b"GET" and path == b"/" and _is_navigation(fields)):
+                return None
+        elif origin in (b"http://" + host, b"https://" + host):
+            if untainted or kind is not RouteKind.OPERATOR:
+                return origin
+        elif kind is not RouteKind.OPERATOR and self.allows_origin(origin):
+            return origin
+        if kind is RouteKind.OPERATOR:
+            raise ForbiddenOrigin("Other web origins may not use the routes for operators.")
+        raise ForbiddenOrigin
+
+    def _judge_token(self, fields: Fields, kind: RouteKind) -> bytes | None:
+        if kind is RouteKind.OPERATOR:
+            token = _find(_presented(fields, kind), self.operator_token)
+            if token is None:
+                raise Unauthorized(
+                    "This route is for operators. Send the token in operator-token, in the data "
+                    "directory, as Authorization: Bearer or Tortxd-Token."
+                )
+            return token
+        if self.token is None:
+            return None
+        token = _find(_presented(fields, kind), self.token, self.operator_token)
+        if token is None:
+            raise Unauthorized
+        return token
+
+
+def _is_navigation(fields: Fields) -> bool:
+    """Whether a browser's own window goes there, at the top level."""
+    return (
+        single(fields, b"sec-fetch-mode") == b"navigate"
+        and single(fields, b"sec-fetch-dest") == b"document"
+    )
+
+
+def _presented(fields: Fields, kind: RouteKind) -> list[bytes]:
+    tokens = list(fields.get(b"tortxd-token", ()))
+    if kind is not RouteKind.PROXY:
+        for value in fields.get(b"authorization", ()):
+            scheme, _, credentials = value.partition(b" ")
+            if scheme.lower() == b"bearer":
+                tokens.append(credentials.strip(b" "))
+    return tokens
+
+
+def _find(presented: Iterable[bytes], *right: bytes | None) -> bytes | None:
+    """The right token that was presented, if any was."""
+    found = None
+    for token in presented:
+        for candidate in right:
+            if candidate is not None and hmac.compare_digest(token, candidate):
+                found = candidate
+    return found
+
+
+def _cors(origin: bytes) -> Headers:
+    return (
+        (b"Access-Control-Allow-Origin", origin),
+        (b"Access-Control-Expose-Headers", _EXPOSED),
+        (b"Vary", b"Origin"),
+    )
+
+
+def _preflight(origin: bytes, fields: Fields) -> Headers:
+    """The answer to a preflight (Fetch, "CORS-preflight fetch"): what was asked for is allowed."""
+    method = single(fields, b"access-control-request-method")
+    names = b", ".join(fields.get(b"access-control-request-headers", ()))
+    if method is None or not _TOKEN.fullmatch(method) or not _TOKENS.fullmatch(names):
+        raise BadRequest("The preflight is malformed.")
+    answer = [
+        (b"Access-Control-Allow-Origin", origin),
+        (b"Access-Control-Allow-Methods", method),
+        (b"Access-Control-Max-Age", _PREFLIGHT_SECONDS),
+        (b"Vary", b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers"),
+    ]
+    if names:
+        answer.append((b"Access-Control-Allow-Headers", names))
+    if single(fields, b"access-control-request-private-network") == b"true":
+        answer.append((b"Access-Control-Allow-Private-Network", b"true"))
+    return answer

@@ -1,0 +1,100 @@
+"""Redirects: a browser must follow them through the gateway, never past it.
+
+To a client every hop looks same-origin, so it would take credentials and bodies along to wherever a
+destination sends it. A link that leads to another origin is therefore marked, and stays so.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+from tortxd.errors import BadUrl, RedirectForbidden, TargetForbidden
+from tortxd.policy.request import Headers
+from tortxd.policy.target import Target, TargetPolicy
+
+_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*:")
+_FRAGMENT_SAFE = "!$%&'()*+,/:;=?@-._~"
+
+
+def gateway_link(
+    reference: bytes,
+    base: Target,
+    policy: TargetPolicy,
+    *,
+    redirected: bool = False,
+    route: bytes = b"/proxy",
+) -> bytes:
+    """What the gateway says instead of a destination's ``Location`` or ``Content-Location``.
+
+    ``base`` is what was asked for, ``redirected`` whether the way there had crossed origins
+    already. A reference that may not be followed becomes such a link as well, on which the client
+    gets the error: the original must not reach a browser as something to follow.
+    """
+    reference, hash_, fragment = _utf8(reference.strip(b" \t")).partition(b"#")
+    url = resolve(reference, base)
+    link = route + b"?url=" + quote(url, safe="").encode("ascii")
+    if redirected or not _same_origin(url, base, policy):
+        link += b"&redirected=1"
+    if hash_:
+        link += b"#" + quote(fragment, safe=_FRAGMENT_SAFE).encode("ascii")
+    return link
+
+
+def check_redirected(headers: Headers, *, has_body: bool) -> list[tuple[bytes, bytes]]:
+    """The headers of a request that comes from a redirect to another origin: no Authorization.
+
+    Raises RedirectForbidden when it has a body.
+    """
+    if has_body:
+        raise RedirectForbidden
+    return [(name, value) for name, value in headers if name.lower() != b"authorization"]
+
+
+def resolve(reference: bytes, base: Target) -> bytes:
+    """Resolve a reference without a fragment (RFC 3986, section 5.2.2, strictly)."""
+    if _ABSOLUTE.match(reference):
+        return reference
+    if reference.startswith(b"//"):
+        return base.scheme.encode("ascii") + b":" + reference
+    path, mark, query = reference.partition(b"?")
+    base_path, base_mark, base_query = base.path.partition(b"?")
+    if not path:
+        path = base_path
+        if not mark:
+            mark, query = base_mark, base_query
+    else:
+        if not path.startswith(b"/"):
+            path = base_path[: base_path.rfind(b"/") + 1] + path
+        path = _without_dots(path)
+    return base.origin.encode("ascii") + path + mark + query
+
+
+def _without_dots(path: bytes) -> bytes:
+    """Remove dot segments from an absolute path (RFC 3986, section 5.2.4)."""
+    kept: list[bytes] = []
+    segments = path.split(b"/")[1:]
+    for segment in segments:
+        if segment == b"..":
+            del kept[-1:]
+        elif segment != b".":
+            kept.append(segment)
+    if segments[-1] in (b".", b".."):
+        kept.append(b"")
+    return b"/" + b"/".join(kept)
+
+
+def _same_origin(url: bytes, base: Target, policy: TargetPolicy) -> bool:
+    try:
+        return policy.parse(url).origin == base.origin
+    except (BadUrl, TargetForbidden):
+        return False
+
+
+def _utf8(value: bytes) -> bytes:
+    """Escape the bytes of a value that is no UTF-8, as browsers do."""
+    try:
+        value.decode("utf-8")
+    except UnicodeDecodeError:
+        return b"".join(b"%%%02X" % byte if byte > 0x7F else bytes((byte,)) for byte in value)
+    return value

@@ -1,0 +1,120 @@
+"""What the gateway itself reads from a request's headers."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
+
+from attrs import field, frozen
+
+from tortxd.errors import BadRequest, NotServed
+
+Headers = Sequence[tuple[bytes, bytes]]
+"""Names and values as parsed, in order, values without surrounding white space."""
+
+Fields = Mapping[bytes, Sequence[bytes]]
+"""The headers that mean something to the gateway: lower-cased names and all their values."""
+
+_ISOLATION = b"tor-stream-isolation"
+_ISOLATION_ALIAS = b"x-tor-stream-isolation"
+_CREDENTIALS = b"proxy-authorization"
+_ISOLATION_USER = b"tor-iso"
+_TIMEOUT = b"tortxd-timeout"
+_NOT_SERVED = (b"tortxd-retry", b"tortxd-exit-country", b"tortxd-exit")
+_DIRECTIVES = frozenset({_ISOLATION, _ISOLATION_ALIAS, _CREDENTIALS, _TIMEOUT, *_NOT_SERVED})
+
+READ_BY_GATEWAY = _DIRECTIVES | {
+    b"host",
+    b"origin",
+    b"sec-fetch-site",
+    b"sec-fetch-mode",
+    b"sec-fetch-dest",
+    b"authorization",
+    b"tortxd-token",
+    b"access-control-request-method",
+    b"access-control-request-headers",
+    b"access-control-request-private-network",
+}
+"""The headers that mean something to the gateway."""
+
+_LONGEST_KEY = 256
+_SECONDS = re.compile(rb"[0-9]{1,9}(?:\.[0-9]{1,9})?")
+
+
+@frozen
+class Directives:
+    """What the client asks of the gateway for this request."""
+
+    isolation: bytes | None = field(default=None, repr=False)
+    """The isolation key, 1 to 256 bytes."""
+    timeout: float | None = None
+    """Seconds; the daemon's own limit holds as well."""
+
+
+_NONE = Directives()
+
+
+def gateway_fields(headers: Headers) -> Fields:
+    """Pick the headers that mean something to the gateway."""
+    found: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        key = name.lower()
+        if key in READ_BY_GATEWAY:
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def single(fields: Fields, *names: bytes) -> bytes | None:
+    """The one value that these headers (other names of one thing) have, or None.
+
+    Raises BadRequest when they contradict each other.
+    """
+    values = {value for name in names for value in fields.get(name, ())}
+    if len(values) > 1:
+        raise BadRequest(f"The {names[0].decode('ascii').title()} header is given more than once.")
+    return values.pop() if values else None
+
+
+def directives(fields: Fields) -> Directives:
+    """Read the headers by which a client directs the gateway.
+
+    Raises BadRequest for malformed ones, and NotServed for a retry or an exit that was asked for
+    and would otherwise be ignored.
+    """
+    if _DIRECTIVES.isdisjoint(fields):
+        return _NONE
+    for name in _NOT_SERVED:
+        if name in fields:
+            raise NotServed(f"{name.decode('ascii').title()} is not served yet.")
+    isolation = _isolation(fields)
+    if isolation is not None and not 1 <= len(isolation) <= _LONGEST_KEY:
+        raise BadRequest(f"Tor-Stream-Isolation takes 1 to {_LONGEST_KEY} bytes.")
+    asked = single(fields, _TIMEOUT)
+    timeout = None if asked is None else _seconds(asked)
+    return Directives(isolation, timeout)
+
+
+def _isolation(fields: Fields) -> bytes | None:
+    """The isolation key, in any of the three ways of Tor's proposal 365."""
+    key = single(fields, _ISOLATION, _ISOLATION_ALIAS)
+    credentials = single(fields, _CREDENTIALS)
+    scheme, _, encoded = (credentials or b"").partition(b" ")
+    if scheme.lower() != b"basic":
+        return key
+    try:
+        user, _, password = b64decode(encoded.strip(b" "), validate=True).partition(b":")
+    except ValueError:
+        raise BadRequest("The Proxy-Authorization header is malformed.") from None
+    if user != _ISOLATION_USER:
+        return key
+    if key is not None and key != password:
+        raise BadRequest("Two different isolation keys are given.")
+    return password
+
+
+def _seconds(text: bytes) -> float:
+    seconds = float(text) if _SECONDS.fullmatch(text) else 0.0
+    if seconds > 0:
+        return seconds
+    raise BadRequest("Tortxd-Timeout takes a number of seconds greater than 0.")
