@@ -1,0 +1,318 @@
+"""HTTP/1.1 heads and framing, fed whole and byte by byte."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tortxd.errors import BadRequest, BadResponse, NotServed, TooLarge, TortxdError
+from tortxd.wire.http1 import (
+    LAST_CHUNK,
+    MAX_FIELDS,
+    MAX_HEAD,
+    BodyReader,
+    RequestHead,
+    RequestReader,
+    ResponseHead,
+    ResponseReader,
+    chunk,
+    head_bytes,
+)
+
+
+def pieces(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def read_request(data: bytes, size: int = 1 << 20) -> tuple[RequestHead, RequestReader]:
+    reader = RequestReader()
+    head = None
+    parts = pieces(data, size)
+    while head is None:
+        head = reader.feed(parts.pop(0))
+    reader.rest += b"".join(parts)
+    return head, reader
+
+
+def read_response(
+    data: bytes, method: bytes = b"GET", size: int = 1 << 20
+) -> tuple[ResponseHead, ResponseReader]:
+    reader = ResponseReader(method)
+    head = None
+    parts = pieces(data, size)
+    while head is None:
+        head = reader.feed(parts.pop(0))
+    reader.rest += b"".join(parts)
+    return head, reader
+
+
+def read_body(body: BodyReader, data: bytes, size: int = 1 << 20) -> bytes:
+    return b"".join([body.feed(part) for part in pieces(data, size)])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 1000])
+def test_a_request_is_read_however_it_is_cut(size: int) -> None:
+    data = b"\r\nPOST /a?b=c HTTP/1.1\r\nHost: h \r\nX:\t y\t\r\nContent-Length: 3\r\n\r\nabcGET"
+    head, reader = read_request(data, size)
+    assert (head.method, head.target, head.minor) == (b"POST", b"/a?b=c", 1)
+    assert head.headers == [(b"Host", b"h"), (b"X", b"y"), (b"Content-Length", b"3")]
+    assert head.fields[b"x"] == b"y"
+    assert head.hosts == (b"h",)
+    assert head.keep_alive
+    body = reader.body(head)
+    assert read_body(body, reader.rest, size).startswith(b"abc")
+    assert body.done
+
+
+def test_what_follows_a_request_is_kept() -> None:
+    head, reader = read_request(b"GET / HTTP/1.1\r\nHost: h\r\n\r\nGET /next HTTP/1.1\r\n")
+    assert not head.has_body
+    assert reader.rest == b"GET /next HTTP/1.1\r\n"
+    head, reader = read_request(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nabGET /")
+    body = reader.body(head)
+    assert body.feed(reader.rest) == b"ab"
+    assert body.rest == b"GET /"
+
+
+def test_bytes_behind_a_chunked_body_are_an_overrun() -> None:
+    head, reader = read_request(b"PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+    body = reader.body(head)
+    assert body.feed(b"2\r\nab\r\n0\r\n\r\n") == b"ab"
+    assert body.done
+    assert not body.overrun
+    assert body.feed(b"GET / HTTP/1.1\r\n\r\n") == b""
+    assert body.overrun
+
+
+@pytest.mark.parametrize("behind", [b"GET / HTTP/1.1\r\n", b"2\r\nxx\r\n", b"\x00\x00", b"x"])
+def test_an_overrun_in_one_read_is_seen(behind: bytes) -> None:
+    head, reader = read_request(b"PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+    body = reader.body(head)
+    assert body.feed(b"2\r\nab\r\n0\r\n\r\n" + behind) == b"ab"
+    assert body.done
+    assert body.overrun
+
+
+REFUSED = [
+    (b"GET / HTTP/1.1\nHost: h\n\n", BadRequest, 400),
+    (b"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+     BadRequest, 400),
+    (b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", BadRequest, 400),
+    (b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", BadRequest, 400),
+    (b"GET / HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\n", BadRequest, 400),
+    (b"GET / HTTP/1.1\r\nContent-Length: +1\r\n\r\n", BadRequest, 400),
+    (b"GET / HTTP/1.1\r\nContent-Length: 0x1\r\n\r\n", BadRequest, 400),
+    (b"GET / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n", BadRequest, 400),
+    (b"GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", BadRequest, 400),
+    (b"GET / HTTP/1.1\r\nA : b\r\n\r\n", BadRequest, 400),
+    (b"GET / HTTP/1.1\r\nA: b\x00\r\n\r\n", BadRequest, 400),
+    (b"GET / HTTP/1.1\r\nA: b\rc\r\n\r\n", BadRequest, 400),
+    (b"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", BadRequest, 400),
+    (b"GET / HTTP/1.1\r\nTransfer-Encoding: identity\r\n\r\n", TortxdError, (400, 501)),
+    (b"GET / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", NotServed, 501),
+    (b"GET / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", NotServed, 501),
+    (b"GET / HTTP/1.1\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
+     NotServed, 501),
+    (b"GET / HTTP/1.1\r\nTransfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n",
+     TortxdError, (400, 501)),
+    (b"OPTIONS / RTSP/1.0\r\n\r\n", TortxdError, (400, 501)),
+    (b"SOURCE / ICE/1.0\r\n\r\n", TortxdError, (400, 501)),
+    (b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", BadRequest, 400),
+    (b"GET / HTTP/2.0\r\n\r\n", BadRequest, 400),
+    (b"GET /\r\n\r\n", BadRequest, 400),
+    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", BadRequest, 400),
+    (b"GET /\xc3\xa4 HTTP/1.1\r\n\r\n", BadRequest, 400),
+    (b"GET /a b HTTP/1.1\r\n\r\n", BadRequest, 400),
+    (b"FROB / HTTP/1.1\r\n\r\n", NotServed, 501),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", TortxdError, (400, 501)),
+    (b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\n\r\n", TooLarge, 414),
+    (b"GET /" + b"a" * 80_000, TooLarge, 414),
+    (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * (MAX_FIELDS + 1) + b"\r\n", TooLarge, 431),
+    (b"GET / HTTP/1.1\r\nA: b\r\nB: " + b"b" * MAX_HEAD, TooLarge, 431),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [1, 1 << 20])
+@pytest.mark.parametrize(("data", "error", "status"), REFUSED)
+def test_malformed_requests_are_refused(
+    data: bytes, error: type[TortxdError], status: int | tuple[int, ...], size: int
+) -> None:
+    if size == 1 and len(data) > 10_000:
+        size = 1000
+    reader = RequestReader()
+    with pytest.raises(error) as caught:
+        for part in pieces(data, size):
+            reader.feed(part)
+    assert caught.value.status in (status if isinstance(status, tuple) else (status,))
+
+
+def test_upgrade_and_connect_are_read_as_heads() -> None:
+    head, _ = read_request(b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n")
+    assert head.target == b"a.example:443"
+    data = b"POST / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nab"
+    head, reader = read_request(data)
+    assert reader.body(head).feed(reader.rest) == b"ab"
+
+
+@pytest.mark.parametrize(
+    ("version", "connection", "kept"),
+    [
+        (b"1.1", b"", True),
+        (b"1.1", b"Connection: close\r\n", False),
+        (b"1.1", b"Connection: x, Close\r\n", False),
+        (b"1.1", b"Connection: x\r\nConnection: close\r\n", False),
+        (b"1.0", b"", False),
+        (b"1.0", b"Connection: Keep-Alive\r\n", True),
+    ],
+)
+def test_persistence(version: bytes, connection: bytes, kept: bool) -> None:
+    head, _ = read_request(b"GET / HTTP/%b\r\nHost: h\r\n%b\r\n" % (version, connection))
+    assert head.keep_alive is kept
+
+
+@given(st.lists(st.binary(min_size=1, max_size=50)), st.integers(1, 80))
+def test_chunked_bodies_come_out_as_they_went_in(parts: list[bytes], size: int) -> None:
+    head, reader = read_request(b"PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+    body = reader.body(head)
+    wire = b"".join([chunk(part) for part in parts]) + LAST_CHUNK
+    assert read_body(body, wire, size) == b"".join(parts)
+    assert body.done
+    assert not body.overrun
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"zz\r\n",
+        b"5\r\nabcdefg",
+        b"ffffffffffffffffff\r\n",
+        b"1;" + b"x" * (MAX_HEAD + 1),
+        b"0\r\nX: " + b"x" * (MAX_HEAD + 1),
+        b"0\r\n" + b"X: y\r\n" * (MAX_FIELDS + 1) + b"\r\n",
+    ],
+)
+def test_malformed_chunks_are_refused(wire: bytes) -> None:
+    head, reader = read_request(b"PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+    body = reader.body(head)
+    with pytest.raises(BadRequest):
+        read_body(body, wire, 5000)
+
+
+def test_trailers_are_dropped() -> None:
+    head, reader = read_request(b"PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+    body = reader.body(head)
+    assert body.feed(b"1\r\na\r\n0\r\nX-Sum: 5\r\n\r\n") == b"a"
+    assert body.done
+    assert b"x-sum" not in head.fields
+
+
+# --- responses --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_a_response_is_read_past_interim_ones(size: int) -> None:
+    data = (
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+        b"HTTP/1.1 200 Fine\r\nContent-Length: 2\r\n\r\nok"
+    )
+    head, reader = read_response(data, size=size)
+    assert (head.status, head.reason, head.length) == (200, b"Fine", 2)
+    assert head.headers == [(b"Content-Length", b"2")]
+    body = reader.body(head)
+    assert read_body(body, reader.rest) == b"ok"
+    assert body.done
+
+
+FRAMING = [
+    (b"GET", b"200 OK\r\nContent-Length: 5", 5, False, False, True),
+    (b"GET", b"200 OK\r\nTransfer-Encoding: chunked", None, True, False, True),
+    (b"GET", b"200 OK", None, False, True, False),
+    (b"GET", b"200 OK\r\nConnection: close\r\nContent-Length: 5", 5, False, False, False),
+    (b"HEAD", b"200 OK\r\nContent-Length: 5", 0, False, False, True),
+    (b"HEAD", b"200 OK\r\nTransfer-Encoding: chunked", 0, False, False, True),
+    (b"HEAD", b"200 OK", 0, False, False, True),
+    (b"GET", b"204 No Content", 0, False, False, True),
+    (b"GET", b"304 Not Modified\r\nContent-Length: 9", 0, False, False, True),
+]
+
+
+def test_a_length_is_made_anew() -> None:
+    head, _ = read_response(b"HTTP/1.1 200 OK\r\nContent-Length: 005\r\n\r\n", b"HEAD")
+    assert head.declared_length == 5
+    head, _ = read_response(b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n")
+    assert head.declared_length is None
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_an_upgrade_does_not_change_how_a_chunked_body_is_read(size: int) -> None:
+    data = (
+        b"POST / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    )
+    head, reader = read_request(data, size)
+    body = reader.body(head)
+    assert read_body(body, reader.rest, size) == b"hello"
+    assert body.done
+
+
+@pytest.mark.parametrize(("method", "head", "length", "chunked", "close", "kept"), FRAMING)
+def test_how_a_response_is_framed(
+    method: bytes, head: bytes, length: int | None, chunked: bool, close: bool, kept: bool
+) -> None:
+    read, reader = read_response(b"HTTP/1.1 " + head + b"\r\n\r\n", method)
+    assert read.length == length
+    assert read.chunked is chunked
+    assert read.until_close is close
+    assert read.keep_alive is kept
+    assert reader.body(read).done is (length == 0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"ICY 200 OK\r\n\r\n",
+        b"HTTP/2.0 200 OK\r\n\r\n",
+        b"HTTP/1.1 099 x\r\n\r\n",
+        b"HTTP/1.1 600 x\r\n\r\n",
+        b"HTTP/1.1 2000 x\r\n\r\n",
+        b"HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+        b"HTTP/1.1 200 x\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+        b"HTTP/1.1 200 x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"HTTP/1.1 200 x\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+        b"HTTP/1.0 200 x\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 x\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"RTSP/1.0 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 a\x00b\r\n\r\n",
+        b"HTTP/1.1 200 x\r\nA: b\r\n c\r\n\r\n",
+        b"HTTP/1.1 200 x\r\nA: " + b"b" * MAX_HEAD,
+        b"HTTP/1.1 200 x\r\n" + b"A: b\r\n" * (MAX_FIELDS + 1) + b"\r\n",
+        b"HTTP/1.1 100 x\r\n\r\n" * 4000,
+    ],
+)
+@pytest.mark.parametrize("size", [997, 1 << 20])
+def test_malformed_responses_are_refused(data: bytes, size: int) -> None:
+    reader = ResponseReader(b"GET")
+    with pytest.raises(BadResponse):
+        for part in pieces(data, size):
+            reader.feed(part)
+
+
+@given(st.binary(max_size=300), st.integers(1, 40))
+def test_any_bytes_give_a_head_or_one_of_our_errors(data: bytes, size: int) -> None:
+    for reader in (RequestReader(), ResponseReader(b"GET")):
+        try:
+            for part in pieces(data, size):
+                if reader.feed(part) is not None:
+                    break
+        except TortxdError as error:
+            assert error.status in (400, 414, 431, 501, 502)
+
+
+def test_head_bytes() -> None:
+    assert head_bytes(b"GET / HTTP/1.1", [(b"A", b"b")]) == b"GET / HTTP/1.1\r\nA: b\r\n\r\n"
+    assert head_bytes(b"GET / HTTP/1.1", []) == b"GET / HTTP/1.1\r\n\r\n"
