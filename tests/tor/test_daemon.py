@@ -1,0 +1,151 @@
+"""What the daemon answers while no Tor runs, and its waiting on a clock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.testing import MemoryReactorClock
+
+from tortxd.addresses import SocksAddress
+from tortxd.errors import SetupError, TorDown, TorNotReady
+from tortxd.tor.daemon import AttachSettings, LaunchSettings, TorDaemon
+from tortxd.tor.link import TorLink
+from tortxd.tor.status import BackingOff, Degraded, Failed, Launching, Ready, Stopped
+
+SOURCE = ("127.0.0.1", 5)
+
+
+class World:
+    def __init__(self) -> None:
+        self.reactor: Any = MemoryReactorClock()
+        self.daemon = TorDaemon(self.reactor, AttachSettings("tcp:127.0.0.1:9051"))
+        self.link: TorLink = self.daemon
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def result_of(deferred: Deferred[Any]) -> list[Any]:
+    results: list[Any] = []
+    deferred.addBoth(results.append)
+    return results
+
+
+def test_before_it_is_started(world: World) -> None:
+    daemon = world.daemon
+    assert daemon.status == Stopped()
+    assert daemon.network == "unknown"
+    assert daemon.socks_address is None
+    assert daemon.pid is None
+    assert not daemon.circuits()
+    assert not daemon.streams()
+    assert daemon.circuit_of(SOURCE) is None
+    with pytest.raises(TorNotReady):
+        _ = daemon.txtorcon
+    assert result_of(daemon.new_identity())[0].check(TorNotReady)
+    assert result_of(daemon.stop()) == [None]
+
+
+def test_usable_long_before_ready(world: World) -> None:
+    world.daemon.start()
+    assert world.daemon.status == Launching()
+    usable, ready = result_of(world.daemon.when_usable()), result_of(world.daemon.when_ready())
+    world.daemon.socks_at(SocksAddress())
+    assert usable == [SocksAddress()] == result_of(world.daemon.when_usable())
+    assert not ready
+    world.daemon.established()
+    assert ready == [None] == result_of(world.daemon.when_ready())
+
+
+def test_waiting_can_be_given_up(world: World) -> None:
+    world.daemon.start()
+    for waiting in (
+        world.daemon.when_usable(),
+        world.daemon.when_ready(),
+        world.daemon.when_failed(),
+        world.daemon.close_reason(SOURCE, 1.0),
+    ):
+        seen = result_of(waiting)
+        waiting.cancel()
+        assert seen[0].check(CancelledError)
+    world.daemon.socks_at(SocksAddress())
+    world.daemon.established()
+    world.reactor.advance(0.5)
+    world.daemon.stop()
+    assert world.daemon._reasons == {}
+
+
+def test_nothing_more_comes_of_a_failure(world: World) -> None:
+    world.daemon.start()
+    waiting = [result_of(world.daemon.when_usable()), result_of(world.daemon.when_ready())]
+    failed = result_of(world.daemon.when_failed())
+    world.daemon.hopeless("Bad torrc.")
+    assert world.daemon.status == Failed("Bad torrc.")
+    waiting += [result_of(world.daemon.when_usable()), result_of(world.daemon.when_ready())]
+    for (failure,) in waiting:
+        assert failure.check(TorDown)
+        assert str(failure.value) == "Bad torrc."
+    for error in (*failed, *result_of(world.daemon.when_failed())):
+        assert isinstance(error, SetupError)
+        assert str(error) == "Bad torrc."
+
+
+def test_stopping_ends_the_waiting(world: World) -> None:
+    world.daemon.start()
+    (usable, failed) = (
+        result_of(world.daemon.when_usable()),
+        result_of(world.daemon.when_failed()),
+    )
+    assert result_of(world.daemon.stop()) == [None]
+    assert usable[0].check(TorDown)
+    assert not failed
+    assert result_of(world.daemon.when_usable())[0].check(TorDown)
+
+
+def test_observers(world: World) -> None:
+    said: list[object] = []
+    leave = world.daemon.on_status(said.append)
+    world.daemon.start()
+    world.daemon.established()
+    world.daemon.trouble("disk", "Full.")
+    world.daemon.gone("Dead.")
+    leave()
+    world.daemon.stop()
+    assert said == [Launching(), Ready(), Degraded(("Full.",)), BackingOff(1.0, "Dead.")]
+
+
+def test_close_reasons(world: World) -> None:
+    world.daemon.start()
+    early, late = (
+        result_of(world.daemon.close_reason(SOURCE, 1.0)),
+        result_of(world.daemon.close_reason(("127.0.0.1", 6), 1.0)),
+    )
+    world.daemon.stream_over(SOURCE, "DONE")
+    assert early == ["DONE"]
+    assert late == []
+    world.reactor.advance(1.1)
+    assert late == [None]
+    assert world.daemon._reasons == {}
+
+
+def test_a_reason_that_was_there_before(world: World) -> None:
+    table = world.daemon._table
+    now = world.reactor.seconds()
+    table.stream_event("20 NEW 0 a:1 SOURCE_ADDR=127.0.0.1:5", now)
+    table.stream_event("20 CLOSED 0 a:1 REASON=DESTROY", now)
+    assert result_of(world.daemon.close_reason(SOURCE, 1.0)) == ["DESTROY"]
+    waiting = result_of(world.daemon.close_reason(SOURCE, 1.0))
+    assert waiting == []
+    world.reactor.advance(1.1)
+    assert waiting == [None]
+
+
+def test_no_tor_executable(tmp_path: Path) -> None:
+    settings = LaunchSettings(tmp_path / "data", tor=str(tmp_path / "none"))
+    with pytest.raises(SetupError, match="--tor"):
+        TorDaemon(MemoryReactorClock(), settings).start()

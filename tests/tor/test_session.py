@@ -1,0 +1,240 @@
+"""What is done over a control connection, with a control port that is played."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from tortxd.errors import TorDown, TorTimeout
+from tortxd.tor.control import Control
+from tortxd.tor.link import Relay
+from tortxd.tor.session import Session, Watch
+from tortxd.tor.status import Bootstrapping
+from tortxd.tor.table import Table
+
+A, B = "A" * 40, "B" * 40
+
+
+class PlayedControl:
+    """Answers from a table; what is not in it stays unanswered until :meth:`answer`."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, Callable[[str], None]] = {}
+        self.asked: list[str] = []
+        self.known: dict[str, str] = {
+            "status/bootstrap-phase": 'NOTICE BOOTSTRAP PROGRESS=5 TAG=conn SUMMARY="Connecting"',
+            "status/circuit-established": "0",
+            "network-liveness": "up",
+            "circuit-status": "",
+            "stream-status": "",
+            "version": "0.4.9.11",
+        }
+        self.options: dict[str, list[str]] = {}
+        self.pending: list[Deferred[dict[str, str]]] = []
+        self.closed = False
+
+    async def subscribe(self, handlers: Iterable[tuple[str, Callable[[str], None]]]) -> None:
+        self.handlers = dict(handlers)
+
+    async def ask(self, *keys: str, patience: float = 10.0) -> dict[str, str]:
+        self.asked.extend(keys)
+        if all(key in self.known for key in keys):
+            return {key: self.known[key] for key in keys}
+        waiting: Deferred[dict[str, str]] = Deferred()
+        self.pending.append(waiting)
+        return await waiting
+
+    async def configured(self, option: str) -> list[str]:
+        return self.options.get(option, [])
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Told:
+    """Records all that a session tells."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *values: self.all.append((name, *values))
+
+
+class World:
+    def __init__(self, free: int | None = None) -> None:
+        self.clock = Clock()
+        self.control = PlayedControl()
+        self.told = Told()
+        self.table = Table()
+        self.hung: list[str] = []
+        self.free = free
+        self.session = Session(
+            self.clock,
+            cast(Control, self.control),
+            self.table,
+            self.told,
+            hung=self.hung.append,
+            watch=Watch(15.0, 10.0),
+            free_bytes=None if free is None else lambda: self.free or 0,
+        )
+
+    def begin(self) -> None:
+        begun = Deferred.fromCoroutine(self.session.begin())
+        assert begun.called
+        begun.addErrback(lambda failure: pytest.fail(str(failure)))
+
+    def event(self, name: str, line: str) -> None:
+        self.control.handlers[name](line)
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.begin()
+    return world
+
+
+def test_what_is_told_first(world: World) -> None:
+    assert world.told.all == [("progress", Bootstrapping(5, "conn", "Connecting"))]
+    assert world.session.network == "public"
+
+
+def test_a_tor_that_is_up_already() -> None:
+    world = World()
+    world.control.known["status/circuit-established"] = "1"
+    world.control.known["circuit-status"] = f"7 BUILT ${A}~a PURPOSE=GENERAL"
+    world.control.options["TestingTorNetwork"] = ["1"]
+    world.begin()
+    assert world.told.all == [("established",)]
+    assert world.session.network == "private"
+    assert world.control.asked[-1] == f"ns/id/{A}"
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "told"),
+    [
+        (
+            "STATUS_CLIENT",
+            'NOTICE BOOTSTRAP PROGRESS=10 TAG=x SUMMARY="Y"',
+            ("progress", Bootstrapping(10, "x", "Y")),
+        ),
+        ("STATUS_CLIENT", 'NOTICE BOOTSTRAP PROGRESS=100 TAG=done SUMMARY="D"', ("established",)),
+        ("STATUS_CLIENT", "NOTICE CIRCUIT_ESTABLISHED", ("established",)),
+        (
+            "STATUS_CLIENT",
+            "NOTICE CIRCUIT_NOT_ESTABLISHED REASON=CLOCK_JUMPED",
+            ("interrupted", "CLOCK_JUMPED"),
+        ),
+        ("NETWORK_LIVENESS", "DOWN", ("trouble", "network", "Tor hears nothing from the network.")),
+        ("NETWORK_LIVENESS", "UP", ("trouble", "network", None)),
+        ("SIGNAL", "NEWNYM", ("new_identity_made",)),
+    ],
+)
+def test_events(world: World, name: str, line: str, told: tuple[Any, ...]) -> None:
+    world.event(name, line)
+    assert world.told.all[1:] == [told]
+
+
+def test_other_events_are_nothing(world: World) -> None:
+    world.event("STATUS_GENERAL", "NOTICE ACCEPTED_SERVER_DESCRIPTOR")
+    world.event("SIGNAL", "RELOAD")
+    assert len(world.told.all) == 1
+
+
+def test_the_clock_is_off_for_half_an_hour(world: World) -> None:
+    world.event("STATUS_GENERAL", "WARN CLOCK_SKEW SKEW=-3600 SOURCE=DIRSERV:1.2.3.4:9")
+    (told,) = world.told.all[1:]
+    assert told[:2] == ("trouble", "clock")
+    assert "-3600" in told[2]
+    assert "1.2.3.4" not in told[2]
+    world.clock.advance(1700)
+    world.event("STATUS_GENERAL", "WARN CLOCK_SKEW SKEW=-3600")
+    world.clock.advance(1700)
+    assert world.told.all[-1][2] is not None
+    world.clock.advance(200)
+    assert world.told.all[-1] == ("trouble", "clock", None)
+
+
+def test_streams_that_end_are_told(world: World) -> None:
+    world.event("STREAM", "20 NEW 0 a:1 SOURCE_ADDR=127.0.0.1:5")
+    world.event("STREAM", "20 CLOSED 0 a:1 REASON=TIMEOUT")
+    assert world.told.all[-1] == ("stream_over", ("127.0.0.1", 5), "TIMEOUT")
+
+
+def test_relays_are_read_exit_first_and_once(world: World) -> None:
+    world.control.known[f"ns/id/{B}"] = "r b I D 2026-11-22 15:00:00 192.0.2.7 9001 0"
+    world.control.known["ip-to-country/192.0.2.7"] = "DE"
+    world.control.known[f"ns/id/{A}"] = "r a I D 2026-11-22 15:00:00 192.0.2.1 9001 0"
+    world.control.known["ip-to-country/192.0.2.1"] = "FR"
+    asked = len(world.control.asked)
+    world.event("CIRC", f"7 BUILT ${A}~a,${B}~b PURPOSE=GENERAL")
+    world.event("CIRC", f"8 BUILT ${A}~a,${B}~b PURPOSE=GENERAL")
+    assert world.control.asked[asked:] == [
+        f"ns/id/{B}",
+        "ip-to-country/192.0.2.7",
+        f"ns/id/{A}",
+        "ip-to-country/192.0.2.1",
+    ]
+    assert world.table.circuits()[0].path == (
+        Relay(A, "a", "192.0.2.1", "fr"),
+        Relay(B, "b", "192.0.2.7", "de"),
+    )
+
+
+def test_a_relay_that_no_consensus_names_yet_is_read_again(world: World) -> None:
+    world.control.known[f"ns/id/{A}"] = ""
+    world.event("CIRC", f"7 BUILT ${A}~a PURPOSE=GENERAL")
+    assert world.table.circuits()[0].path == (Relay(A, "a"),)
+    world.control.known[f"ns/id/{A}"] = "r a I D 2026-11-22 15:00:00 192.0.2.1 9001 0"
+    world.control.known["ip-to-country/192.0.2.1"] = "FR"
+    world.event("CIRC", f"8 BUILT ${A}~a PURPOSE=GENERAL")
+    assert world.table.circuits()[0].path == (Relay(A, "a", "192.0.2.1", "fr"),)
+
+
+def test_an_unknown_country_is_none(world: World) -> None:
+    world.control.known[f"ns/id/{B}"] = "r b I D 2026-11-22 15:00:00 192.0.2.7 9001 0"
+    world.control.known["ip-to-country/192.0.2.7"] = "??"
+    world.event("CIRC", f"7 BUILT ${B} PURPOSE=GENERAL")
+    assert world.table.circuits()[0].path[0].country is None
+
+
+def test_the_watchdog_looks_and_is_answered(world: World) -> None:
+    for _ in range(3):
+        world.clock.advance(15)
+    assert world.control.asked[-3:] == ["version"] * 3
+    assert not world.hung
+    world.session.close()
+    assert world.control.closed
+    assert not world.clock.getDelayedCalls()
+
+
+def test_no_answer_is_a_hang(world: World) -> None:
+    del world.control.known["version"]
+    world.clock.advance(15)
+    world.control.pending[0].errback(TorTimeout("It hangs."))
+    assert world.hung == ["It hangs."]
+    assert not world.clock.getDelayedCalls()
+
+
+def test_a_lost_connection_is_no_hang(world: World) -> None:
+    del world.control.known["version"]
+    world.clock.advance(15)
+    world.control.pending[0].errback(TorDown())
+    assert not world.hung
+
+
+def test_a_full_disk_shows_and_mends() -> None:
+    world = World(free=0)
+    world.begin()
+    world.clock.advance(15)
+    world.free = 1 << 30
+    world.clock.advance(15)
+    assert world.told.all[1:] == [
+        ("trouble", "disk", "The disk of the data directory is full."),
+        ("trouble", "disk", None),
+    ]

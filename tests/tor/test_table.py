@@ -1,0 +1,234 @@
+"""The table of circuits and streams, fed with lines as Tor writes them."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tortxd.tor.link import Relay
+from tortxd.tor.table import REMEMBER_SECONDS, REMEMBER_STREAMS, Table, source_of, split_path
+
+A, B, C = "A" * 40, "B" * 40, "C" * 40
+PATH = f"${A}~guard,${B}~middle,${C}~exit"
+FLAGS = "BUILD_FLAGS=NEED_CAPACITY PURPOSE=GENERAL TIME_CREATED=2026-11-22T15:51:09.938000"
+SOURCE = ("127.0.0.1", 43210)
+
+
+def built(table: Table, id: str = "7", more: str = "", now: float = 1.0) -> tuple[str, ...]:
+    table.circuit_event(f"{id} LAUNCHED {FLAGS}", now)
+    table.circuit_event(f"{id} EXTENDED ${A}~guard {FLAGS}", now)
+    return table.circuit_event(f"{id} BUILT {PATH} {FLAGS}{more}", now)
+
+
+def opened(table: Table, circuit: str = "7", id: str = "20", port: int = 43210) -> None:
+    rest = 'PURPOSE=USER SOCKS_USERNAME="u" CLIENT_PROTOCOL=SOCKS5'
+    table.stream_event(f"{id} NEW 0 a.example:443 SOURCE_ADDR=127.0.0.1:{port} {rest}", 2.0)
+    table.stream_event(f"{id} SENTCONNECT {circuit} a.example:443 {rest}", 2.1)
+    table.stream_event(f"{id} SUCCEEDED {circuit} a.example:443 {rest}", 2.2)
+
+
+def test_a_circuit_from_launch_to_close() -> None:
+    table = Table()
+    assert built(table) == (C, B, A)
+    (circuit,) = table.circuits()
+    assert (circuit.id, circuit.state, circuit.purpose, circuit.created) == (
+        "7",
+        "BUILT",
+        "GENERAL",
+        1.0,
+    )
+    assert [relay.nickname for relay in circuit.path] == ["guard", "middle", "exit"]
+    assert circuit.exit == Relay(C, "exit")
+    table.circuit_event(f"7 CLOSED {PATH} {FLAGS} REASON=FINISHED", 3.0)
+    assert table.circuits() == ()
+
+
+def test_relays_are_wanted_once() -> None:
+    table = Table()
+    table.relay_known(Relay(A, None, "192.0.2.1", "de"))
+    assert built(table) == (C, B)
+    assert table.circuits()[0].path[0] == Relay(A, "guard", "192.0.2.1", "de")
+    assert table.knows_relay(A)
+
+
+def test_a_stream_and_its_circuit() -> None:
+    table = Table()
+    built(table)
+    opened(table)
+    (stream,) = table.streams()
+    assert (stream.id, stream.state, stream.circuit, stream.target, stream.source) == (
+        "20",
+        "SUCCEEDED",
+        "7",
+        "a.example:443",
+        SOURCE,
+    )
+    assert stream.purpose == "USER"
+    assert table.circuits()[0].streams == ("20",)
+    circuit = table.circuit_of(SOURCE, 3.0)
+    assert circuit is not None
+    assert circuit.exit is not None
+    assert circuit.exit.fingerprint == C
+    assert table.circuit_of(("127.0.0.1", 1), 3.0) is None
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ("REASON=END REMOTE_REASON=DONE", "DONE"),
+        ("REASON=DONE", "DONE"),
+        ("REASON=END REMOTE_REASON=CONNRESET", "CONNRESET"),
+        ("REASON=DESTROY", "DESTROY"),
+        ("", "MISC"),
+    ],
+)
+def test_why_a_stream_ended(told: str, reason: str) -> None:
+    table = Table()
+    built(table)
+    opened(table)
+    assert table.reason_of(SOURCE, 3.0) is None
+    assert table.stream_event(f"20 CLOSED 7 a.example:443 {told}", 3.0) == (SOURCE, reason)
+    assert table.streams() == ()
+    assert table.circuits()[0].streams == ()
+    assert table.circuit_of(SOURCE, 3.5) is not None
+    assert table.reason_of(SOURCE, 3.5) == reason
+    assert table.reason_of(SOURCE, 3.5) is None
+
+
+def test_failed_then_closed_is_one_end() -> None:
+    table = Table()
+    opened(table)
+    assert table.stream_event("20 FAILED 7 a.example:443 REASON=TIMEOUT", 3.0) is not None
+    assert table.stream_event("20 CLOSED 7 a.example:443 REASON=DONE", 3.0) is None
+    assert table.reason_of(SOURCE, 3.0) == "TIMEOUT"
+
+
+def test_a_detached_stream_tries_another_circuit() -> None:
+    table = Table()
+    built(table, "7")
+    built(table, "8")
+    opened(table)
+    table.stream_event("20 DETACHED 7 a.example:443 REASON=TIMEOUT", 3.0)
+    assert table.circuit_of(SOURCE, 3.0) is None
+    assert [circuit.streams for circuit in table.circuits()] == [(), ()]
+    table.stream_event("20 SENTCONNECT 8 a.example:443", 3.0)
+    circuit = table.circuit_of(SOURCE, 3.0)
+    assert circuit is not None
+    assert circuit.id == "8"
+    assert circuit.streams == ("20",)
+
+
+def test_a_port_that_is_used_again() -> None:
+    table = Table()
+    built(table)
+    opened(table, id="20")
+    table.stream_event("20 CLOSED 7 a.example:443 REASON=DONE", 3.0)
+    opened(table, id="21")
+    assert table.reason_of(SOURCE, 3.0) is None
+    table.stream_event("21 CLOSED 7 a.example:443 REASON=DESTROY", 3.0)
+    assert table.reason_of(SOURCE, 3.0) == "DESTROY"
+
+
+def test_what_is_past_is_forgotten() -> None:
+    table = Table()
+    built(table)
+    opened(table)
+    table.stream_event("20 CLOSED 7 a.example:443 REASON=DONE", 3.0)
+    assert table.circuit_of(SOURCE, 3.0 + REMEMBER_SECONDS) is not None
+    assert table.circuit_of(SOURCE, 3.1 + REMEMBER_SECONDS) is None
+    assert table.reason_of(SOURCE, 3.1 + REMEMBER_SECONDS) is None
+
+
+def test_memory_is_bounded() -> None:
+    table = Table()
+    for number in range(3 * REMEMBER_STREAMS):
+        opened(table, str(number), str(number), 1 + number % 65535)
+        table.stream_event(f"{number} CLOSED 0 a.example:443 REASON=DONE", 3.0)
+        built(table, str(number), now=3.0)
+        table.circuit_event(f"{number} CLOSED {PATH} {FLAGS}", 3.0)
+    assert len(table._by_source) == len(table._past_streams) == REMEMBER_STREAMS
+    assert len(table._past_circuits) <= REMEMBER_STREAMS
+    assert not table._streams
+    assert not table._circuits
+
+
+def test_one_leg_of_conflux_stands_for_the_other() -> None:
+    table = Table()
+    built(table, "7", " CONFLUX_ID=AB CONFLUX_RTT=1")
+    built(table, "8", " CONFLUX_ID=AB CONFLUX_RTT=2")
+    built(table, "9", " CONFLUX_ID=CD CONFLUX_RTT=2")
+    opened(table)
+    table.circuit_event(f"7 CLOSED {PATH} {FLAGS} CONFLUX_ID=AB", 3.0)
+    circuit = table.circuit_of(SOURCE, 3.0)
+    assert circuit is not None
+    assert circuit.id == "8"
+    table.circuit_event(f"8 CLOSED {PATH} {FLAGS} CONFLUX_ID=AB", 3.0)
+    circuit = table.circuit_of(SOURCE, 3.0)
+    assert circuit is not None
+    assert (circuit.id, circuit.state, circuit.exit) == ("7", "CLOSED", circuit.path[-1])
+
+
+def test_a_circuit_changes_its_purpose() -> None:
+    table = Table()
+    built(table, "7", " PURPOSE=CONFLUX_UNLINKED")
+    table.circuit_minor_event(
+        f"7 PURPOSE_CHANGED {PATH} {FLAGS} PURPOSE=CONFLUX_LINKED CONFLUX_ID=AB "
+        "OLD_PURPOSE=CONFLUX_UNLINKED"
+    )
+    table.circuit_minor_event("8 PURPOSE_CHANGED PURPOSE=GENERAL")
+    table.circuit_minor_event("")
+    (circuit,) = table.circuits()
+    assert (circuit.purpose, circuit.state) == ("CONFLUX_LINKED", "BUILT")
+
+
+def test_what_was_there_before_us() -> None:
+    table = Table()
+    opened(table, id="21", circuit="8")
+    table.load(
+        f"7 BUILT {PATH} {FLAGS}\r\n8 EXTENDED ${A} {FLAGS}\n",
+        "20 SUCCEEDED 7 a.example:443\n21 SENTCONNECT 8 a.example:443\n",
+        100.0,
+        datetime(2026, 11, 22, 15, 52, 9, 938000, UTC),
+    )
+    old, new = table.circuits()
+    assert old.created == 40.0
+    assert old.streams == ("20",)
+    assert new.path == (Relay(A),)
+    assert table.circuit_of(SOURCE, 100.0) == new
+    table.clear()
+    assert not table.circuits()
+    assert not table.streams()
+
+
+def test_paths_and_sources() -> None:
+    assert list(split_path("")) == []
+    assert list(split_path(f"${A.lower()}")) == [(A, None)]
+    assert source_of("[::1]:5") == source_of("::1:5") == ("::1", 5)
+    assert source_of("(Tor_internal):0") is None
+    assert source_of("unix:") is None
+
+
+@given(st.lists(st.text(max_size=80)))
+def test_any_line_is_survived(lines: list[str]) -> None:
+    table = Table()
+    for line in lines:
+        for text in (line, f"7 BUILT {line}", f"7 CLOSED {line}", f"20 NEW 0 a:1 {line}"):
+            table.circuit_event(text, 1.0)
+            table.stream_event(text, 1.0)
+    table.load("\n".join(lines), "\n".join(lines), 1.0, datetime.now(UTC))
+    table.circuits()
+    table.streams()
+
+
+def test_a_burst_is_cheap() -> None:
+    table = Table()
+    built(table)
+    begun = time.process_time()
+    for number in range(3000):
+        opened(table, "7", str(number), 1024 + number)
+        table.stream_event(f"{number} CLOSED 7 a.example:443 REASON=END REMOTE_REASON=DONE", 2.5)
+    assert time.process_time() - begun < 0.5

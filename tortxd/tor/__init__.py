@@ -1,0 +1,1 @@
+"""Everything that knows Tor: its process, control connection, circuits and SOCKS port."""

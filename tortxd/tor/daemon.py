@@ -1,0 +1,391 @@
+"""One Tor, launched or attached to, supervised: what the rest of tortxd holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.endpoints import clientFromString
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.logger import Logger
+
+from tortxd.errors import SetupError, TorDown, TorNotReady, TortxdError
+from tortxd.tor.attached import Attached
+from tortxd.tor.datadir import prepare
+from tortxd.tor.launched import Launched
+from tortxd.tor.lifecycle import Core, make_lifecycle
+from tortxd.tor.link import Circuit, SocksAddress, Stream
+from tortxd.tor.lock import DataDirLock, tor_lives_in
+from tortxd.tor.ports import SocksChoice
+from tortxd.tor.process import find_tor
+from tortxd.tor.session import Watch
+from tortxd.tor.status import Bootstrapping, Failed, Status, Stopped, serves
+from tortxd.tor.table import Source, Table
+from tortxd.tor.torrc import check_lines
+from tortxd.tor.waiting import Waiting
+
+if TYPE_CHECKING:
+    import txtorcon
+
+    from tortxd.tor.control import Control
+
+_NEWNYM_PATIENCE = 20.0
+"""Seconds; Tor carries out one NEWNYM in 10 s, and keeps further ones waiting."""
+
+
+@frozen
+class LaunchSettings:
+    """A Tor of our own."""
+
+    data_dir: Path
+    """Private, locked while it runs; guards persist in it."""
+    tor: str | None = None
+    """The executable, a path or a name; None: found on PATH."""
+    socks: SocksAddress | None = None
+    """The SOCKS port that was asked for; None: 9050, or a free one."""
+    torrc_lines: tuple[str, ...] = ()
+    """The user's further configuration."""
+
+
+@frozen
+class AttachSettings:
+    """A Tor that others run."""
+
+    control: str
+    """A Twisted client endpoint: ``tcp:127.0.0.1:9051``, ``unix:/run/tor/control``."""
+    password: str | None = None
+    """For HashedControlPassword; None: cookie."""
+    socks: SocksAddress | None = None
+    """The SOCKS address to use; None: the one that Tor names."""
+
+
+class TorDaemon:
+    """A supervised Tor; provides :class:`tortxd.tor.link.TorLink`.
+
+    :param reactor: of its clock, processes and connections.
+    :param settings: launch or attach.
+    :param watch: the watchdog's interval and patience.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, reactor: Any, settings: LaunchSettings | AttachSettings, watch: Watch | None = None
+    ) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._watch = watch or Watch()
+        self._status: Status = Stopped()
+        self._socks: SocksAddress | None = None
+        self._table = Table()
+        self._lock: DataDirLock | None = None
+        self._session: Launched | Attached | None = None
+        self._open_session: Callable[[], Launched | Attached] | None = None
+        self._observers: list[Callable[[Status], None]] = []
+        self._usable: Waiting[SocksAddress] = Waiting()
+        self._ready: Waiting[None] = Waiting()
+        self._failed: Waiting[TortxdError] = Waiting()
+        self._new_identity: Waiting[None] = Waiting()
+        self._reasons: dict[Source, Waiting[str | None]] = {}
+        self._ended: Deferred[None] = succeed(None)
+        self._served = False
+        self._life = make_lifecycle(Core(self, reactor, self._status_is))
+
+    # --- for those who hold it -----------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin. What can be known at once is: the rest shows in :attr:`status`.
+
+        :raises SetupError: the data directory is not ours or locked, there is no tor that is new
+            enough, a torrc line is not the user's to set, the SOCKS port that was asked for is
+            taken, or the control endpoint is malformed.
+        """
+        settings = self._settings
+        if isinstance(settings, LaunchSettings):
+            self._open_session = self._launching(settings)
+        else:
+            self._open_session = self._attaching(settings)
+        self._life.start()
+
+    def stop(self) -> Deferred[None]:
+        """Stop, and fire when a launched Tor's process is gone (SIGTERM, SIGKILL after 3 s)."""
+        self._life.stop()
+        stopped: Deferred[None] = Deferred()
+        self._ended.addCallback(self._release)
+        self._ended.addCallback(lambda _: stopped.callback(None))
+        return stopped
+
+    @property
+    def status(self) -> Status:
+        """What Tor is doing now."""
+        return self._status
+
+    def on_status(self, observer: Callable[[Status], None]) -> Callable[[], None]:
+        """Have every further status told; the result, called, ends that."""
+        self._observers.append(observer)
+        return lambda: self._observers.remove(observer)
+
+    @property
+    def network(self) -> str:
+        """``public``; ``private`` for a network with authorities of its own, which gives no
+        anonymity; ``unknown`` while there is no control connection."""
+        session = None if self._session is None else self._session.session
+        return "unknown" if session is None else session.network
+
+    @property
+    def socks_address(self) -> SocksAddress | None:
+        """Where this Tor's SOCKS port listens, or None while it is not known to."""
+        return self._socks
+
+    @property
+    def pid(self) -> int | None:
+        """The launched Tor's process id, while there is one."""
+        return None if self._session is None else self._session.pid
+
+    @property
+    def txtorcon(self) -> txtorcon.Tor:
+        """The ``txtorcon.Tor`` over the control connection; another one after a reconnection.
+
+        :raises TorNotReady: there is no control connection now.
+        """
+        return self.control.txtorcon
+
+    @property
+    def control(self) -> Control:
+        """The control connection.
+
+        :raises TorNotReady: there is none now.
+        """
+        session = None if self._session is None else self._session.session
+        if session is None:
+            raise TorNotReady("There is no control connection to Tor now.")
+        return session.control
+
+    def when_usable(self) -> Deferred[SocksAddress]:
+        """Fire as soon as the SOCKS port listens, long before Tor is ready. Cancellable. Fails with
+        TorDown when Tor has failed for good or is stopped."""
+        if self._socks is not None:
+            return succeed(self._socks)
+        return self._wait(self._usable)
+
+    def when_ready(self) -> Deferred[None]:
+        """Fire when requests are expected to be served. Cancellable. Fails as when_usable does."""
+        return succeed(None) if serves(self._status) else self._wait(self._ready)
+
+    def when_failed(self) -> Deferred[TortxdError]:
+        """Fire, with a SetupError, when there is no use trying any longer. Cancellable."""
+        if isinstance(self._status, Failed):
+            return succeed(SetupError(self._status.reason))
+        return self._failed.add()
+
+    def circuits(self) -> Sequence[Circuit]:
+        """The circuits that are open now, oldest first."""
+        return self._table.circuits()
+
+    def streams(self) -> Sequence[Stream]:
+        """The streams that are open now, oldest first."""
+        return self._table.streams()
+
+    def circuit_of(self, source: tuple[str, int]) -> Circuit | None:
+        """The circuit which carries, or up to 30 s ago carried, the connection from ``source``.
+
+        None where it is not known: on a unix SOCKS port connections have no source, and Tor tells
+        the source of a stream only when it begins, so those from before the control connection
+        stood have none either.
+        """
+        return self._table.circuit_of(source, self._reactor.seconds())
+
+    def close_reason(self, source: tuple[str, int], timeout: float) -> Deferred[str | None]:
+        """Fire with the REASON of the STREAM CLOSED or FAILED event of that connection (``DONE``
+        for an orderly end), or with None when none has come after ``timeout`` seconds, or Tor has
+        gone meanwhile."""
+        reason = self._table.reason_of(source, self._reactor.seconds())
+        if reason is not None:
+            return succeed(reason)
+        waiting = self._reasons.setdefault(source, Waiting())
+        answer = waiting.add()
+        timer = self._reactor.callLater(timeout, waiting.resolve, answer, None)
+
+        def done(result: str | None) -> str | None:
+            if timer.active():
+                timer.cancel()
+            if not waiting and self._reasons.get(source) is waiting:
+                del self._reasons[source]
+            return result
+
+        return answer.addBoth(done)
+
+    def new_identity(self) -> Deferred[None]:
+        """New circuits for everything (NEWNYM); fires when Tor has done it, which is up to 10 s
+        later when it was done only just before.
+
+        :raises TorNotReady: there is no control connection (in the Deferred, as all errors).
+        :raises TorTimeout: Tor does not answer.
+        """
+        return Deferred.fromCoroutine(self._make_new_identity())
+
+    # --- the lifecycle's hands -------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Make a session; called by the lifecycle alone."""
+        assert self._open_session is not None
+        self._session = self._open_session()
+        self._session.begin()
+
+    def end(self) -> None:
+        """End the session; called by the lifecycle alone."""
+        session, self._session = self._session, None
+        self.socks_at(None)
+        self._ended = succeed(None) if session is None else session.end()
+
+    # --- what a session tells (see SessionListener) --------------------------------------------
+
+    def socks_at(self, address: SocksAddress | None) -> None:
+        """The SOCKS port listens there, or no more."""
+        self._socks = address
+        if address is None:
+            self._table.clear()
+            unanswered, self._reasons = self._reasons, {}
+            for waiting in unanswered.values():
+                waiting.fire(None)
+        else:
+            self._usable.fire(address)
+
+    def progress(self, bootstrap: Bootstrapping) -> None:
+        """Tor says how far it is."""
+        self._life.progress(bootstrap)
+
+    def established(self) -> None:
+        """Tor can build circuits."""
+        self._served = True
+        self._life.established()
+
+    def interrupted(self, reason: str) -> None:
+        """Tor cannot build circuits any more."""
+        self._life.interrupted(reason)
+
+    def trouble(self, key: str, reason: str | None) -> None:
+        """Something is wrong, or right again."""
+        self._life.trouble(key, reason)
+
+    def stream_over(self, source: Source, reason: str) -> None:
+        """A SOCKS connection has ended."""
+        waiting = self._reasons.pop(source, None)
+        if waiting is not None:
+            self._table.reason_of(source, self._reactor.seconds())
+            waiting.fire(reason)
+
+    def new_identity_made(self) -> None:
+        """A NEWNYM was carried out."""
+        self._new_identity.fire(None)
+
+    def gone(self, reason: str) -> None:
+        """The session is over, and Tor with it."""
+        self._life.gone(reason)
+
+    def detached(self, reason: str) -> None:
+        """The session is over; Tor may live on."""
+        self._life.detached(reason)
+
+    def hopeless(self, reason: str) -> None:
+        """The session is over, and another would end the same way."""
+        self._life.hopeless(reason)
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def _launching(self, settings: LaunchSettings) -> Callable[[], Launched]:
+        check_lines(settings.torrc_lines)
+        executable = find_tor(settings.tor)
+        data_dir = prepare(settings.data_dir)
+        choice = SocksChoice(settings.socks)
+        if self._lock is None:
+            self._lock = DataDirLock.acquire(data_dir)
+        try:
+            if not tor_lives_in(data_dir / "tor"):
+                choice.check()
+        except SetupError:
+            self._release(None)
+            raise
+
+        def open_session() -> Launched:
+            return Launched(
+                self._reactor,
+                self,
+                self._table,
+                executable=executable,
+                data_dir=data_dir,
+                choice=choice,
+                lines=settings.torrc_lines,
+                watch=self._watch,
+                first=not self._served,
+            )
+
+        return open_session
+
+    def _attaching(self, settings: AttachSettings) -> Callable[[], Attached]:
+        try:
+            endpoint: IStreamClientEndpoint = clientFromString(self._reactor, settings.control)
+        except (ValueError, TypeError, KeyError) as e:
+            raise SetupError(
+                "The control endpoint is malformed; it looks like tcp:127.0.0.1:9051 or "
+                "unix:/run/tor/control."
+            ) from e
+
+        def open_session() -> Attached:
+            return Attached(
+                self._reactor,
+                self,
+                self._table,
+                endpoint=endpoint,
+                password=settings.password,
+                wanted=settings.socks,
+                known=self._socks,
+                watch=self._watch,
+            )
+
+        return open_session
+
+    def _status_is(self, status: Status) -> None:
+        self._status = status
+        self._log.info("Tor: {status}", status=status)
+        if serves(status):
+            self._ready.fire(None)
+        elif isinstance(status, Failed):
+            self._nothing_comes(status.reason)
+            self._failed.fire(SetupError(status.reason))
+        elif isinstance(status, Stopped):
+            self._nothing_comes("Tor is stopped.")
+        for observer in tuple(self._observers):
+            observer(status)
+
+    def _nothing_comes(self, reason: str) -> None:
+        for waiting in (self._usable, self._ready, self._new_identity):
+            waiting.fail(TorDown(reason, retryable=False))
+
+    def _wait(self, waiting: Waiting[Any]) -> Deferred[Any]:
+        answer = waiting.add()
+        if isinstance(self._status, Failed):
+            self._nothing_comes(self._status.reason)
+        elif isinstance(self._status, Stopped) and self._open_session is not None:
+            self._nothing_comes("Tor is stopped.")
+        return answer
+
+    def _release(self, _: None) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    async def _make_new_identity(self) -> None:
+        control = self.control
+        made = self._new_identity.add()
+        made.addTimeout(_NEWNYM_PATIENCE, self._reactor)
+        try:
+            await control.tell("SIGNAL NEWNYM")
+        except TortxdError:
+            made.addErrback(lambda failure: failure.trap(CancelledError))
+            made.cancel()
+            raise
+        await made

@@ -1,0 +1,283 @@
+"""One life of a Tor that we launch: from waiting for its predecessor to its process's end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import UNIXClientEndpoint
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from tortxd.errors import SetupError, TorDown, TortxdError
+from tortxd.tor.datadir import write_private
+from tortxd.tor.lock import tor_lives_in
+from tortxd.tor.ports import USUAL, SocksChoice
+from tortxd.tor.process import Complaint, Opened, TorProcess
+from tortxd.tor.session import Session, SessionListener, Watch
+from tortxd.tor.status import Bootstrapping
+from tortxd.tor.table import Table
+from tortxd.tor.torrc import socks_port, torrc_text
+
+if TYPE_CHECKING:
+    from tortxd.tor.control import Control
+
+LAUNCH_PATIENCE = 60.0
+"""Seconds from the process's start to a control connection."""
+PREDECESSOR_PATIENCE = 30.0
+"""Seconds that the Tor of a daemon which was killed may still hold the data directory."""
+_LONGEST_SOCKET_PATH = 100
+"""Bytes: sockaddr_un holds 107, and Tor adds nothing."""
+_SOCKET_NAME = "control.socket"
+
+
+class Launched:
+    """A tor process with its control session. Used once.
+
+    :param executable: an absolute path.
+    :param data_dir: ours, locked; Tor's DataDirectory is ``tor`` in it.
+    :param lines: the user's torrc lines.
+    :param first: whether no Tor of this daemon has served yet: then a configuration that Tor does
+        not accept is the end, where it would otherwise be tried again.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        listener: SessionListener,
+        table: Table,
+        *,
+        executable: str,
+        data_dir: Path,
+        choice: SocksChoice,
+        lines: tuple[str, ...],
+        watch: Watch,
+        first: bool,
+    ) -> None:
+        self._reactor = reactor
+        self._listener = listener
+        self._table = table
+        self._executable = executable
+        self._data_dir = data_dir
+        self._choice = choice
+        self._lines = lines
+        self._watch = watch
+        self._first = first
+        self._process: TorProcess | None = None
+        self._socket_dir: Path | None = None
+        self._reason: str | None = None
+        self._socks_open = False
+        self._over = False
+        self._control_open: Deferred[None] = Deferred()
+        self._running: Deferred[None] | None = None
+        self.session: Session | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Tor's process id while it runs."""
+        return None if self._process is None else self._process.pid
+
+    def begin(self) -> None:
+        """Start; what becomes of it is told to the listener."""
+        self._running = Deferred.fromCoroutine(self._run())
+        self._running.addErrback(self._not_begun)
+
+    def end(self) -> Deferred[None]:
+        """Stop Tor without a word to the listener; fires when its process is gone."""
+        self._over = True
+        self._let_go()
+        gone: Deferred[None] = Deferred()
+        if self._process is None:
+            self._tidy()
+            gone.callback(None)
+            return gone
+        return self._process.stop()
+
+    # --- the way up ----------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        await self._signals_handled()
+        await self._predecessor_gone()
+        if self._first:
+            self._choice.check()
+        self._process = self._spawn()
+        deadline = self._reactor.callLater(LAUNCH_PATIENCE, self._kill, "Tor did not get going.")
+        try:
+            await self._control_open
+            await self._connect()
+        finally:
+            if deadline.active():
+                deadline.cancel()
+
+    def _signals_handled(self) -> Deferred[None]:
+        """Fire when the reactor runs: until then, SIGTERM would end us and leave Tor behind."""
+        running: Deferred[None] = Deferred()
+        self._reactor.callWhenRunning(running.callback, None)
+        return running
+
+    async def _predecessor_gone(self) -> None:
+        """The Tor of a daemon that was killed goes by itself, in 15 s at most."""
+        waited = 0.0
+        while tor_lives_in(self._data_dir / "tor"):
+            if waited >= PREDECESSOR_PATIENCE:
+                raise TorDown("Another Tor uses the data directory, and does not go away.")
+            await deferLater(self._reactor, 0.2)
+            waited += 0.2
+
+    def _spawn(self) -> TorProcess:
+        tor_dir = self._data_dir / "tor"
+        tor_dir.mkdir(mode=0o700, exist_ok=True)
+        address, automatic = self._choice.choose()
+        torrc = self._data_dir / "torrc"
+        defaults = self._data_dir / "torrc-defaults"
+        write_private(defaults, "")
+        write_private(
+            torrc,
+            torrc_text(
+                tor_dir=tor_dir,
+                control_socket=self._control_socket(tor_dir),
+                socks=socks_port(address, automatic=automatic),
+                owner=os.getpid(),
+                lines=self._lines,
+            ),
+        )
+        try:
+            return TorProcess.spawn(
+                self._reactor,
+                self._reactor,
+                self,
+                executable=self._executable,
+                torrc=torrc,
+                defaults=defaults,
+            )
+        except OSError as e:
+            raise TorDown(f"Tor could not be started ({e.strerror}).") from e
+
+    def _control_socket(self, tor_dir: Path) -> Path:
+        """In Tor's own directory, or where that is too deep for a socket, in a private one."""
+        path = tor_dir / _SOCKET_NAME
+        if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
+            self._socket_dir = Path(tempfile.mkdtemp(prefix="tortxd-"))
+            path = self._socket_dir / _SOCKET_NAME
+        self._socket_path = path
+        return path
+
+    async def _connect(self) -> None:
+        control = await self._reach_control()
+        self.session = Session(
+            self._reactor,
+            control,
+            self._table,
+            self._listener,
+            hung=self._kill,
+            watch=self._watch,
+            free_bytes=self._free_bytes,
+        )
+        await control.tell("TAKEOWNERSHIP")
+        await self.session.begin()
+
+    async def _reach_control(self) -> Control:
+        """Try until it answers. A Tor that is about to end, because another port of its could not
+        be opened, say, takes its control port away again; why it ends is worth waiting for."""
+        from tortxd.tor.control import Control  # txtorcon: not before it is needed
+
+        endpoint = UNIXClientEndpoint(self._reactor, os.fspath(self._socket_path))
+        while True:
+            try:
+                return await Control.connect(
+                    self._reactor, endpoint, self, patience=LAUNCH_PATIENCE
+                )
+            except TorDown:
+                await deferLater(self._reactor, 0.1)
+
+    def _free_bytes(self) -> int:
+        room = os.statvfs(self._data_dir)
+        return room.f_bavail * room.f_frsize
+
+    # --- what happens --------------------------------------------------------------------------
+
+    def said(self, event: Opened | Bootstrapping | Complaint) -> None:
+        """What the process says; see :class:`~tortxd.tor.process.ProcessListener`."""
+        if self._over:
+            return
+        if isinstance(event, Bootstrapping):
+            if self.session is None:
+                self._listener.progress(event)
+        elif isinstance(event, Opened):
+            if event.kind == "control":
+                if not self._control_open.called:
+                    self._control_open.callback(None)
+            elif not self._socks_open:
+                self._socks_open = True
+                self._choice.got(event.address)
+                if self._choice.unexpected(event.address):
+                    self._log.warn(
+                        "Port {usual} is taken by another program: "
+                        "THE SOCKS PORT OF THIS TOR IS {url}",
+                        usual=USUAL.port,
+                        url=event.address.url,
+                    )
+                self._listener.socks_at(event.address)
+
+    def ended(self, reason: str, by_itself: bool) -> None:
+        """The process is gone; see :class:`~tortxd.tor.process.ProcessListener`."""
+        if self._over:
+            self._tidy()
+            return
+        refused = by_itself and self._first and self.session is None
+        self._finish(
+            reason if by_itself else self._reason or reason,
+            hopeless=refused and not self._choice.lost_race(reason),
+        )
+
+    def control_lost(self, reason: str) -> None:
+        """Tor goes with its controller; see that it does."""
+        self._kill(reason)
+
+    def _kill(self, reason: str) -> None:
+        """What follows is told when the process has ended."""
+        self._reason = self._reason or reason
+        if self._process is not None:
+            self._process.kill()
+
+    def _not_begun(self, failure: Failure) -> None:
+        if self._over or failure.check(CancelledError):
+            return
+        if not failure.check(TortxdError, OSError):
+            self._log.failure("A fault of ours while launching Tor.", failure)
+        reason = (
+            failure.getErrorMessage() if failure.check(TortxdError) else "Tor was not launched."
+        )
+        if self._process is not None and self._process.pid is not None:
+            self._kill(reason)
+        else:
+            self._finish(reason, hopeless=bool(failure.check(SetupError)) and self._first)
+
+    def _finish(self, reason: str, *, hopeless: bool) -> None:
+        self._over = True
+        self._let_go()
+        self._tidy()
+        self._listener.socks_at(None)
+        if hopeless:
+            self._listener.hopeless(reason)
+        else:
+            self._listener.gone(reason)
+
+    def _let_go(self) -> None:
+        if self.session is not None:
+            self.session.close()
+            self.session = None
+        if self._running is not None:
+            self._running.cancel()
+
+    def _tidy(self) -> None:
+        if self._socket_dir is not None:
+            shutil.rmtree(self._socket_dir, ignore_errors=True)
+            self._socket_dir = None

@@ -1,0 +1,279 @@
+"""The tor process that we launch: finding it, starting it, what it says, and its end.
+
+We start it ourselves, and hand the control connection to txtorcon once it stands, instead of using
+``txtorcon.launch``: that connects to the control port once, when Tor's log says that it listens,
+and when it comes too early (about one start in 24) it never returns; cancelling it leaves Tor
+running; it takes further torrc lines only through a private parameter, and where Tor does not start
+it says that it exited, not why.
+
+What Tor says on its standard output is enough to know when its own SOCKS port listens, before the
+control port answers: evidence that it is this Tor which listens, and not another program.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
+from twisted.internet.interfaces import IProcessTransport, IReactorProcess, IReactorTime
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from tortxd.errors import SetupError
+from tortxd.tor.link import SocksAddress
+from tortxd.tor.status import Bootstrapping
+
+OLDEST = (0, 4, 7)
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_VERSION = re.compile(rb"Tor version (\d+)\.(\d+)\.(\d+)")
+_LINE = re.compile(r"^\w+ +\d+ [\d:.]+ \[(debug|info|notice|warn|err)\] (.*)$")
+_BOOTSTRAPPED = re.compile(r"^Bootstrapped (\d+)% \(([^)]*)\): (.*)$")
+_SOCKS = "Opened Socks listener connection (ready) on "
+_CONTROL = "Opened Control listener connection (ready) on "
+_KILL_AFTER = 3.0
+_LONGEST_LINE = 16 * 1024
+_GENERIC = (
+    "Reading config failed",
+    "set_options(): Bug",
+    "Failed to parse/validate config: Failed to bind one of the listener ports",
+    "You are running Tor as root",
+    "You have used DirAuthority",
+    "TestingTorNetwork is set",
+)
+
+
+@frozen
+class Opened:
+    """A listener of this Tor listens."""
+
+    kind: str
+    """``socks`` or ``control``."""
+    address: SocksAddress
+
+
+@frozen
+class Complaint:
+    """A line of level ``warn`` or ``err``."""
+
+    level: str
+    text: str
+
+
+def parse_line(line: str) -> Opened | Bootstrapping | Complaint | None:
+    """What one line of Tor's log means to us, or None."""
+    match = _LINE.match(line)
+    if match is None:
+        return None
+    level, text = match.groups()
+    if level in ("warn", "err"):
+        return Complaint(level, text)
+    for prefix, kind in ((_SOCKS, "socks"), (_CONTROL, "control")):
+        if text.startswith(prefix):
+            address = listener_address(text[len(prefix) :])
+            return None if address is None else Opened(kind, address)
+    progress = _BOOTSTRAPPED.match(text)
+    if progress is not None:
+        return Bootstrapping(int(progress[1]), progress[2], progress[3])
+    return None
+
+
+def listener_address(text: str) -> SocksAddress | None:
+    """A listener as Tor writes it: ``127.0.0.1:9050``, ``[::1]:9050``, ``/path``, ``unix:/path``.
+
+    A wildcard address becomes the loopback address of its family: that is where we reach it.
+    """
+    if text.startswith("unix:"):
+        text = text[5:]
+    if text.startswith("/"):
+        return SocksAddress(path=text)
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        return None
+    host = host.removeprefix("[").removesuffix("]")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return SocksAddress(host=host, port=int(port))
+
+
+def find_tor(tor: str | None) -> str:
+    """The absolute path of a tor executable that is new enough.
+
+    Its version is asked for at once: that takes some 5 ms, and a start that cannot succeed should
+    end before anything else was begun.
+
+    :param tor: a path, or a name to look for on PATH; None means ``tor``.
+    :raises SetupError: there is none, it does not run, or it is older than 0.4.7.
+    """
+    found = shutil.which(tor or "tor") or (None if tor else shutil.which("tor", path=_PATH))
+    if found is None:
+        what = f"There is no tor executable at {tor}" if tor else "No tor executable was found"
+        raise SetupError(f"{what}; install the package tor, or name one with --tor.")
+    path = os.path.abspath(found)
+    try:
+        said = subprocess.run(
+            [path, "--version"], capture_output=True, timeout=10, env={"PATH": _PATH}, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired) as e:
+        raise SetupError(f"{path} cannot be run; name a tor executable with --tor.") from e
+    match = _VERSION.search(said)
+    if match is None:
+        raise SetupError(f"{path} does not answer --version as tor does; name one with --tor.")
+    if tuple(int(part) for part in match.groups()) < OLDEST:
+        version = b".".join(match.groups()).decode()
+        raise SetupError(f"{path} is Tor {version}; tortxd needs 0.4.7 or newer.")
+    return path
+
+
+def reason_of(complaints: Iterable[str], ending: str) -> str:
+    """One line on why Tor ended: its last complaint that says something, else ``ending``."""
+    for text in reversed(list(complaints)):
+        if not text.startswith(_GENERIC):
+            short = text.removeprefix("Failed to parse/validate config: ").strip()
+            return f"Tor ended: {short}"
+    return ending
+
+
+class ProcessListener(Protocol):
+    """Who wants to know what a :class:`TorProcess` does."""
+
+    def said(self, event: Opened | Bootstrapping | Complaint) -> None:
+        """Tor said something that means something."""
+
+    def ended(self, reason: str, by_itself: bool) -> None:
+        """The process is gone, once; ``by_itself`` if it exited rather than died of a signal."""
+
+
+class TorProcess(ProcessProtocol):
+    """One tor process. Its input is closed, its output read line by line.
+
+    :param clock: the reactor's clock.
+    :param listener: told what Tor says and when it ends.
+    """
+
+    transport: IProcessTransport
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, listener: ProcessListener) -> None:
+        self._clock = clock
+        self._listener = listener
+        self._buffer = b""
+        self._complaints: deque[str] = deque(maxlen=20)
+        self._ended = False
+        self._waiting: list[Deferred[None]] = []
+
+    @classmethod
+    def spawn(
+        cls,
+        reactor: IReactorProcess,
+        clock: IReactorTime,
+        listener: ProcessListener,
+        *,
+        executable: str,
+        torrc: Path,
+        defaults: Path,
+    ) -> TorProcess:
+        """Start Tor with this configuration and no other: the system's own files are not read, and
+        nothing of our environment reaches it.
+
+        :param executable: an absolute path.
+        :param torrc: the configuration; its folder is Tor's home and working directory.
+        :param defaults: an empty file, in the place of the system's defaults.
+        :raises OSError: it cannot be started.
+        """
+        process = cls(clock, listener)
+        home = os.fspath(torrc.parent)
+        reactor.spawnProcess(
+            process,
+            executable,
+            [executable, "-f", os.fspath(torrc), "--defaults-torrc", os.fspath(defaults)],
+            env={"HOME": home, "PATH": _PATH, "LC_ALL": "C.UTF-8"},
+            path=home,
+        )
+        return process
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, or None once it has ended."""
+        return None if self._ended else self.transport.pid
+
+    def connectionMade(self) -> None:
+        """Tor reads nothing from us."""
+        self.transport.closeStdin()
+
+    def outReceived(self, data: bytes) -> None:
+        """Split Tor's log into lines."""
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        if len(self._buffer) > _LONGEST_LINE:
+            self._buffer = b""
+        for raw in lines:
+            line = raw.decode("utf-8", "replace").rstrip()
+            self._log.debug("tor: {line}", line=line)
+            event = parse_line(line)
+            if isinstance(event, Complaint):
+                self._complaints.append(event.text)
+            if event is not None:
+                self._listener.said(event)
+
+    errReceived = outReceived
+
+    def processEnded(self, reason: Failure) -> None:
+        """Tor is gone and all its output is read."""
+        self._ended = True
+        value = reason.value
+        by_itself = not (isinstance(value, ProcessTerminated) and value.signal is not None)
+        status = getattr(value, "exitCode", 0) or 0
+        if not by_itself:
+            ending = f"Tor was ended by signal {getattr(value, 'signal', None)}."
+        elif status == 0:
+            ending = "Tor ended in order, though nobody here asked it to."
+        else:
+            ending = reason_of(self._complaints, f"Tor ended with status {status}.")
+        waiting, self._waiting = self._waiting, []
+        self._listener.ended(ending, by_itself)
+        for deferred in waiting:
+            deferred.callback(None)
+
+    def kill(self) -> None:
+        """End it now, even if it is stopped (SIGKILL). Does nothing when it has ended."""
+        self._signal(signal.SIGKILL)
+
+    def stop(self) -> Deferred[None]:
+        """End it in order: SIGTERM, and SIGKILL after 3 s. Fires when it is gone."""
+        if self._ended:
+            done: Deferred[None] = Deferred()
+            done.callback(None)
+            return done
+        self._signal(signal.SIGTERM)
+        killing = self._clock.callLater(_KILL_AFTER, self.kill)
+
+        def gone(_: None) -> None:
+            if killing.active():
+                killing.cancel()
+
+        return self.when_ended().addCallback(gone)
+
+    def when_ended(self) -> Deferred[None]:
+        """Fire when it is gone."""
+        ended: Deferred[None] = Deferred()
+        if self._ended:
+            ended.callback(None)
+        else:
+            self._waiting.append(ended)
+        return ended
+
+    def _signal(self, number: signal.Signals) -> None:
+        if not self._ended:
+            try:
+                self.transport.signalProcess(number.value)
+            except ProcessExitedAlready:
+                pass  # it is dead already; processEnded comes with its last output

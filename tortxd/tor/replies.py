@@ -1,0 +1,170 @@
+"""What the control port answers, taken apart. Pure; the forms are those of control-spec, sections 3
+and 4."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Sequence
+
+from attrs import frozen
+
+from tortxd.errors import SetupError
+from tortxd.tor.link import SocksAddress
+from tortxd.tor.process import listener_address
+from tortxd.tor.status import Bootstrapping
+
+_WORD = re.compile(r'([\w/-]+)=("(?:[^"\\]|\\.)*"|\S*)')
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_ESCAPE = re.compile(r"\\([0-7]{1,3}|.)")
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
+
+
+def unquoted(text: str) -> str:
+    """A value without its quotes and escapes; unquoted text as it is. Octal escapes are bytes of
+    UTF-8, as in file names."""
+    match = _QUOTED.fullmatch(text)
+    if match is None:
+        return text
+
+    def plain(escape: re.Match[str]) -> str:
+        code = escape[1]
+        return chr(int(code, 8) & 0xFF) if code[0] in "01234567" else _ESCAPED.get(code, code)
+
+    raw = _ESCAPE.sub(plain, match[1])
+    try:
+        return raw.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return raw
+
+
+def parse_info(reply: str, keys: Sequence[str]) -> dict[str, str]:
+    """The reply to GETINFO for these keys; values of several lines have them, separated."""
+    found: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in reply.splitlines():
+        key, equals, value = line.partition("=")
+        if equals and key in keys and key not in found:
+            lines = found[key] = [value] if value else []
+        elif line != "OK":
+            lines.append(line)
+    return {key: "\n".join(value) for key, value in found.items()}
+
+
+def parse_conf(reply: str) -> list[str]:
+    """The values of one option in a reply to GETCONF; none where it has its default."""
+    values = []
+    for line in reply.splitlines():
+        _, equals, value = line.partition("=")
+        if equals:
+            values.append(unquoted(value))
+    return values
+
+
+@frozen
+class StatusEvent:
+    """A status event, or the reply to ``status/bootstrap-phase`` (control-spec, section 4.1.10)."""
+
+    severity: str
+    action: str
+    arguments: dict[str, str]
+
+
+def parse_status(line: str) -> StatusEvent:
+    """``NOTICE BOOTSTRAP PROGRESS=5 TAG=conn SUMMARY="Connecting to a relay"`` and the like."""
+    severity, _, rest = line.partition(" ")
+    action, _, told = rest.partition(" ")
+    return StatusEvent(severity, action, {k: unquoted(v) for k, v in _WORD.findall(told)})
+
+
+def bootstrap_of(event: StatusEvent) -> Bootstrapping:
+    """The progress that a BOOTSTRAP event shows."""
+    told = event.arguments
+    progress = told.get("PROGRESS", "0")
+    return Bootstrapping(
+        progress=min(100, int(progress)) if progress.isdecimal() else 0,
+        tag=told.get("TAG", "starting"),
+        summary=told.get("SUMMARY", "Starting"),
+        warning=told.get("WARNING") or told.get("REASON"),
+    )
+
+
+def relay_address(status: str) -> str | None:
+    """The address in a router status entry: ``r NAME ID DIGEST DATE TIME IP ORPORT DIRPORT``
+    (dir-spec, section 3.4.1)."""
+    for line in status.splitlines():
+        words = line.split()
+        if len(words) >= 7 and words[0] == "r":
+            return words[-3]
+    return None
+
+
+def listeners(value: str) -> list[SocksAddress]:
+    """The addresses in ``net/listeners/socks``: quoted, separated by spaces."""
+    found = (listener_address(unquoted(f'"{text}"')) for text in _QUOTED.findall(value))
+    return [address for address in found if address is not None]
+
+
+def choose_socks(
+    listening: Sequence[SocksAddress],
+    configured: Iterable[str],
+    wanted: SocksAddress | None = None,
+) -> SocksAddress:
+    """The SOCKS port of an attached Tor that keeps different credentials apart.
+
+    :param listening: what ``net/listeners/socks`` names.
+    :param configured: the values of SocksPort, with their flags; none means Tor's default, which
+        isolates.
+    :param wanted: the address that was asked for, which is then not looked for among the listening
+        ones (a forwarded port has another name there).
+    :raises SetupError: there is none, or it has NoIsolateSOCKSAuth.
+    """
+    isolating: set[SocksAddress] = set()
+    mixing: set[SocksAddress] = set()
+    any_mixing = unplaced_mixing = False
+    for value in configured:
+        where, mixes = _socks_line(value)
+        any_mixing = any_mixing or mixes
+        if where is None:
+            unplaced_mixing = unplaced_mixing or mixes
+        else:
+            (mixing if mixes else isolating).add(where)
+    refusal = SetupError(
+        "That Tor's SOCKS port has NoIsolateSOCKSAuth, so it would put different users onto one "
+        "circuit; remove the flag from its SocksPort line, or name another port with --socks."
+    )
+    if wanted is not None:
+        if any_mixing and wanted not in isolating:
+            raise refusal
+        return wanted
+    if not listening:
+        raise SetupError(
+            "That Tor has no SOCKS port open; give it a SocksPort, or name one with --socks."
+        )
+    for address in listening:
+        if address in isolating or (address not in mixing and not unplaced_mixing):
+            return address
+    raise refusal
+
+
+def _socks_line(value: str) -> tuple[SocksAddress | None, bool]:
+    """Where a SocksPort value listens, and whether it mixes users. None where that cannot be told
+    from the line: the port is Tor's to choose, or the host is a name."""
+    if value.startswith('unix:"'):
+        end = value.rfind('"') + 1
+        where: SocksAddress | None = listener_address("unix:" + unquoted(value[5:end]))
+        flags = value[end:].split()
+    else:
+        address, *flags = value.split() or [""]
+        where = listener_address(f"127.0.0.1:{address}" if address.isdecimal() else address)
+        if where is not None and where.path is None and not _is_address(where.host):
+            where = None
+    return where, "noisolatesocksauth" in (flag.lower() for flag in flags)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,267 @@
+"""What is done over a control connection, whether Tor was launched or attached to.
+
+Events feed the table, status events move the lifecycle, relays are looked up, and a watchdog asks
+whether Tor still lives.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from tortxd.errors import TorDown, TortxdError
+from tortxd.tor.link import Relay, SocksAddress
+from tortxd.tor.replies import bootstrap_of, parse_status, relay_address
+from tortxd.tor.status import Bootstrapping
+from tortxd.tor.table import Source, Table
+
+if TYPE_CHECKING:
+    from tortxd.tor.control import Control
+
+_MOST_RELAYS_WAITING = 1000
+_SKEW_STAYS = 30 * 60.0
+
+
+@frozen
+class Watch:
+    """How often Tor is asked if it lives, and how long it may take to answer, in seconds."""
+
+    interval: float = 15.0
+    patience: float = 10.0
+
+
+class SessionListener(Protocol):
+    """Who wants to know what became of a Tor: the inputs of the lifecycle, and a few facts more."""
+
+    def socks_at(self, address: SocksAddress | None) -> None:
+        """Its SOCKS port listens there, or (None) does so no more."""
+
+    def progress(self, bootstrap: Bootstrapping) -> None:
+        """It says how far it is."""
+
+    def established(self) -> None:
+        """It can build circuits."""
+
+    def interrupted(self, reason: str) -> None:
+        """It cannot build circuits any more."""
+
+    def trouble(self, key: str, reason: str | None) -> None:
+        """Something is wrong that does not keep it from serving; None: it is right again."""
+
+    def stream_over(self, source: Source, reason: str) -> None:
+        """The SOCKS connection from ``source`` has ended."""
+
+    def new_identity_made(self) -> None:
+        """Tor has carried out a NEWNYM."""
+
+    def gone(self, reason: str) -> None:
+        """The session is over, and Tor with it."""
+
+    def detached(self, reason: str) -> None:
+        """The session is over; Tor may live on."""
+
+    def hopeless(self, reason: str) -> None:
+        """The session is over, and another would end the same way."""
+
+
+class Session:
+    """One control connection's use. Every timer and every pending look-up ends with :meth:`close`.
+
+    :param hung: called when Tor has not answered the watchdog.
+    :param free_bytes: how much room Tor's data directory has, where that is known.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        control: Control,
+        table: Table,
+        listener: SessionListener,
+        *,
+        hung: Callable[[str], None],
+        watch: Watch,
+        free_bytes: Callable[[], int] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._control = control
+        self._table = table
+        self._listener = listener
+        self._hung = hung
+        self._watch = watch
+        self._free_bytes = free_bytes
+        self._timer: IDelayedCall | None = None
+        self._skew_timer: IDelayedCall | None = None
+        self._relays: deque[str] = deque()
+        self._reading = False
+        self._closed = False
+        self.network = "unknown"
+        """``public`` or ``private``, once it has begun."""
+
+    @property
+    def control(self) -> Control:
+        """The connection."""
+        return self._control
+
+    async def begin(self) -> None:
+        """Subscribe, then ask for what is there already: events may overlap the answers, but
+        nothing falls between them.
+
+        :raises TortxdError: Tor does not answer as it should.
+        """
+        await self._control.subscribe(
+            (
+                ("CIRC", self._circuit),
+                ("CIRC_MINOR", self._table.circuit_minor_event),
+                ("STREAM", self._stream),
+                ("STATUS_CLIENT", self._status),
+                ("STATUS_GENERAL", self._status),
+                ("NETWORK_LIVENESS", self._liveness),
+                ("SIGNAL", self._signal),
+            )
+        )
+        testing = await self._control.configured("TestingTorNetwork")
+        authorities = await self._control.configured("DirAuthority")
+        told = await self._control.ask(
+            "status/bootstrap-phase",
+            "status/circuit-established",
+            "network-liveness",
+            "circuit-status",
+            "stream-status",
+        )
+        self._table.load(
+            told.get("circuit-status", ""),
+            told.get("stream-status", ""),
+            self._clock.seconds(),
+            datetime.now(UTC),
+        )
+        for circuit in self._table.circuits():
+            if circuit.state == "BUILT":
+                self._want(tuple(relay.fingerprint for relay in reversed(circuit.path)))
+        self.network = "private" if testing == ["1"] or authorities else "public"
+        if told.get("status/circuit-established") == "1":
+            self._listener.established()
+        else:
+            self._listener.progress(bootstrap_of(parse_status(told["status/bootstrap-phase"])))
+        self._timer = self._clock.callLater(self._watch.interval, self._look)
+
+    def close(self) -> None:
+        """End it, and hang up."""
+        self._closed = True
+        for timer in (self._timer, self._skew_timer):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._relays.clear()
+        self._control.close()
+
+    # --- events --------------------------------------------------------------------------------
+
+    def _circuit(self, line: str) -> None:
+        self._want(self._table.circuit_event(line, self._clock.seconds()))
+
+    def _stream(self, line: str) -> None:
+        over = self._table.stream_event(line, self._clock.seconds())
+        if over is not None:
+            self._listener.stream_over(*over)
+
+    def _status(self, line: str) -> None:
+        event = parse_status(line)
+        if event.action == "BOOTSTRAP":
+            bootstrap = bootstrap_of(event)
+            if bootstrap.progress >= 100:
+                self._listener.established()
+            else:
+                self._listener.progress(bootstrap)
+        elif event.action == "CIRCUIT_ESTABLISHED":
+            self._listener.established()
+        elif event.action == "CIRCUIT_NOT_ESTABLISHED":
+            self._listener.interrupted(event.arguments.get("REASON", "circuits cannot be built"))
+        elif event.action == "CLOCK_SKEW":
+            self._clock_skew(event.arguments.get("SKEW", "unknown"))
+
+    def _clock_skew(self, seconds: str) -> None:
+        """Tor never says that the clock is right again, so its word counts for half an hour."""
+        self._listener.trouble(
+            "clock", f"This machine's clock seems to be off by {seconds} seconds."
+        )
+        if self._skew_timer is not None and self._skew_timer.active():
+            self._skew_timer.reset(_SKEW_STAYS)
+        else:
+            self._skew_timer = self._clock.callLater(
+                _SKEW_STAYS, self._listener.trouble, "clock", None
+            )
+
+    def _liveness(self, line: str) -> None:
+        down = line.strip() == "DOWN"
+        self._listener.trouble("network", "Tor hears nothing from the network." if down else None)
+
+    def _signal(self, line: str) -> None:
+        if line.strip() == "NEWNYM":
+            self._listener.new_identity_made()
+
+    # --- relays ---------------------------------------------------------------------------------
+
+    def _want(self, fingerprints: tuple[str, ...]) -> None:
+        """Look these relays up, the first of them first: exits are wanted before the first response
+        comes over them."""
+        room = _MOST_RELAYS_WAITING - len(self._relays)
+        wanted = [f for f in fingerprints[:room] if f not in self._relays]
+        self._relays.extend(f for f in wanted[1:] if not self._table.knows_relay(f))
+        self._relays.extendleft(f for f in wanted[:1] if not self._table.knows_relay(f))
+        if self._relays and not self._reading:
+            self._reading = True
+            Deferred.fromCoroutine(self._read_relays()).addErrback(self._broken)
+
+    async def _read_relays(self) -> None:
+        """One at a time, so that other commands are not kept waiting behind many."""
+        try:
+            while self._relays and not self._closed:
+                await self._read_relay(self._relays.popleft())
+        except TortxdError:
+            self._relays.clear()  # Tor is gone or hangs; the watchdog and control_lost see to it
+        finally:
+            self._reading = False
+
+    async def _read_relay(self, fingerprint: str) -> None:
+        key = f"ns/id/{fingerprint}"
+        address = relay_address((await self._control.ask(key)).get(key, ""))
+        if address is None:
+            return  # not in the consensus, or there is none yet: asked again when next it shows
+        key = f"ip-to-country/{address}"
+        said = (await self._control.ask(key)).get(key, "")
+        country = said.lower() if len(said) == 2 and said.isalpha() else None
+        self._table.relay_known(Relay(fingerprint, None, address, country))
+
+    # --- the watchdog ---------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        Deferred.fromCoroutine(self._ask_if_it_lives()).addErrback(self._broken)
+
+    async def _ask_if_it_lives(self) -> None:
+        if self._free_bytes is not None:
+            full = self._free_bytes() < 1024 * 1024
+            self._listener.trouble(
+                "disk", "The disk of the data directory is full." if full else None
+            )
+        try:
+            await self._control.ask("version", patience=self._watch.patience)
+        except TorDown:
+            return  # control_lost says so
+        except TortxdError as e:
+            if not self._closed:
+                self._hung(str(e))
+            return
+        if not self._closed:
+            self._timer = self._clock.callLater(self._watch.interval, self._look)
+
+    def _broken(self, failure: Failure) -> None:
+        self._log.failure("A fault of ours while watching Tor.", failure)

@@ -1,0 +1,65 @@
+"""What Tor is doing now, as one closed set of frozen values.
+
+Exactly one of these holds at any time. :mod:`tortxd.gateway.answers` says it to clients.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+
+@frozen
+class Stopped:
+    """Not started, or stopped on request."""
+
+
+@frozen
+class Launching:
+    """The process is being started (or the control port being reached)."""
+
+
+@frozen
+class Bootstrapping:
+    """Tor is reaching the network (control-spec, section 4.1.10, STATUS_CLIENT BOOTSTRAP)."""
+
+    progress: int = 0
+    """0 to 100."""
+    tag: str = "starting"
+    summary: str = "Starting"
+    warning: str | None = None
+    """What Tor last complained of while bootstrapping (its ``WARNING`` or ``REASON``)."""
+
+
+@frozen
+class Ready:
+    """Circuits can be built: requests are served."""
+
+
+@frozen
+class Degraded:
+    """Requests are served, but something is wrong."""
+
+    reasons: tuple[str, ...]
+
+
+@frozen
+class BackingOff:
+    """Tor died or could not be reached; it is tried again after ``seconds``."""
+
+    seconds: float
+    reason: str
+
+
+@frozen
+class Failed:
+    """Tor cannot be started at all: the configuration or the machine must be changed first."""
+
+    reason: str
+
+
+Status = Stopped | Launching | Bootstrapping | Ready | Degraded | BackingOff | Failed
+
+
+def serves(status: Status) -> bool:
+    """Whether requests are expected to be served."""
+    return isinstance(status, Ready | Degraded)

@@ -1,0 +1,328 @@
+"""The live table of circuits and streams, kept from what the control port says.
+
+Pure of input and output: lines go in with the time they came, values come out. A burst brings some
+3,000 stream events a second onto the reactor that also relays data, so a line is split once, and
+paths are taken apart only when somebody looks.
+
+SOURCE_ADDR, the client's end of a SOCKS connection, stands on STREAM NEW alone (control-spec,
+section 4.1.2), and identifies the connection only where the SOCKS port is a TCP one.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+from attrs import define, evolve, field
+
+from tortxd.tor.link import Circuit, Relay, Stream
+
+Source = tuple[str, int]
+
+REMEMBER_SECONDS = 30.0
+"""How long a closed stream or circuit stays known."""
+REMEMBER_STREAMS = 8192
+REMEMBER_CIRCUITS = 1024
+_OVER = frozenset(("CLOSED", "FAILED"))
+
+
+@define
+class _Circuit:
+    id: str
+    created: float
+    state: str = "LAUNCHED"
+    path: str = ""
+    purpose: str | None = None
+    conflux: str | None = None
+    ended: float | None = None
+    streams: dict[str, None] = field(factory=dict)
+
+
+@define
+class _Stream:
+    id: str
+    created: float
+    target: str
+    state: str = "NEW"
+    circuit: str = "0"
+    """The last circuit that it was on, ``0`` for none; kept when the stream ends."""
+    source: Source | None = None
+    purpose: str | None = None
+    reason: str | None = None
+    ended: float | None = None
+
+
+def fields_of(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The ``KEY=value`` words of an event. Quoted values with spaces are of no interest here."""
+    for word in words:
+        key, equals, value = word.partition("=")
+        if equals:
+            yield key, value
+
+
+def split_path(path: str) -> Iterator[tuple[str, str | None]]:
+    """Fingerprint and nickname of each hop of ``$FP~nick,$FP`` (control-spec, LongName)."""
+    for hop in path.split(",") if path else ():
+        text = hop.removeprefix("$")
+        yield text[:40].upper(), text[41:] or None
+
+
+def source_of(text: str) -> Source | None:
+    """``127.0.0.1:43210``, ``[::1]:43210`` or ``::1:43210`` as host and port; None for others."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or port == "0" or host.startswith("("):
+        return None
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+class Table:
+    """What Tor has open, and for a short while what it had open."""
+
+    def __init__(self) -> None:
+        self._circuits: dict[str, _Circuit] = {}
+        self._streams: dict[str, _Stream] = {}
+        self._by_source: dict[Source, _Stream] = {}
+        self._past_circuits: OrderedDict[str, _Circuit] = OrderedDict()
+        self._past_streams: deque[_Stream] = deque()
+        self._relays: dict[str, Relay] = {}
+
+    # --- what comes in -------------------------------------------------------------------------
+
+    def load(self, circuits: str, streams: str, now: float, utc: datetime | None = None) -> None:
+        """Add the replies to GETINFO ``circuit-status`` and ``stream-status``.
+
+        Events that came before them stay: they alone hold the sources of streams.
+
+        :param now: seconds on the reactor's clock.
+        :param utc: the time of day, by which TIME_CREATED becomes a time on that clock.
+        """
+        for line in circuits.splitlines():
+            if line.strip():
+                known = line.split(None, 1)[0] in self._circuits
+                circuit = self._circuit_line(line, now)
+                if circuit is not None and not known and utc is not None:
+                    circuit.created = now - _age(line, utc)
+        for line in streams.splitlines():
+            if line.strip():
+                self.stream_event(line, now)
+
+    def clear(self) -> None:
+        """Forget all but the relays: another Tor, or the same after a gap."""
+        self._circuits.clear()
+        self._streams.clear()
+        self._by_source.clear()
+        self._past_circuits.clear()
+        self._past_streams.clear()
+
+    def circuit_event(self, line: str, now: float) -> tuple[str, ...]:
+        """Take a CIRC event, without its name.
+
+        :returns: the fingerprints of a circuit that has just been built, exit first, of which no
+            details are known yet: whoever reads relays should ask for them now.
+        """
+        circuit = self._circuit_line(line, now)
+        if circuit is None or circuit.state != "BUILT":
+            return ()
+        path = [fingerprint for fingerprint, _ in split_path(circuit.path)]
+        return tuple(hop for hop in reversed(path) if hop not in self._relays)
+
+    def circuit_minor_event(self, line: str) -> None:
+        """Take a CIRC_MINOR event, without its name: a circuit has another purpose now
+        (control-spec, section 4.1.19)."""
+        circuit = self._circuits.get(line.split(None, 1)[0]) if line.strip() else None
+        if circuit is not None:
+            self._describe(circuit, line.split())
+
+    def stream_event(self, line: str, now: float) -> tuple[Source, str] | None:
+        """Take a STREAM event, without its name.
+
+        :returns: source and reason of a stream that has just ended, where its source is known.
+        """
+        words = line.split()
+        if len(words) < 4:
+            return None
+        id, state, circuit, target = words[:4]
+        stream = self._streams.get(id)
+        if stream is None:
+            if state in _OVER:
+                return None
+            stream = self._streams[id] = _Stream(id, now, target)
+            for key, value in fields_of(words[4:]):
+                if key == "SOURCE_ADDR":
+                    stream.source = source_of(value)
+                elif key == "PURPOSE":
+                    stream.purpose = value
+            if stream.source is not None:
+                self._by_source[stream.source] = stream
+        stream.state = state
+        if state in _OVER:
+            return self._stream_over(stream, words, now)
+        if state == "DETACHED":
+            circuit = "0"
+        if circuit != stream.circuit:
+            self._detach(stream)
+            stream.circuit = circuit
+            if circuit in self._circuits:
+                self._circuits[circuit].streams[id] = None
+        return None
+
+    def relay_known(self, relay: Relay) -> None:
+        """Remember the details of a relay."""
+        self._relays[relay.fingerprint] = relay
+
+    def knows_relay(self, fingerprint: str) -> bool:
+        """Whether the details of this relay have come."""
+        return fingerprint in self._relays
+
+    # --- what goes out -------------------------------------------------------------------------
+
+    def circuits(self) -> tuple[Circuit, ...]:
+        """The open circuits, oldest first."""
+        return tuple(self._shown(c) for c in self._circuits.values())
+
+    def streams(self) -> tuple[Stream, ...]:
+        """The open streams, oldest first."""
+        return tuple(
+            Stream(
+                s.id,
+                s.state,
+                None if s.circuit == "0" else s.circuit,
+                s.target,
+                s.source,
+                s.created,
+                s.purpose,
+            )
+            for s in self._streams.values()
+        )
+
+    def circuit_of(self, source: Source, now: float) -> Circuit | None:
+        """The circuit of the newest stream from ``source``.
+
+        When the one leg of a conflux set that carried it has gone, a leg which is still there takes
+        its place: they share the exit.
+        """
+        stream = self._recent(source, now)
+        if stream is None or stream.circuit == "0":
+            return None
+        circuit = self._circuits.get(stream.circuit)
+        if circuit is None:
+            circuit = self._past_circuits.get(stream.circuit)
+            if circuit is not None and circuit.conflux is not None:
+                for other in self._circuits.values():
+                    if other.conflux == circuit.conflux and other.state == "BUILT":
+                        circuit = other
+                        break
+        return None if circuit is None else self._shown(circuit)
+
+    def reason_of(self, source: Source, now: float) -> str | None:
+        """Why the newest stream from ``source`` ended, or None while it has not (or is unknown).
+
+        Asked once and answered, it is forgotten: the next connection may have the same port.
+        """
+        stream = self._recent(source, now)
+        if stream is None or stream.reason is None:
+            return None
+        reason, stream.reason = stream.reason, None
+        return reason
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _circuit_line(self, line: str, now: float) -> _Circuit | None:
+        words = line.split()
+        if len(words) < 2:
+            return None
+        id, state = words[:2]
+        circuit = self._circuits.get(id)
+        if circuit is None:
+            if state in _OVER:
+                return None
+            circuit = self._circuits[id] = _Circuit(id, now)
+        circuit.state = state
+        rest = words[2:]
+        if rest and rest[0].startswith("$"):
+            circuit.path = rest[0]
+        self._describe(circuit, rest)
+        if state in _OVER:
+            circuit.ended = now
+            del self._circuits[id]
+            self._past_circuits[id] = circuit
+            self._prune(now)
+        return circuit
+
+    @staticmethod
+    def _describe(circuit: _Circuit, words: list[str]) -> None:
+        for key, value in fields_of(words):
+            if key == "PURPOSE":
+                circuit.purpose = value
+            elif key == "CONFLUX_ID":
+                circuit.conflux = value
+
+    def _stream_over(
+        self, stream: _Stream, words: list[str], now: float
+    ) -> tuple[Source, str] | None:
+        """Tor says FAILED and then CLOSED; the first ends the stream, the second finds none."""
+        told = dict(fields_of(words[4:]))
+        reason = told.get("REASON", "MISC")
+        stream.reason = told.get("REMOTE_REASON", reason) if reason == "END" else reason
+        stream.ended = now
+        self._detach(stream)
+        del self._streams[stream.id]
+        if stream.source is None:
+            return None
+        self._past_streams.append(stream)
+        self._prune(now)
+        return stream.source, stream.reason
+
+    def _detach(self, stream: _Stream) -> None:
+        circuit = self._circuits.get(stream.circuit)
+        if circuit is not None:
+            circuit.streams.pop(stream.id, None)
+
+    def _recent(self, source: Source, now: float) -> _Stream | None:
+        stream = self._by_source.get(source)
+        if stream is None or (stream.ended is not None and now - stream.ended > REMEMBER_SECONDS):
+            return None
+        return stream
+
+    def _prune(self, now: float) -> None:
+        past = self._past_streams
+        while past and (len(past) > REMEMBER_STREAMS or _old(past[0].ended, now)):
+            stream = past.popleft()
+            if stream.source is not None and self._by_source.get(stream.source) is stream:
+                del self._by_source[stream.source]
+        gone = self._past_circuits
+        while gone:
+            oldest = next(iter(gone.values()))
+            if len(gone) <= REMEMBER_CIRCUITS and not _old(oldest.ended, now):
+                break
+            gone.popitem(last=False)
+
+    def _shown(self, circuit: _Circuit) -> Circuit:
+        path = []
+        for fingerprint, nickname in split_path(circuit.path):
+            relay = self._relays.get(fingerprint, Relay(fingerprint))
+            path.append(evolve(relay, nickname=nickname) if nickname else relay)
+        return Circuit(
+            circuit.id,
+            circuit.state,
+            tuple(path),
+            circuit.purpose,
+            circuit.created,
+            tuple(circuit.streams),
+        )
+
+
+def _old(ended: float | None, now: float) -> bool:
+    return ended is not None and now - ended > REMEMBER_SECONDS
+
+
+def _age(line: str, utc: datetime) -> float:
+    for key, value in fields_of(line.split()):
+        if key == "TIME_CREATED":
+            try:
+                created = datetime.fromisoformat(value).replace(tzinfo=UTC)
+            except ValueError:
+                return 0.0
+            return max(0.0, (utc - created).total_seconds())
+    return 0.0
