@@ -1,0 +1,174 @@
+"""A gateway over a SOCKS server of the tests' own, both ways in: no Tor is needed here."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import pytest_twisted
+from attrs import define, field
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from zope.interface import implementer
+
+from tests.socks_server import SocksServer
+from tests.web_client import Reply, Wire, ask, connect
+from tortxd.config import SocksAddress
+from tortxd.gateway.listener import FrontFactory
+from tortxd.gateway.plane import DataPlane, GatewayPolicy
+from tortxd.policy.access import AccessPolicy
+from tortxd.policy.headers import UserAgent
+from tortxd.policy.target import TargetPolicy
+from tortxd.testing import Origin
+from tortxd.tor.link import Circuit, Relay, Stream
+from tortxd.tor.status import Ready, Status
+
+OPERATOR = b"the-operators-own-token"
+EXIT = Relay("C" * 40, "exitnode", "192.0.2.7", "de")
+CIRCUIT = Circuit("7", "BUILT", (Relay("A" * 40), Relay("B" * 40), EXIT), "GENERAL", 0.0, ("1",))
+
+
+@define
+class FakeLink:
+    """A Tor of which the test says how it is; it provides :class:`tortxd.tor.link.TorLink`."""
+
+    status: Status = field(factory=Ready)
+    socks_address: SocksAddress | None = None
+    network: str = "private"
+    circuit: Circuit | None = CIRCUIT
+    reason: str | None = "DONE"
+    waiting: list[Deferred[SocksAddress]] = field(factory=list)
+
+    def when_usable(self) -> Deferred[SocksAddress]:
+        if self.socks_address is not None:
+            return succeed(self.socks_address)
+        waiting: Deferred[SocksAddress] = Deferred()
+        self.waiting.append(waiting)
+        return waiting
+
+    def circuits(self) -> Sequence[Circuit]:
+        return [] if self.circuit is None else [self.circuit]
+
+    def streams(self) -> Sequence[Stream]:
+        return [Stream("1", "SUCCEEDED", "7", "a.example:80", None, 0.0)]
+
+    def circuit_of(self, source: tuple[str, int]) -> Circuit | None:
+        return self.circuit
+
+    def close_reason(self, source: tuple[str, int], timeout: float) -> Deferred[str | None]:
+        return succeed(self.reason)
+
+
+@define
+class Gateway:
+    """Everything around one gateway."""
+
+    reactor: Any
+    link: FakeLink
+    origin: Origin
+    socks: SocksServer
+    plane: DataPlane
+    factory: FrontFactory
+    ports: dict[str, int]
+    way: str = "front"
+
+    @property
+    def port(self) -> int:
+        """Where the way in listens."""
+        return self.ports[self.way]
+
+    def path(self, target: str) -> str:
+        """The path of ``/proxy`` for a path of the origin, or for a whole URL."""
+        url = target if target.startswith("http") else f"http://origin.test.example{target}"
+        return "/proxy?url=" + quote(url, safe="")
+
+    async def fetch(self, target: str, *headers: str, **options: Any) -> Reply:
+        """Ask for a target through ``/proxy``."""
+        return await self.ask(self.path(target), *headers, **options)
+
+    async def ask(self, path: str, *headers: str, **options: Any) -> Reply:
+        """Ask the gateway itself."""
+        return await ask(self.reactor, self.port, path, *headers, **options)
+
+    async def connect(self) -> Wire:
+        """A connection to send raw bytes on."""
+        return await connect(self.reactor, self.port)
+
+
+def port_of(listening: Any) -> int:
+    """The port number of a listening port."""
+    number: int = listening.getHost().port
+    return number
+
+
+@implementer(ILogObserver)
+@define
+class Failures:
+    """Collects what was logged as a failure."""
+
+    failures: list[str] = field(factory=list)
+
+    def __call__(self, event: LogEvent) -> None:
+        if event.get("log_failure") is not None:
+            self.failures.append(event["log_failure"].getTraceback())
+
+
+Policy = Callable[..., GatewayPolicy]
+
+
+def policy(**changes: Any) -> GatewayPolicy:
+    """The gateway's policy, as it is by default but for ``changes``."""
+    access = changes.pop("access", AccessPolicy(operator_token=OPERATOR))
+    return GatewayPolicy(access, TargetPolicy(), UserAgent.of("auto"), **changes)
+
+
+@pytest.fixture
+def make_policy() -> Policy:
+    return policy
+
+
+@pytest_twisted.async_yield_fixture
+async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
+    """A gateway whose front and whose klein site listen on ports of their own."""
+    from twisted.internet import reactor as installed
+
+    from tortxd.gateway.api import Api
+
+    gc.freeze()  # what there is already need not be looked through at the end
+    logged = Failures()
+    globalLogPublisher.addObserver(logged)
+    reactor: Any = installed
+    origin = Origin(reactor, tmp_path)
+    await origin.start()
+    socks = SocksServer(reactor, origin.http_port)
+    socks_port = reactor.listenTCP(0, socks, interface="127.0.0.1")
+    link = FakeLink(socks_address=SocksAddress("127.0.0.1", port_of(socks_port)))
+    plane = DataPlane(reactor, link, policy(timeout=5.0))
+    api = Api(plane, "http://origin.test.example/api/ip", "http://origin.test.example/ip")
+    factory = FrontFactory(plane, api.site())
+    front_port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+    site = api.site()
+    site_port = reactor.listenTCP(0, site, interface="127.0.0.1")
+    ports = {"front": port_of(front_port), "site": port_of(site_port)}
+    yield Gateway(reactor, link, origin, socks, plane, factory, ports)
+    for port in (front_port, site_port, socks_port):
+        await maybeDeferred(port.stopListening)
+    for front in list(factory.connections):
+        front.transport.abortConnection()
+    plane.stop()
+    await origin.stop()
+    # A failure that was only logged is one all the same.
+    gc.collect()
+    assert not logged.failures
+    globalLogPublisher.removeObserver(logged)
+
+
+@pytest.fixture(params=["front", "site"])
+def either(request: pytest.FixtureRequest, gateway: Gateway) -> Gateway:
+    """The gateway by one way in, then by the other."""
+    gateway.way = request.param
+    return gateway

@@ -1,0 +1,194 @@
+"""The control plane's routes, by both ways in."""
+
+from __future__ import annotations
+
+import pytest
+from pytest_twisted import ensureDeferred
+
+from tests.gateway.conftest import CIRCUIT, EXIT, OPERATOR, Gateway
+from tortxd.testing import Canned
+from tortxd.tor.link import Circuit
+from tortxd.tor.status import (
+    BackingOff,
+    Bootstrapping,
+    Degraded,
+    Failed,
+    Launching,
+    Status,
+    Stopped,
+)
+
+TOKEN = f"Tortxd-Token: {OPERATOR.decode()}"
+
+
+@ensureDeferred
+async def test_health_when_ready(either: Gateway) -> None:
+    reply = await either.ask("/health")
+    address = either.link.socks_address
+    assert address is not None
+    assert reply.status == 200
+    assert reply.json["status"] == "ok"
+    assert reply.json["tor"] == f"socks5h://127.0.0.1:{address.port}"
+    assert reply.json["network"] == "private"
+    assert reply["Content-Type"].startswith("application/json")
+    assert reply["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "word", "progress"),
+    [
+        (Degraded(("The clock is wrong.",)), 200, "degraded", 100),
+        (Launching(), 503, "starting", 0),
+        (Bootstrapping(45, "requesting_descriptors", "Asking"), 503, "bootstrapping", 45),
+        (BackingOff(4.0, "Tor died."), 503, "down", 0),
+        (Failed("There is no tor."), 503, "down", 0),
+        (Stopped(), 503, "down", 0),
+    ],
+)
+@ensureDeferred
+async def test_health_in_every_status(
+    either: Gateway, status: Status, code: int, word: str, progress: int
+) -> None:
+    either.link.status = status
+    reply = await either.ask("/health")
+    assert reply.status == code
+    assert reply.json["status"] == word
+    assert reply.json["bootstrap"]["progress"] == progress
+    assert set(reply.json["bootstrap"]) == {"progress", "tag", "summary"}
+
+
+@ensureDeferred
+async def test_circuits_and_streams(either: Gateway) -> None:
+    (circuit,) = (await either.ask("/circuits", TOKEN)).json["circuits"]
+    assert circuit["id"] == "7"
+    assert circuit["state"] == "BUILT"
+    assert circuit["purpose"] == "GENERAL"
+    assert circuit["age"] > 0
+    assert circuit["streams"] == ["1"]
+    assert circuit["path"][2] == {
+        "fingerprint": EXIT.fingerprint,
+        "nickname": "exitnode",
+        "address": "192.0.2.7",
+        "country": "de",
+    }
+    (stream,) = (await either.ask("/streams", TOKEN)).json["streams"]
+    assert stream["circuit"] == "7"
+    assert stream["target"] == "a.example:80"
+
+
+@ensureDeferred
+async def test_ip(either: Gateway) -> None:
+    reply = await either.ask("/ip")
+    assert reply.status == 200
+    assert reply.json["exitIp"] == "127.0.0.1"
+    assert reply.json["viaTor"] is True
+    assert reply.json["circuit"]["id"] == "7"
+
+
+@ensureDeferred
+async def test_ip_when_the_service_is_odd(either: Gateway) -> None:
+    either.origin.canned[b"/ip"] = Canned(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
+    reply = await either.ask("/ip")
+    assert reply.status == 502
+    assert reply.json["code"] == "bad_response"
+
+
+def says(body: bytes) -> Canned:
+    return Canned(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+
+LAUNCHED = Circuit("8", "LAUNCHED", (), "GENERAL", 0.0)
+YES = says(b'{"IsTor": true, "IP": "192.0.2.7"}')
+NO = says(b'{"IsTor": false, "IP": "198.51.100.1"}')
+
+
+@pytest.mark.parametrize(
+    ("answer", "circuit", "verdict", "is_tor", "address"),
+    [
+        (YES, CIRCUIT, "verified", True, "192.0.2.7"),
+        (NO, CIRCUIT, "contradicted", False, "198.51.100.1"),
+        (NO, None, "contradicted", False, "198.51.100.1"),
+        (says(b"sorry"), CIRCUIT, "unverified", True, None),
+        (Canned(b"", "close"), CIRCUIT, "unverified", True, None),
+        (Canned(b"", "close"), None, "unverified", False, None),
+        (Canned(b"", "close"), LAUNCHED, "unverified", False, None),
+        (YES, None, "unverified", False, "192.0.2.7"),
+    ],
+)
+@ensureDeferred
+async def test_verify_tor(
+    either: Gateway,
+    answer: Canned,
+    circuit: Circuit | None,
+    verdict: str,
+    is_tor: bool,
+    address: str | None,
+) -> None:
+    either.origin.canned[b"/api/ip"] = answer
+    either.link.circuit = circuit
+    reply = await either.ask("/verify-tor")
+    assert reply.status == 200
+    assert reply.json["verdict"] == verdict
+    assert reply.json["isTor"] is is_tor
+    assert reply.json["exitIp"] == address
+    assert reply.json["proxyUrl"].startswith("socks5h://127.0.0.1:")
+    assert reply.json["evidence"]["controlPort"]["streamOnCircuit"] is (circuit is CIRCUIT)
+
+
+@ensureDeferred
+async def test_each_verification_has_a_circuit_of_its_own(either: Gateway) -> None:
+    await either.ask("/verify-tor")
+    await either.ask("/verify-tor")
+    first, second = either.socks.served
+    assert first.username != second.username
+
+
+@pytest.mark.parametrize("path", ["/verify-tor", "/ip"])
+@ensureDeferred
+async def test_probes_while_tor_is_not_ready(either: Gateway, path: str) -> None:
+    either.link.status = Bootstrapping(20, "x", "y")
+    reply = await either.ask(path)
+    assert reply.status == 503
+    assert reply["Tortxd-Error"] == "tor_not_ready"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/identity/new"),
+        ("POST", "/circuits/7/close"),
+        ("GET", "/events"),
+        ("GET", "/metrics"),
+        ("GET", "/openapi.json"),
+        ("GET", "/"),
+    ],
+)
+@ensureDeferred
+async def test_what_is_not_there_yet_says_so(either: Gateway, method: str, path: str) -> None:
+    reply = await either.ask(path, TOKEN, method=method, body=b"" if method == "POST" else None)
+    assert reply.status == 501
+    assert reply.json["code"] == "not_implemented"
+
+
+ODD = ["/%ff", "/%00", "/health%2f", "/health%0a", "/a%0ab", "/%0d%0aproxy"]
+
+
+@pytest.mark.parametrize("path", ["/nope", "/health/", "//health", "/proxy/x", "/xhealth", *ODD])
+@ensureDeferred
+async def test_unknown_paths_are_json_too(either: Gateway, path: str) -> None:
+    reply = await either.ask(path)
+    assert reply.status in (400, 404)
+    assert reply["Content-Type"].startswith("application/json")
+    assert reply.json["code"] in ("not_found", "bad_request")
+
+
+@ensureDeferred
+async def test_methods(either: Gateway) -> None:
+    reply = await either.ask("/health", method="POST", body=b"x")
+    assert reply.status == 405
+    assert reply["Allow"] == "GET, HEAD, OPTIONS"
+    reply = await either.ask("/health", method="HEAD")
+    assert reply.status == 200
+    assert reply.body == b""
+    reply = await either.ask("/health", method="OPTIONS")
+    assert reply.status == 204

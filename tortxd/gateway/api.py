@@ -1,0 +1,332 @@
+"""The gateway's routes, as a klein app: the control plane, and ``/proxy`` for those who mount it.
+
+Importing klein installs the reactor, so this module is imported where a gateway is made and not
+before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from secrets import token_bytes
+from typing import Any, Concatenate
+
+from attrs import frozen
+from klein import Klein
+from klein.resource import KleinResource
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.web.resource import IResource
+from twisted.web.server import NOT_DONE_YET, Site
+from werkzeug.exceptions import HTTPException
+
+from tortxd._version import __version__
+from tortxd.errors import (
+    BadResponse,
+    Internal,
+    MethodNotAllowed,
+    NotFound,
+    NotServed,
+    TortxdError,
+)
+from tortxd.gateway.answers import Answer, json_answer, status_json
+from tortxd.gateway.plane import DataPlane, peer_name
+from tortxd.gateway.probes import Probed, probe
+from tortxd.gateway.web import head_of, relay, send
+from tortxd.policy.access import Admission, RouteKind
+from tortxd.policy.request import directives, gateway_fields
+from tortxd.tor.isolation import Isolation
+from tortxd.tor.link import Circuit, Relay, Stream
+from tortxd.tor.status import serves
+
+log = Logger()
+
+
+@frozen
+class Call:
+    """A request on the control plane that may be served."""
+
+    admission: Admission
+    fields: Any
+    peer: bytes
+
+
+Handler = Callable[["Api", Call], Awaitable[Answer]]
+Route = Callable[Concatenate["Api", Any, ...], Deferred[None]]
+
+
+def serves_to(kind: RouteKind, *methods: bytes) -> Callable[[Handler], Route]:
+    """Make a handler a klein route for ``kind`` of caller and these methods; HEAD goes with GET."""
+    allowed = (*methods, b"HEAD") if b"GET" in methods else methods
+
+    def decorate(handler: Handler) -> Route:
+        @wraps(handler)
+        def route(self: Api, request: Any, **_: str) -> Deferred[None]:
+            return Deferred.fromCoroutine(self.serve(request, kind, allowed, handler))
+
+        return route
+
+    return decorate
+
+
+class Api:
+    """The routes. :meth:`resource` mounts them; :meth:`site` is what the front hands over to."""
+
+    app = Klein()
+
+    def __init__(self, plane: DataPlane, check_url: str, ip_url: str) -> None:
+        self._plane = plane
+        self._check_url = check_url
+        self._ip_url = ip_url
+
+    def resource(self) -> IResource:
+        """Every route, as a resource to put anywhere in a ``Site``."""
+        return _Routes(self)
+
+    def site(self) -> Site:
+        """A ``Site`` of these routes."""
+        return _QuietSite(self.resource())  # type: ignore[no-untyped-call]
+
+    async def serve(
+        self, request: Any, kind: RouteKind, methods: tuple[bytes, ...], handler: Handler
+    ) -> None:
+        """Judge ``request``, then answer it with what ``handler`` says."""
+        head = head_of(request)
+        fields = gateway_fields(head.headers)
+        peer = peer_name(request.getClientAddress())
+        try:
+            path = request.uri.partition(b"?")[0]
+            admission = self._plane.policy.access.admit(
+                fields, method=request.method, path=path, kind=kind
+            )
+            if admission.preflight is not None:
+                answer = Answer(204, list(admission.preflight))
+            elif request.method == b"OPTIONS":
+                answer = Answer(204, [(b"Allow", b", ".join((*methods, b"OPTIONS")))])
+            elif request.method not in methods:
+                raise MethodNotAllowed
+            else:
+                answer = await handler(self, Call(admission, fields, peer))
+                answer = Answer(answer.status, [*answer.headers, *admission.cors], answer.body)
+        except TortxdError as error:
+            # What operators' routes answer is for no other origin to read, errors neither.
+            answer = self._plane.refusal(error, None if kind is RouteKind.OPERATOR else head)
+            if isinstance(error, MethodNotAllowed):
+                answer.headers.append((b"Allow", b", ".join((*methods, b"OPTIONS"))))
+        except Exception:
+            log.failure("A route failed")
+            answer = self._plane.refusal(Internal(), head)
+        if not request._disconnected:
+            send(request, answer)
+
+    # --- clients ---------------------------------------------------------------------------------
+
+    @app.route("/health")
+    @serves_to(RouteKind.CLIENT, b"GET")
+    async def health(self, _: Call) -> Answer:
+        """Whether requests are served, and how far Tor is."""
+        link = self._plane.link
+        told = {
+            **status_json(link.status),
+            "tor": self._proxy_url(),
+            "network": link.network,
+            "version": __version__,
+        }
+        return json_answer(200 if serves(link.status) else 503, told)
+
+    @app.route("/ip")
+    @serves_to(RouteKind.CLIENT, b"GET")
+    async def ip(self, call: Call) -> Answer:
+        """The address from which the caller's requests leave Tor."""
+        plane = self._plane
+        host = plane.policy.targets.parse(self._ip_url).host
+        asked = directives(call.fields)
+        credentials = plane.credentials(call.admission, asked, call.peer, host)
+        probed = await probe(plane, self._ip_url, credentials, plane.policy.timeout)
+        if probed.answer is None:
+            raise probed.error or Internal()
+        address = probed.answer.get("ip", probed.answer.get("IP"))
+        if not isinstance(address, str):
+            raise BadResponse("The service's answer names no address.")
+        return json_answer(
+            200, {"exitIp": address, "viaTor": True, "circuit": _circuit_json(probed.circuit)}
+        )
+
+    @app.route("/verify-tor")
+    @serves_to(RouteKind.CLIENT, b"GET")
+    async def verify_tor(self, _: Call) -> Answer:
+        """Whether requests go through Tor: by the control port's word and a check service's."""
+        plane = self._plane
+        # A circuit of its own: what is asked here is linked to nobody's requests.
+        credentials = plane.keys.credentials(Isolation("key", token_bytes(16)))
+        probed = await probe(plane, self._check_url, credentials, plane.policy.timeout)
+        return json_answer(200, {**verdict(probed), "proxyUrl": self._proxy_url()})
+
+    @app.route("/proxy")
+    def proxy(self, request: Any) -> Deferred[None]:
+        """The response of the URL that the query names, through Tor."""
+        finished: Deferred[None] = Deferred()
+        request.notifyFinish().addBoth(lambda _: finished.callback(None))
+        relay(self._plane, request)
+        return finished
+
+    # --- operators -------------------------------------------------------------------------------
+
+    @app.route("/circuits")
+    @serves_to(RouteKind.OPERATOR, b"GET")
+    async def circuits(self, _: Call) -> Answer:
+        """The circuits that Tor has open now."""
+        now = self._plane.reactor.seconds()
+        circuits = [_circuit_json(circuit, now) for circuit in self._plane.link.circuits()]
+        return json_answer(200, {"circuits": circuits})
+
+    @app.route("/streams")
+    @serves_to(RouteKind.OPERATOR, b"GET")
+    async def streams(self, _: Call) -> Answer:
+        """The streams that Tor has open now."""
+        now = self._plane.reactor.seconds()
+        streams = [_stream_json(stream, now) for stream in self._plane.link.streams()]
+        return json_answer(200, {"streams": streams})
+
+    # --- what is not served ----------------------------------------------------------------------
+
+    @app.route("/openapi.json")
+    @app.route("/")
+    @serves_to(RouteKind.CLIENT, b"GET")
+    async def later(self, _: Call) -> Answer:
+        """Part of the contract, but not there yet."""
+        raise NotServed
+
+    @app.route("/events")
+    @app.route("/metrics")
+    @serves_to(RouteKind.OPERATOR, b"GET")
+    async def later_for_operators(self, _: Call) -> Answer:
+        """Part of the contract, but not there yet."""
+        raise NotServed
+
+    @app.route("/identity/new")
+    @serves_to(RouteKind.CLIENT, b"POST")
+    async def new_identity_later(self, _: Call) -> Answer:
+        """Part of the contract, but not there yet."""
+        raise NotServed
+
+    @app.route("/circuits/<_id>/close")
+    @serves_to(RouteKind.OPERATOR, b"POST")
+    async def close_circuit_later(self, _: Call) -> Answer:
+        """Part of the contract, but not there yet."""
+        raise NotServed
+
+    @app.route("/<path:_path>")
+    def unknown(self, request: Any, _path: str = "") -> Deferred[None]:
+        """Whatever path is none of the routes."""
+        return Deferred.fromCoroutine(
+            self.serve(request, RouteKind.CLIENT, (request.method,), _not_found)
+        )
+
+    def _proxy_url(self) -> str | None:
+        address = self._plane.link.socks_address
+        return None if address is None else address.url
+
+
+class _QuietSite(Site):
+    """A ``Site`` that logs no URL and shows no traceback."""
+
+    displayTracebacks = False
+
+    def log(self, request: Any) -> None:
+        """An access log would hold targets and keys."""
+
+
+class _Routes(KleinResource):
+    """The app as a resource; what klein would answer in text or HTML is JSON here."""
+
+    def __init__(self, api: Api) -> None:
+        super().__init__(api.app)
+        self._api = api
+
+    def render(self, request: Any) -> Any:
+        # klein overlooks empty segments, and its converters do not match line breaks.
+        if all(map(_is_text, request.prepath + request.postpath)) and (
+            b"" not in request.postpath or request.postpath == [b""]
+        ):
+            try:
+                return super().render(request)
+            except (HTTPException, ValueError):
+                pass  # a Host that werkzeug does not take
+        self._api.unknown(request)
+        return NOT_DONE_YET
+
+
+def _is_text(segment: bytes) -> bool:
+    try:
+        return segment.decode().isprintable()
+    except UnicodeDecodeError:
+        return False
+
+
+async def _not_found(_: Api, __: Call) -> Answer:
+    raise NotFound
+
+
+def verdict(probed: Probed) -> dict[str, object]:
+    """What a check service's answer and the control port's evidence amount to."""
+    circuit = probed.circuit
+    shown = circuit is not None and circuit.state == "BUILT"
+    answer = probed.answer or {}
+    said = answer.get("IsTor")
+    address = answer.get("IP")
+    evidence = {
+        "controlPort": {"streamOnCircuit": shown, "circuit": _circuit_json(circuit)},
+        "checkService": {
+            "answered": isinstance(said, bool),
+            "isTor": said if isinstance(said, bool) else None,
+            "error": None if probed.error is None else probed.error.code,
+        },
+    }
+    if said is False:
+        word, is_tor = "contradicted", False
+    elif said is True and shown:
+        word, is_tor = "verified", True
+    else:
+        word, is_tor = "unverified", shown
+    return {
+        "isTor": is_tor,
+        "exitIp": address if isinstance(said, bool) and isinstance(address, str) else None,
+        "verdict": word,
+        "evidence": evidence,
+    }
+
+
+def _circuit_json(circuit: Circuit | None, now: float | None = None) -> dict[str, object] | None:
+    if circuit is None:
+        return None
+    told: dict[str, object] = {
+        "id": circuit.id,
+        "state": circuit.state,
+        "purpose": circuit.purpose,
+        "path": [_relay_json(relay) for relay in circuit.path],
+        "streams": list(circuit.streams),
+    }
+    if now is not None:
+        told["age"] = round(now - circuit.created, 3)
+    return told
+
+
+def _relay_json(relay: Relay) -> dict[str, object]:
+    return {
+        "fingerprint": relay.fingerprint,
+        "nickname": relay.nickname,
+        "address": relay.address,
+        "country": relay.country,
+    }
+
+
+def _stream_json(stream: Stream, now: float) -> dict[str, object]:
+    return {
+        "id": stream.id,
+        "state": stream.state,
+        "circuit": stream.circuit,
+        "target": stream.target,
+        "purpose": stream.purpose,
+        "age": round(now - stream.created, 3),
+    }

@@ -1,0 +1,448 @@
+"""The gateway's own port: one protocol that reads each request's head and decides who serves it.
+
+``/proxy`` is relayed here, on the data plane. Every other route is the control plane's: the
+request, framed anew, is handed to a twisted.web ``Site`` that answers it and closes the connection,
+so that a connection never has to come back.
+
+A connection serves one request after the other. Bytes that a client sends ahead of its turn
+(pipelining) are kept up to a limit, past which the connection ends: one that is not read could end
+unnoticed. While a client does not take what it was answered, it is served no further.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import (
+    IConsumer,
+    IProtocol,
+    IPushProducer,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tortxd.errors import (
+    BadRequest,
+    Internal,
+    NotServed,
+    RequestTimeout,
+    TooLarge,
+    TortxdError,
+)
+from tortxd.gateway.answers import Answer
+from tortxd.gateway.exchange import Exchange, Start
+from tortxd.gateway.plane import peer_name
+from tortxd.gateway.timeouts import Timeout
+from tortxd.policy.request import READ_BY_GATEWAY
+from tortxd.wire.http1 import (
+    CONTINUE,
+    LAST_CHUNK,
+    BodyReader,
+    RequestHead,
+    RequestReader,
+    chunk,
+    head_bytes,
+)
+
+if TYPE_CHECKING:
+    from tortxd.gateway.listener import FrontFactory
+
+HEAD_TIME = 10.0
+"""Seconds for a request head from its first byte."""
+IDLE_TIME = 300.0
+"""Seconds that a connection is kept between two requests."""
+LINGER_TIME = 2.0
+"""Seconds in which a client that is still sending can read why it was refused."""
+MAX_AHEAD = 64 * 1024
+"""Bytes that a client may send ahead of their turn."""
+MAX_CONTROL_BODY = 64 * 1024
+"""Bytes of a request body on the control plane."""
+MAX_CONTROL_HEAD = 8 * 1024
+"""Bytes of a request head as the control plane gets it; twisted.web takes 16 KiB."""
+
+log = Logger()
+
+
+class ClientTransport(ITCPTransport, IConsumer, IPushProducer):
+    """Twisted's own TCP transport (unix sockets and TLS have most of it)."""
+
+
+class Front(Protocol):
+    """One client connection."""
+
+    transport: ClientTransport
+
+    def __init__(self, factory: FrontFactory) -> None:
+        self._factory = factory
+        self._plane = factory.plane
+        self._reader: RequestReader | None = None
+        self._head: RequestHead | None = None
+        self._body: BodyReader | None = None
+        self._exchange: Exchange | None = None
+        self._site: IProtocol | None = None
+        self._ahead = b""
+        self._serving_ahead = False
+        self._control_body = b""
+        self._source: IPushProducer | None = None
+        self._congested = False
+        self._chunked = False
+        self._delimited = False
+        self._keep = False
+        self._take: Callable[[bytes], None] = self._read_head
+        self._timeout: Timeout | None = None
+        self._peer = b""
+        self.reading: IPushProducer = ClientReading(self)
+
+    # --- the connection --------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        self._factory.connections.add(self)
+        self._peer = peer_name(self.transport.getPeer())
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
+        self.transport.registerProducer(ClientWriting(self), True)
+        self._wait(IDLE_TIME, self.leave)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._congested and self._take == self._read_head:
+            self._hold(data)
+        else:
+            self._take(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._wait(0, None)
+        self._factory.gone(self)
+        self._take = _ignore
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_gone()
+        if self._site is not None:
+            self._site.connectionLost(reason)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is under way."""
+        return self._head is not None
+
+    def _wait(self, seconds: float, then: Callable[[], object] | None) -> None:
+        """Replace the connection's timer."""
+        if self._timeout is not None:
+            self._timeout.cancel()
+        self._timeout = None if then is None else self._plane.timeouts.start(seconds, then)
+
+    def leave(self) -> None:
+        """Close the connection once everything is written."""
+        self._close(unread=False)
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what is sent ahead of its turn."""
+        self._ahead += data
+        if len(self._ahead) > MAX_AHEAD:
+            self._abort()
+
+    def _abort(self) -> None:
+        self._take = _ignore
+        self.transport.abortConnection()
+
+    def congested(self, is_so: bool) -> None:
+        """The client takes no more for now, or takes it again."""
+        self._congested = is_so
+        if self._source is not None:
+            if is_so:
+                self._source.pauseProducing()
+            else:
+                self._source.resumeProducing()
+        if not is_so:
+            self._serve_ahead()
+
+    # --- requests --------------------------------------------------------------------------------
+
+    def _read_head(self, data: bytes) -> None:
+        reader = self._reader
+        if reader is None:
+            reader = self._reader = RequestReader()
+        try:
+            head = reader.feed(data)
+            if head is None:
+                if reader.size == len(data):
+                    self._wait(HEAD_TIME, self._too_slow)
+                return
+            self._begin(head, reader)
+        except TortxdError as error:
+            self._refuse(error)
+        except Exception:
+            log.failure("A request could not be served")
+            self._refuse(Internal())
+
+    def _too_slow(self) -> None:
+        self._timeout = None
+        self._refuse(RequestTimeout())
+
+    def _begin(self, head: RequestHead, reader: RequestReader) -> None:
+        self._wait(0, None)
+        self._reader = None
+        self._head = head
+        self._body = reader.body(head)
+        self._keep = head.keep_alive
+        target = head.target
+        if not target.startswith(b"/"):
+            # CONNECT names an authority and a proxy request a whole URL; klein would take either
+            # for a path, so they never get there.
+            if head.method == b"CONNECT" or b"://" in target:
+                raise NotServed("The gateway does not serve proxy requests; use /proxy?url=...")
+            raise BadRequest("The request target is not a path.")
+        path, _, query = target.partition(b"?")
+        if path == b"/proxy":
+            self._relay(head, query, reader.rest)
+            return
+        self._take = self._read_control_body
+        self._wait(HEAD_TIME, self._too_slow)
+        if head.expects_continue and not reader.rest:
+            self.transport.write(CONTINUE)
+        self._read_control_body(reader.rest)
+
+    def _relay(self, head: RequestHead, query: bytes, rest: bytes) -> None:
+        self._take = self._read_body
+        try:
+            decided = self._plane.admit(head, query, self._peer)
+        except TortxdError as error:
+            decided = self._plane.refusal(error, head)
+        if isinstance(decided, Answer):
+            self._read_body(rest)
+            if self._head is head:  # else the body was refused, and the request with it
+                self._answer(decided)
+            return
+        exchange = self._exchange = Exchange(self._plane, decided, self)
+        self._read_body(rest)
+        if self._exchange is exchange:
+            exchange.start()
+
+    def _read_body(self, data: bytes) -> None:
+        """Bytes while a request is being served: its body, then what is ahead of its turn."""
+        body = self._body
+        assert body is not None
+        exchange = self._exchange
+        unfinished = not body.done
+        if unfinished and data:
+            try:
+                piece = body.feed(data)
+            except TortxdError as error:
+                self._exchange = None
+                if exchange is not None:
+                    exchange.client_gone()
+                self._refuse(error)
+                return
+            self._keep = self._keep and not body.overrun
+            data = body.rest
+            if exchange is not None and piece:
+                exchange.upload(piece)
+            if exchange is not None and body.done:
+                exchange.upload_done()
+        if body.done and data:
+            self._hold(data)
+
+    def _read_control_body(self, data: bytes) -> None:
+        body = self._body
+        assert body is not None
+        try:
+            if data:
+                self._control_body += body.feed(data)
+            if len(self._control_body) > MAX_CONTROL_BODY:
+                raise TooLarge("The request body is larger than this route takes.")
+        except TortxdError as error:
+            self._refuse(error)
+            return
+        if body.done:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give the request to the site, framed anew, and step aside."""
+        head = self._head
+        assert head is not None
+        headers = [field for field in head.headers if field[0].lower() in READ_BY_GATEWAY]
+        headers.append((b"Content-Length", b"%d" % len(self._control_body)))
+        headers.append((b"Connection", b"close"))
+        request = head_bytes(b"%b %b HTTP/1.1" % (head.method, head.target), headers)
+        if len(request) > MAX_CONTROL_HEAD:
+            long_target = len(head.target) > MAX_CONTROL_HEAD // 2
+            self._refuse(TooLarge("The request is too long.", status=414 if long_target else 431))
+            return
+        self._wait(0, None)
+        self.transport.unregisterProducer()
+        site = self._factory.site.buildProtocol(self.transport.getPeer())
+        assert site is not None
+        self._site = site
+        self._take = site.dataReceived
+        site.makeConnection(self.transport)
+        site.dataReceived(request + self._control_body)
+
+    # --- the client, as the exchange sees it -----------------------------------------------------
+
+    def proceed(self) -> None:
+        """See :class:`tortxd.gateway.exchange.Client`."""
+        self.transport.write(CONTINUE)
+
+    def respond(self, start: Start, data: bytes) -> None:
+        """See :class:`tortxd.gateway.exchange.Client`."""
+        head = self._head
+        assert head is not None
+        headers = start.headers
+        self._chunked = False
+        self._delimited = True
+        if start.content_length is not None:
+            headers.append((b"Content-Length", b"%d" % start.content_length))
+        elif start.delimited:
+            pass
+        elif head.minor == 1:
+            self._chunked = True
+            headers.append((b"Transfer-Encoding", b"chunked"))
+        else:
+            self._keep = self._delimited = False
+        if self._factory.closing or (self._body is not None and not self._body.done):
+            self._keep = False
+        if not self._keep:
+            headers.append((b"Connection", b"close"))
+        elif head.minor == 0:
+            headers.append((b"Connection", b"keep-alive"))
+        line = b"HTTP/1.1 %d %b" % (start.status, start.reason)
+        self.transport.write(head_bytes(line, headers) + self._framed(data))
+
+    def write(self, data: bytes) -> None:
+        """See :class:`tortxd.gateway.exchange.Client`."""
+        self.transport.write(self._framed(data))
+
+    def _framed(self, data: bytes) -> bytes:
+        return chunk(data) if self._chunked and data else data
+
+    def finish(self) -> None:
+        """See :class:`tortxd.gateway.exchange.Client`."""
+        if self._chunked:
+            self.transport.write(LAST_CHUNK)
+        self._done()
+
+    def truncate(self) -> None:
+        """See :class:`tortxd.gateway.exchange.Client`."""
+        if self._delimited:
+            # What there is still reaches the client, which sees that the rest is missing.
+            self._keep = False
+            self._done()
+        else:
+            self._abort()
+
+    def fail(self, error: TortxdError) -> None:
+        """See :class:`tortxd.gateway.exchange.Client`."""
+        self._answer(self._plane.refusal(error, self._head))
+
+    def draw_from(self, producer: IPushProducer | None) -> None:
+        """See :class:`tortxd.gateway.exchange.Client`."""
+        self._source = producer
+        if producer is not None and self._congested:
+            producer.pauseProducing()
+
+    # --- answers of our own, and what comes after a response -------------------------------------
+
+    def _refuse(self, error: TortxdError) -> None:
+        """Answer with ``error`` and end the connection: where a request was not understood to its
+        end, nobody knows where the next one would start."""
+        self._keep = False
+        self._answer(self._plane.refusal(error, self._head))
+
+    def _answer(self, answer: Answer) -> None:
+        head = self._head
+        if self._factory.closing or self._body is None or not self._body.done:
+            self._keep = False
+        headers = list(answer.headers)
+        if answer.status != 204:
+            headers.append((b"Content-Length", b"%d" % len(answer.body)))
+        if not self._keep:
+            headers.append((b"Connection", b"close"))
+        line = b"HTTP/1.1 %d %b" % (answer.status, _phrase(answer.status))
+        bodiless = head is not None and head.method == b"HEAD"
+        self.transport.write(head_bytes(line, headers) + (b"" if bodiless else answer.body))
+        self._done()
+
+    def _done(self) -> None:
+        """The response is on its way; on to what comes next on this connection."""
+        unread = self._body is None or not self._body.done
+        self._head = self._body = self._reader = self._exchange = None
+        self._chunked = False
+        self._control_body = b""
+        if not self._keep:
+            self._close(unread)
+            return
+        self._take = self._read_head
+        self._wait(IDLE_TIME, self.leave)
+        # The exchange may have paused it.
+        self.transport.resumeProducing()
+        self._serve_ahead()
+
+    def _serve_ahead(self) -> None:
+        """Go on with what was sent ahead of its turn, one request after the other."""
+        if self._serving_ahead:
+            return
+        self._serving_ahead = True
+        while self._ahead and self._head is None and not self._congested:
+            ahead, self._ahead = self._ahead, b""
+            self._take(ahead)
+        self._serving_ahead = False
+
+    def _close(self, unread: bool) -> None:
+        """Close once everything is written. Closing a connection with unread bytes would reset it,
+        and the client might never see the answer: so what it still sends is read for a while."""
+        self._take = _ignore
+        self._ahead = b""
+        self.transport.resumeProducing()
+        self.transport.unregisterProducer()
+        if unread and ITCPTransport.providedBy(self.transport):
+            self.transport.loseWriteConnection()
+            self._wait(LINGER_TIME, self.transport.abortConnection)
+        else:
+            self.transport.loseConnection()
+            self._wait(IDLE_TIME, self.transport.abortConnection)
+
+
+@implementer(IPushProducer)
+class ClientReading:
+    """Pauses and resumes the reading of a client; a destination cannot end it."""
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+
+    def pauseProducing(self) -> None:
+        self._front.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._front.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The upstream connection is gone; the exchange decides what that means."""
+
+
+@implementer(IPushProducer)
+class ClientWriting:
+    """Hears from the transport when a client does not take what is written to it."""
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+
+    def pauseProducing(self) -> None:
+        self._front.congested(True)
+
+    def resumeProducing(self) -> None:
+        self._front.congested(False)
+
+    def stopProducing(self) -> None:
+        """The client is gone; ``connectionLost`` says so."""
+
+
+def _ignore(_: bytes) -> None:
+    """What comes after the last answer is nobody's."""
+
+
+def _phrase(status: int) -> bytes:
+    return HTTPStatus(status).phrase.encode()

@@ -1,0 +1,209 @@
+"""The data plane: decides whether a request may pass, and makes an order of it.
+
+Everything that two ways in must decide alike is decided here: the front and the klein route both
+call :meth:`DataPlane.admit`, and both get the same orders, answers and errors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress
+
+from tortxd.errors import ForbiddenHost, NotServed, TortxdError
+from tortxd.gateway.answers import Answer, error_answer
+from tortxd.gateway.exchange import Order
+from tortxd.gateway.timeouts import Timeouts
+from tortxd.gateway.upstream import Pool, Route, Upstream
+from tortxd.policy.access import AccessPolicy, Admission, RouteKind
+from tortxd.policy.headers import UserAgent, incoming, outgoing
+from tortxd.policy.query import target_of
+from tortxd.policy.redirects import check_redirected
+from tortxd.policy.request import Directives, Fields, directives, gateway_fields
+from tortxd.policy.site import public_suffixes, site_of
+from tortxd.policy.target import Target, TargetPolicy
+from tortxd.tor.isolation import Credentials, Isolation, IsolationKeys
+from tortxd.tor.link import SocksAddress, TorLink
+from tortxd.tor.socks import open_stream
+from tortxd.tor.tls import ClientTls
+from tortxd.wire.http1 import Headers, RequestHead, ResponseHead, head_bytes
+
+
+@frozen
+class GatewayPolicy:
+    """What the gateway was told about whom and what to serve."""
+
+    access: AccessPolicy
+    targets: TargetPolicy
+    user_agent: UserAgent
+    timeout: float = 60.0
+    idle_timeout: float = 300.0
+
+
+class DataPlane:
+    """What every way into the gateway shares: policy, isolation, connections, Tor."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        link: TorLink,
+        policy: GatewayPolicy,
+        keys: IsolationKeys | None = None,
+        tls: ClientTls | None = None,
+    ) -> None:
+        self.reactor = reactor
+        self.link = link
+        self.policy = policy
+        self.keys = keys or IsolationKeys()
+        self.tls = tls or ClientTls()
+        self.timeouts = Timeouts(reactor)
+        self.pool = Pool(self.timeouts)
+
+    def prepare(self) -> None:
+        """Load what the first request would have to wait for, 0.1 s of work, while Tor starts."""
+        public_suffixes()
+        _ = self.tls.context
+
+    def stop(self) -> None:
+        """Let go of waiting connections and of timers."""
+        self.pool.clear()
+        self.timeouts.stop()
+
+    # --- admission -------------------------------------------------------------------------------
+
+    def admit(
+        self, head: RequestHead, query: bytes, peer: bytes, route: bytes = b"/proxy"
+    ) -> Order | Answer:
+        """What to do about a request to ``/proxy``: an order, or an answer of the gateway's own.
+
+        :param query: the raw query of the request target.
+        :param peer: where the request comes from, as far as that tells callers apart.
+        :param route: the path under which the client knows ``/proxy``.
+        :raises TortxdError: if it is refused.
+        """
+        policy = self.policy
+        fields = gateway_fields(head.headers)
+        admission = policy.access.admit(
+            fields, method=head.method, path=b"/proxy", kind=RouteKind.PROXY
+        )
+        if admission.preflight is not None:
+            return Answer(204, list(admission.preflight))
+        if head.fields.get(b"upgrade", b"").lower() == b"websocket":
+            raise NotServed("The gateway does not relay WebSockets yet.")
+        asked = directives(fields)
+        wanted = target_of(query)
+        target = policy.targets.parse(wanted.url)
+        headers = head.headers
+        if wanted.redirected:
+            headers = check_redirected(headers, has_body=head.has_body)
+        credentials = self.credentials(admission, asked, peer, target.host)
+        timeout = policy.timeout if asked.timeout is None else min(asked.timeout, policy.timeout)
+        return Order(
+            method=head.method,
+            head=self._request_bytes(head, headers, target),
+            route=Route(credentials, target.scheme, target.host, target.port),
+            timeout=timeout,
+            idle_timeout=policy.idle_timeout,
+            has_body=head.has_body,
+            chunked=head.chunked,
+            expects_continue=head.expects_continue,
+            filter=self._filter(fields, admission, target, wanted.redirected, route),
+        )
+
+    def credentials(
+        self, admission: Admission, asked: Directives, peer: bytes, host: str
+    ) -> Credentials:
+        """Under which SOCKS credentials a caller's request to ``host`` goes."""
+        key = asked.isolation
+        caller = admission.token or peer
+        origin = admission.origin or b""
+        if key is None:
+            isolation = Isolation("site", site_of(host).encode(), caller, origin)
+        else:
+            isolation = Isolation("key", key, caller, origin)
+        return self.keys.credentials(isolation)
+
+    def refusal(self, error: TortxdError, head: RequestHead | None) -> Answer:
+        """The answer that ``error`` makes; a page on an allowed origin can read it."""
+        if head is None or isinstance(error, ForbiddenHost):
+            return error_answer(error)
+        return error_answer(error, list(self.policy.access.cors(gateway_fields(head.headers))))
+
+    def _request_bytes(self, head: RequestHead, headers: Headers, target: Target) -> bytes:
+        sent = [
+            (b"Host", target.authority),
+            *outgoing(headers, user_agent=self.policy.user_agent),
+        ]
+        if head.chunked:
+            sent.append((b"Transfer-Encoding", b"chunked"))
+        elif head.length is not None:
+            sent.append((b"Content-Length", b"%d" % head.length))
+        return head_bytes(b"%b %b HTTP/1.1" % (head.method, target.path), sent)
+
+    def _filter(
+        self, fields: Fields, admission: Admission, target: Target, redirected: bool, route: bytes
+    ) -> Any:
+        destinations = fields.get(b"sec-fetch-dest")
+        targets = self.policy.targets
+
+        def fit(response: ResponseHead) -> Headers:
+            headers = incoming(
+                response.headers,
+                status=response.status,
+                sec_fetch_dest=destinations[-1] if destinations else None,
+                target=target,
+                policy=targets,
+                redirected=redirected,
+                route=route,
+            )
+            headers.append((b"Proxy-Status", b"tortxd; received-status=%d" % response.status))
+            headers += admission.cors
+            return headers
+
+        return fit
+
+    # --- what an exchange needs ------------------------------------------------------------------
+
+    def connect(
+        self, address: SocksAddress, upstream: Upstream, *, early: bool, timeout: float
+    ) -> Deferred[Upstream]:
+        """Connect ``upstream`` to its destination, through the Tor at ``address``."""
+        route = upstream.route
+        return open_stream(
+            self.reactor,
+            address,
+            route.host,
+            route.port,
+            route.credentials,
+            upstream,
+            early=early,
+            tls=self.tls if route.scheme == "https" else None,
+            timeout=timeout,
+        )
+
+    def annotate(self, upstream: Upstream) -> Headers:
+        """The headers that name the circuit and the exit, as far as the control port shows them."""
+        if upstream.annotation is not None:
+            return upstream.annotation
+        circuit = None if upstream.source is None else self.link.circuit_of(upstream.source)
+        if circuit is None:
+            return []
+        headers = [(b"Tortxd-Circuit", circuit.id.encode())]
+        exit_relay = circuit.exit
+        if exit_relay is None:
+            return headers
+        headers.append((b"Tortxd-Exit", exit_relay.fingerprint.encode()))
+        if exit_relay.address is not None:
+            headers.append((b"Tortxd-Exit-Address", exit_relay.address.encode()))
+        if exit_relay.country is not None:
+            headers.append((b"Tortxd-Exit-Country", exit_relay.country.encode()))
+            upstream.annotation = headers
+        return headers
+
+
+def peer_name(address: IAddress) -> bytes:
+    """What tells callers apart by where they come from: the host, or ``unix``."""
+    host = getattr(address, "host", None)
+    return b"unix" if host is None else host.encode()

@@ -1,0 +1,140 @@
+"""Connections through Tor to destinations, and the pools in which they wait for their next request.
+
+A connection may be shared by requests of one :class:`Route` only: the same isolation credentials,
+the same destination. So a connection never links what isolation keeps apart.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from tortxd.gateway.timeouts import Timeout, Timeouts
+from tortxd.tor.isolation import Credentials
+from tortxd.tor.socks import TorTransport
+
+if TYPE_CHECKING:
+    from tortxd.gateway.exchange import Exchange
+
+LIFETIME = 600.0
+"""Seconds after which a connection takes no further request, like Tor's own dirty circuits (tor(1),
+MaxCircuitDirtiness)."""
+IDLE = 90.0
+"""Seconds that a connection waits for its next request."""
+MAX_IDLE = 1024
+"""Waiting connections of all routes; past it the one that has waited longest is closed."""
+
+
+@frozen(cache_hash=True)
+class Route:
+    """What requests must have in common to share a connection."""
+
+    credentials: Credentials
+    scheme: str
+    host: str
+    port: int
+
+
+class Upstream(Protocol):
+    """One connection to a destination. It carries one exchange at a time."""
+
+    transport: TorTransport
+
+    def __init__(self, pool: Pool, route: Route, exchange: Exchange) -> None:
+        self.route = route
+        self.exchange: Exchange | None = exchange
+        self.requests = 0
+        """How many requests it has carried, the present one included."""
+        self.born = pool.timeouts.clock.seconds()
+        self.source: tuple[str, int] | None = None
+        """Our end of the SOCKS connection, by which the control port names the stream."""
+        self.annotation: list[tuple[bytes, bytes]] | None = None
+        """The headers that name its circuit, once known: a stream stays on its circuit."""
+        self._pool = pool
+
+    def connectionMade(self) -> None:
+        self.source = self.transport.source
+        if self.exchange is None:
+            self.transport.abortConnection()
+        else:
+            self.exchange.upstream_open(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.exchange is None:
+            # What comes unasked for belongs to no request (RFC 9112, section 9.2).
+            self._pool.discard(self)
+        else:
+            self.exchange.upstream_data(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        exchange, self.exchange = self.exchange, None
+        if exchange is None:
+            self._pool.forget(self)
+        else:
+            exchange.upstream_lost(reason)
+
+    def abort(self) -> None:
+        """Close it at once, whatever it carries."""
+        self.exchange = None
+        if self.transport is not None:
+            self.transport.abortConnection()
+
+
+class Pool:
+    """Connections that wait for a further request of their route."""
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        self.timeouts = timeouts
+        self._by_route: dict[Route, list[Upstream]] = {}
+        self._waiting: dict[Upstream, Timeout] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def take(self, route: Route, exchange: Exchange) -> Upstream | None:
+        """The connection of ``route`` that was used last, now carrying ``exchange``."""
+        waiting = self._by_route.get(route)
+        if not waiting:
+            return None
+        upstream = waiting[-1]
+        self.forget(upstream)
+        upstream.exchange = exchange
+        return upstream
+
+    def give(self, upstream: Upstream) -> None:
+        """Keep a connection whose exchange has ended cleanly, if it is young enough."""
+        upstream.exchange = None
+        left = LIFETIME - (self.timeouts.clock.seconds() - upstream.born)
+        if left < 1:
+            upstream.abort()
+            return
+        if len(self._waiting) >= MAX_IDLE:
+            self.discard(next(iter(self._waiting)))
+        self._by_route.setdefault(upstream.route, []).append(upstream)
+        self._waiting[upstream] = self.timeouts.start(
+            min(IDLE, int(left)), lambda: self.discard(upstream)
+        )
+
+    def discard(self, upstream: Upstream) -> None:
+        """Close a waiting connection."""
+        self.forget(upstream)
+        upstream.abort()
+
+    def forget(self, upstream: Upstream) -> None:
+        """Let go of a connection, which waits no longer; harmless if it did not."""
+        timeout = self._waiting.pop(upstream, None)
+        if timeout is None:
+            return
+        timeout.cancel()
+        waiting = self._by_route[upstream.route]
+        waiting.remove(upstream)
+        if not waiting:
+            del self._by_route[upstream.route]
+
+    def clear(self) -> None:
+        """Close every waiting connection."""
+        for upstream in list(self._waiting):
+            self.discard(upstream)

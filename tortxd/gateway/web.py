@@ -1,0 +1,178 @@
+"""The data plane behind a twisted.web request, for a gateway that is mounted in a ``Site``.
+
+Such a request has been read by the ``Site`` before it comes here, its body too: twisted.web keeps
+bodies over 100 kB in a temporary file. The gateway's own port (:mod:`tortxd.gateway.front`) streams
+them, and is the way to go where that matters.
+"""
+
+from __future__ import annotations
+
+from typing import IO, Any
+
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from tortxd.errors import TortxdError
+from tortxd.gateway.answers import Answer
+from tortxd.gateway.exchange import Exchange, Start
+from tortxd.gateway.plane import DataPlane, peer_name
+from tortxd.wire.http1 import RequestHead
+
+PIECE = 64 * 1024
+
+
+def relay(plane: DataPlane, request: Any) -> None:
+    """Serve ``request`` for ``/proxy``; it is answered or aborted in the end."""
+    head = head_of(request)
+    path, _, query = request.uri.partition(b"?")
+    client = RequestClient(plane, request, head)
+    try:
+        decided = plane.admit(head, query, peer_name(request.getClientAddress()), route=path)
+    except TortxdError as error:
+        client.fail(error)
+        return
+    if isinstance(decided, Answer):
+        send(request, decided)
+        return
+    client.start(Exchange(plane, decided, client))
+
+
+def head_of(request: Any) -> RequestHead:
+    """The head of a twisted.web request, as the policies read it."""
+    headers = [
+        (name, value)
+        for name, values in request.requestHeaders.getAllRawHeaders()
+        for value in values
+    ]
+    content = request.content
+    size = content.seek(0, 2)
+    content.seek(0)
+    fields = {name.lower(): value for name, value in headers}
+    described = size or b"content-length" in fields
+    return RequestHead(
+        request.method,
+        request.uri,
+        1 if request.clientproto == b"HTTP/1.1" else 0,
+        headers,
+        fields,
+        tuple(request.requestHeaders.getRawHeaders(b"host", ())),
+        size if described else None,
+        chunked=False,
+        keep_alive=True,
+    )
+
+
+def send(request: Any, answer: Answer) -> None:
+    """Answer ``request`` with an answer of the gateway's own."""
+    request.setResponseCode(answer.status)
+    set_headers(request, answer.headers)
+    if answer.status != 204:
+        request.setHeader(b"Content-Length", b"%d" % len(answer.body))
+        request.write(answer.body)
+    request.finish()
+
+
+def set_headers(request: Any, headers: list[tuple[bytes, bytes]]) -> None:
+    """Give the response these headers and no others: neither twisted.web's Server nor its default
+    Content-Type."""
+    request.defaultContentType = None
+    request.responseHeaders.removeHeader(b"server")
+    for name in {name.lower() for name, _ in headers}:
+        request.responseHeaders.removeHeader(name)
+    for name, value in headers:
+        request.responseHeaders.addRawHeader(name, value)
+
+
+class RequestClient:
+    """A twisted.web request as the client of an exchange."""
+
+    def __init__(self, plane: DataPlane, request: Any, head: RequestHead) -> None:
+        self._plane = plane
+        self._request = request
+        self._head = head
+        self._drawing = False
+        self._delimited = False
+        self._exchange: Exchange | None = None
+        self.reading = StoredBody(request.content)
+
+    def start(self, exchange: Exchange) -> None:
+        """Go on with ``exchange``."""
+        self._exchange = exchange
+        self._request.notifyFinish().addErrback(lambda _: exchange.client_gone())
+        if self._head.has_body:
+            self.reading.exchange = exchange
+        exchange.start()
+
+    def proceed(self) -> None:
+        """See :class:`tortxd.gateway.exchange.Client`; twisted.web has asked for it itself."""
+
+    def respond(self, start: Start, data: bytes) -> None:
+        """See :class:`tortxd.gateway.exchange.Client`."""
+        request = self._request
+        request.setResponseCode(start.status, start.reason or None)
+        set_headers(request, start.headers)
+        length = start.content_length
+        if length is not None:
+            request.setHeader(b"Content-Length", b"%d" % length)
+        self._delimited = start.delimited or self._head.minor == 1
+        request.write(data)
+
+    def write(self, data: bytes) -> None:
+        """See :class:`tortxd.gateway.exchange.Client`."""
+        self._request.write(data)
+
+    def finish(self) -> None:
+        """See :class:`tortxd.gateway.exchange.Client`."""
+        self._request.finish()
+
+    def truncate(self) -> None:
+        """See :class:`tortxd.gateway.exchange.Client`."""
+        channel = self._request.channel
+        if self._delimited:
+            # What there is still reaches the client, which sees that the rest is missing.
+            channel.loseConnection()
+        else:
+            channel.transport.abortConnection()
+
+    def fail(self, error: TortxdError) -> None:
+        """See :class:`tortxd.gateway.exchange.Client`."""
+        send(self._request, self._plane.refusal(error, self._head))
+
+    def draw_from(self, producer: IPushProducer | None) -> None:
+        """See :class:`tortxd.gateway.exchange.Client`."""
+        if producer is not None:
+            self._request.registerProducer(producer, True)
+        elif self._drawing:
+            self._request.unregisterProducer()
+        self._drawing = producer is not None
+
+
+@implementer(IPushProducer)
+class StoredBody:
+    """Feeds a body that a ``Site`` has stored to an exchange, no faster than it is taken."""
+
+    def __init__(self, content: IO[bytes]) -> None:
+        self.exchange: Exchange | None = None
+        self._content = content
+        self._paused = False
+        self._feeding = False
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        if self._feeding or self.exchange is None:
+            return
+        self._feeding = True
+        while not self._paused:
+            piece = self._content.read(PIECE)
+            if not piece:
+                exchange, self.exchange = self.exchange, None
+                exchange.upload_done()
+                break
+            self.exchange.upload(piece)
+        self._feeding = False
+
+    def stopProducing(self) -> None:
+        self.exchange = None
