@@ -1,0 +1,133 @@
+"""How the daemon ends, how its Tor ends, and what is left."""
+# mypy: disable-error-code="untyped-decorator"
+
+from __future__ import annotations
+
+import os
+import signal
+
+from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred, gatherResults
+
+from tests.daemon.process import Daemon, Launcher, installed, soon, until
+from tests.tor.lone_tor import alive
+from tortxd.testing import Origin
+
+ORPHANED = 20.0
+"""Seconds after which no Tor may be left of a daemon that was killed."""
+ENDED_IN_ORDER = (0, -signal.SIGTERM)
+"""twistd, once all is stopped, dies of the signal that it was sent, for its starter to see."""
+
+
+async def kill_when_serving(launch: Launcher) -> int:
+    daemon = launch()
+    await daemon.when_ready()
+    return await killed(daemon)
+
+
+async def kill_when_tor_is_spawned(launch: Launcher) -> int:
+    """Before there can be a control connection, on which Tor would notice the death at once."""
+    daemon = launch()
+    await until(lambda: daemon.tor_pid is not None, poll=0.002)
+    begun = installed().seconds()
+    tor = await killed(daemon)
+    assert installed().seconds() - begun < 0.1
+    return tor
+
+
+async def killed(daemon: Daemon) -> int:
+    tor = daemon.tor_pid
+    assert tor is not None
+    daemon.kill()
+    assert await daemon.when_ended() == -signal.SIGKILL
+    return tor
+
+
+@ensureDeferred
+async def test_a_killed_daemon_leaves_no_tor(launch: Launcher) -> None:
+    """Rule 24."""
+
+    async def gone(how: Deferred[int]) -> None:
+        tor = await how
+        await until(lambda: not alive(tor), ORPHANED)
+
+    ways = (kill_when_serving, kill_when_tor_is_spawned)
+    dying = [gone(Deferred.fromCoroutine(kill(launch))) for kill in ways]
+    await gatherResults([Deferred.fromCoroutine(one) for one in dying])
+
+
+@ensureDeferred
+async def test_sigterm_ends_both_in_order(launch: Launcher, tor_origin: Origin) -> None:
+    """Rule 24, with a request under way."""
+    daemon = launch()
+    await daemon.when_ready()
+    tor = daemon.tor_pid
+    assert tor is not None
+    count = len(tor_origin.requests)
+    wire = await daemon.get_unread(tor_origin.http + "/hang")
+    await soon(tor_origin.when_requested(count + 1))
+    begun = installed().seconds()
+    daemon.kill(signal.SIGTERM)
+    assert await daemon.when_ended(5.0) in ENDED_IN_ORDER
+    await until(lambda: not alive(tor), max(0.0, begun + 5.0 - installed().seconds()))
+    await soon(wire.lost, 1.0)
+
+
+@ensureDeferred
+async def test_sigterm_while_tor_starts(launch: Launcher) -> None:
+    """Rule 24."""
+    daemon = launch()
+    await until(lambda: daemon.tor_pid is not None, poll=0.002)
+    assert await daemon.stop() in ENDED_IN_ORDER
+
+
+@ensureDeferred
+async def test_a_second_daemon_on_the_same_directory(launch: Launcher, daemon: Daemon) -> None:
+    """Rule 23."""
+    tor = daemon.tor_pid
+    second = launch(data_dir=daemon.data_dir)
+    assert await second.when_ended() > 0
+    last = second.lines[-1]
+    assert "Another tortxd" in last
+    assert str(daemon.data_dir) in last
+    assert daemon.tor_pid == tor
+    assert (await daemon.ask("/verify-tor")).json["verdict"] == "verified"
+
+
+@ensureDeferred
+async def test_a_tor_that_crashes_comes_back(launch: Launcher, tor_origin: Origin) -> None:
+    """The fault "Tor crashes": requests under way end, /health says so, and it mends itself."""
+    daemon = launch()
+    await daemon.when_ready()
+    tor = daemon.tor_pid
+    assert tor is not None
+    count = len(tor_origin.requests)
+    keys = [f"Tor-Stream-Isolation: canary {number}" for number in range(4)]
+    halfway = [await daemon.get_unread(f"{tor_origin.http}/bytes/200000000", key) for key in keys]
+    waiting = [await daemon.get_unread(f"{tor_origin.https}/hang", key) for key in keys]
+    await soon(tor_origin.when_requested(count + 8))
+    for wire in halfway:
+        await soon(wire.when_came(b"\r\n\r\n"))
+    broken = [wire.reply() for wire in halfway]
+    failed = [wire.reply() for wire in waiting]
+    daemon_pid = daemon.pid
+    noticed = daemon.when_said("BackingOff")
+    os.kill(tor, signal.SIGKILL)
+    await noticed
+    down = await daemon.ask("/health")
+    assert down.status == 503
+    assert down.json["status"] in ("down", "starting")
+    assert isinstance(down.json["bootstrap"]["progress"], int)
+    refused = await daemon.fetch(tor_origin.http + "/", "Tortxd-Timeout: 0.2")
+    assert refused.json["code"] in ("tor_down", "tor_not_ready")
+    assert refused["Retry-After"].isdecimal()
+    for ended in broken:
+        assert not (await soon(ended, 5.0)).whole
+    for ended in failed:
+        assert (await soon(ended, 5.0)).json["code"] == "tor_down"
+    await daemon.when_health(200)
+    assert (await daemon.fetch(tor_origin.http + "/")).status == 200
+    assert daemon.pid == daemon_pid
+    assert daemon.tor_pid not in (None, tor)
+    for wire in (*halfway, *waiting):
+        wire.transport.abortConnection()

@@ -1,0 +1,219 @@
+"""What shares a circuit, where requests end that reach nothing, and onion services."""
+# mypy: disable-error-code="untyped-decorator"
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import UNIXClientEndpoint
+from twisted.internet.protocol import Factory, Protocol
+
+from tests.daemon.process import Daemon, Launcher, installed, soon
+from tests.tor.lone_tor import free_port
+from tests.web_client import Reply
+from tortxd.testing import Client, Origin, PrivateNetwork
+
+# --- who shares a circuit -------------------------------------------------------------------------
+
+
+async def circuit_for(daemon: Daemon, url: str, *headers: str) -> str:
+    reply = await daemon.fetch(url, *headers)
+    assert reply.status == 200, reply.body
+    return reply["Tortxd-Circuit"]
+
+
+@ensureDeferred
+async def test_keys_decide_who_shares_a_circuit(daemon: Daemon, tor_origin: Origin) -> None:
+    """Rule 9."""
+    urls = [tor_origin.http + "/", tor_origin.https + "/"]
+    found = []
+    for key in ("alice canary", "bob canary", "carol canary"):
+        header = f"Tor-Stream-Isolation: {key}"
+        first = [await circuit_for(daemon, url, header) for url in urls]
+        again = [await circuit_for(daemon, url, header) for url in urls]
+        assert first == again
+        found.append(set(first))
+    assert sum(map(len, found)) == len(set.union(*found))
+
+
+@ensureDeferred
+async def test_the_same_key_of_another_calling_origin_is_another(
+    daemon: Daemon, tor_origin: Origin
+) -> None:
+    """Rule 9: keys of different callers are different keys."""
+    key = "Tor-Stream-Isolation: shared canary"
+    pages = ["http://localhost:1", "http://localhost:2"]
+    url = tor_origin.http + "/"
+    found = [await circuit_for(daemon, url, key, f"Origin: {page}") for page in pages]
+    assert found[0] != found[1]
+
+
+@ensureDeferred
+async def test_sites_never_share_a_circuit(
+    tor_network: PrivateNetwork, sites: Daemon, tor_origin: Origin
+) -> None:
+    """Rule 9, where no key is given."""
+    port = tor_origin.http_port
+    names = ("one.test.example", "two.test.example", "another-example.org")
+    one, two, other = [await circuit_for(sites, f"http://{name}:{port}/") for name in names]
+    assert other not in (one, two)
+
+
+@pytest_twisted.async_yield_fixture
+async def sites(
+    tor_network: PrivateNetwork, tor_origin: Origin, tmp_path: Path
+) -> AsyncIterator[Daemon]:
+    """A daemon for which several names stand for this machine."""
+    launch = Launcher(tor_network, tor_origin, tmp_path)
+    torrc = tor_network.write_client_torrc(tmp_path / "torrc")
+    names = ("one.test.example", "two.test.example", "another-example.org")
+    torrc.write_text(torrc.read_text() + "".join(f"MapAddress {n} 127.0.0.1\n" for n in names))
+    launch.secrets += names
+    daemon = launch(torrc=torrc)
+    await daemon.when_ready()
+    yield daemon
+    await launch.stop()
+
+
+# --- what reaches nothing -------------------------------------------------------------------------
+
+
+def check_error(reply: Reply, status: int, code: str) -> None:
+    """Whether it is this error of the contract, whole, and tells nothing of the target."""
+    assert (reply.status, reply.json["code"]) == (status, code)
+    assert reply["Tortxd-Error"] == code
+    assert reply["Proxy-Status"].startswith("tortxd; error=")
+    assert isinstance(reply.json["retryable"], bool)
+    assert b"example" not in reply.body
+    assert b"canary" not in reply.body
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@ensureDeferred
+async def test_a_name_that_no_exit_can_resolve(daemon: Daemon, scheme: str) -> None:
+    reply = await daemon.fetch(f"{scheme}://canary.nowhere.example/canary")
+    check_error(reply, 502, "resolve_failed")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@ensureDeferred
+async def test_a_port_where_nothing_listens(daemon: Daemon, scheme: str) -> None:
+    reply = await daemon.fetch(f"{scheme}://origin.test.example:{free_port()}/canary")
+    # The exits of tor 0.4.9 say MISC where the kernel refuses at once, as it does on loopback.
+    assert reply.json["code"] in ("connect_refused", "connect_failed")
+    check_error(reply, 502, reply.json["code"])
+
+
+class Plain(Protocol):
+    """A server that answers whatever comes in plain HTTP."""
+
+    def dataReceived(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+
+@ensureDeferred
+async def test_tls_to_a_server_that_speaks_none(daemon: Daemon) -> None:
+    factory = Factory.forProtocol(Plain)
+    listening = installed().listenTCP(0, factory, interface="127.0.0.1")
+    try:
+        port = listening.getHost().port
+        reply = await daemon.fetch(f"https://origin.test.example:{port}/canary")
+        check_error(reply, 502, "tls_failed")
+    finally:
+        await listening.stopListening()
+
+
+@ensureDeferred
+async def test_a_certificate_that_nobody_trusts(daemon: Daemon, tmp_path: Path) -> None:
+    stranger = Origin(installed(), tmp_path)
+    await stranger.start()
+    try:
+        reply = await daemon.fetch(stranger.https + "/canary")
+        check_error(reply, 502, "tls_failed")
+        assert not stranger.requests
+    finally:
+        await stranger.stop()
+
+
+# --- onion services -------------------------------------------------------------------------------
+
+
+class Unheard:
+    """Who does not care when its control connection is lost."""
+
+    def control_lost(self, reason: str) -> None:
+        """Nothing follows from it."""
+
+
+async def publish(client: Client, port: int) -> str:
+    """Make this Tor serve a port as an onion service; its name, once it can be found."""
+    from tortxd.tor.control import Control
+
+    endpoint = UNIXClientEndpoint(installed(), str(client.control_socket))
+    control = await Control.connect(installed(), endpoint, Unheard())
+    uploaded: Deferred[None] = Deferred()
+
+    def heard(line: str) -> None:
+        if line.startswith("UPLOADED") and not uploaded.called:
+            uploaded.callback(None)
+
+    await control.subscribe([("HS_DESC", heard)])
+    # Detached: it outlives this connection.
+    reply = await control.tell(f"ADD_ONION NEW:ED25519-V3 Flags=DiscardPK,Detach Port=80,{port}")
+    name = next(
+        line.partition("ServiceID=")[2] for line in reply.splitlines() if "ServiceID=" in line
+    )
+    await soon(uploaded)
+    control.close()
+    return f"{name}.onion"
+
+
+@ensureDeferred
+async def test_an_onion_service(
+    daemon: Daemon, tor_network: PrivateNetwork, tor_origin: Origin
+) -> None:
+    client = await tor_network.start_client()
+    try:
+        name = await publish(client, tor_origin.http_port)
+        reply = await daemon.fetch(f"http://{name}/echo?canary", method="POST", body=b"hello")
+        assert reply.status == 200, reply.body
+        assert base64.b64decode(reply.json["body"]) == b"hello"
+        assert dict(reply.json["headers"])["Host"] == name
+        assert "Tortxd-Circuit" in reply
+        # Nobody leaves Tor on the way to an onion service.
+        for header in ("Tortxd-Exit", "Tortxd-Exit-Address", "Tortxd-Exit-Country"):
+            assert header not in reply
+        assert name not in daemon.text
+    finally:
+        await client.stop()
+
+
+def unknown_onion() -> str:
+    """A well-formed name of an onion service that does not exist (rend-spec-v3, section 6)."""
+    key = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+    checksum = hashlib.sha3_256(b".onion checksum" + key + b"\3").digest()[:2]
+    return base64.b32encode(key + checksum + b"\3").decode().lower() + ".onion"
+
+
+@ensureDeferred
+async def test_an_onion_service_that_does_not_exist(daemon: Daemon) -> None:
+    name = unknown_onion()
+    reply = await daemon.fetch(f"http://{name}/canary", "Tortxd-Timeout: 30")
+    check_error(reply, 502, "onion_unreachable")
+    assert name.encode() not in reply.body
+    assert name not in daemon.text
+
+
+@ensureDeferred
+async def test_an_onion_name_that_is_none(daemon: Daemon) -> None:
+    reply = await daemon.fetch(f"http://{'a' * 56}.onion/canary", "Tortxd-Timeout: 30")
+    check_error(reply, 400, "bad_url")

@@ -1,0 +1,178 @@
+"""Starts that cannot succeed, and starts that cannot succeed yet."""
+# mypy: disable-error-code="untyped-decorator"
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from attrs import field, frozen
+from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from tests.daemon.process import POLL, Daemon, Launcher, installed, soon
+from tests.tor.lone_tor import NOWHERE
+from tortxd.testing import Origin
+
+# --- starts that cannot succeed -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def taken() -> Iterator[int]:
+    """A port where something else listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def written(name: str, text: str, mode: int = 0o600) -> Callable[[Path], str]:
+    def write(folder: Path) -> str:
+        file = folder / name
+        file.write_text(text)
+        file.chmod(mode)
+        return str(file)
+
+    return write
+
+
+OLD_TOR = written("old-tor", "#!/bin/sh\necho 'Tor version 0.4.5.1.'\n", 0o700)
+NO_TOR = written("no-tor", "#!/bin/sh\necho 'GNU tar'\n", 0o700)
+UNKNOWN_KEY = written("unknown.toml", "sockz = 9050\n")
+NOT_TOML = written("not.toml", "socks 9050\n")
+LOCAL = "\n".join(NOWHERE)
+OWNED = written("owned-torrc", f"{LOCAL}\ncontrolport 9051\n")
+REFUSED = written("refused-torrc", f"{LOCAL}\nNoSuchTorOption 1\n")
+BAD_VALUE = written("bad-torrc", f"{LOCAL}\nNumCPUs many\n")
+
+
+@frozen
+class Start:
+    """One way to start wrongly, and the words that the last line then has."""
+
+    id: str
+    options: tuple[str, ...]
+    says: tuple[str, ...]
+    environ: dict[str, str] = field(factory=dict)
+    file: Callable[[Path], str] | None = None
+    """Writes the file whose name stands for ``FILE`` in the options."""
+
+
+STARTS = [
+    Start("http port taken", ("--http=tcp:TAKEN:interface=127.0.0.1",), ("TAKEN", "--http")),
+    Start("socks port taken", ("--socks=TAKEN",), ("TAKEN", "in use")),
+    Start("bad port", ("--http=tcp:x:interface=127.0.0.1",), ("tcp:x", "--http")),
+    Start("no folder", ("--http=unix:/nonexistent/socket",), ("/nonexistent/socket", "--http")),
+    Start("no tor", ("--tor=/nonexistent",), ("/nonexistent", "install")),
+    Start("old tor", ("--tor=FILE",), ("0.4.5", "0.4.7"), file=OLD_TOR),
+    Start("another program", ("--tor=FILE",), ("--version", "--tor"), file=NO_TOR),
+    Start("unknown option", ("--no-such-option",), ("no-such-option",)),
+    Start("word too many", ("canteen",), ("",)),
+    Start("bad number", ("--timeout=soon",), ("--timeout", "seconds")),
+    Start("bad socks", ("--socks=nowhere",), ("socks",)),
+    Start("bad alias", ("--alias=nothing",), ("alias",)),
+    Start("bad origin", ("--allow-origin=*",), ("--allow-origin",)),
+    Start("unknown environment", (), ("TORTXD_X",), {"TORTXD_X": "1"}),
+    Start("bad environment", (), ("TORTXD_OPEN",), {"TORTXD_OPEN": "perhaps"}),
+    Start("unknown toml key", ("--config=FILE",), ("sockz", "unknown.toml"), file=UNKNOWN_KEY),
+    Start("not toml", ("--config=FILE",), ("not.toml",), file=NOT_TOML),
+    Start("no toml", ("--config=/nonexistent",), ("/nonexistent",)),
+    Start("owned torrc line", ("--torrc=FILE",), ("ControlPort", "remove"), file=OWNED),
+    Start("unknown torrc line", ("--torrc=FILE",), ("NoSuchTorOption",), file=REFUSED),
+    Start("bad torrc line", ("--torrc=FILE",), ("NumCPUs",), file=BAD_VALUE),
+    Start("no torrc", ("--torrc=/nonexistent",), ("--torrc", "/nonexistent")),
+    Start("exposed gateway", ("--http=tcp:0",), ("--http", "--token-file", "--open")),
+    Start("exposed socks", ("--socks=0.0.0.0:9050",), ("--socks", "--open")),
+    Start("no token", ("--token-file=/nonexistent",), ("--token-file", "/nonexistent")),
+    Start("directory is a file", ("--data-dir=FILE",), ("--data-dir",), file=NOT_TOML),
+    Start("no password", ("--control-password-file=/nonexistent",), ("/nonexistent",)),
+    Start("bad control", ("--control=nonsense",), ("control endpoint",)),
+]
+
+
+@pytest.mark.parametrize("start", STARTS, ids=lambda start: start.id)
+@ensureDeferred
+async def test_a_start_that_cannot_succeed(
+    launch: Launcher, tmp_path: Path, taken: int, start: Start
+) -> None:
+    """It ends with a non-zero status and one line that says why; rule 11 is among the reasons."""
+    file = start.file(tmp_path) if start.file is not None else ""
+    options = [one.replace("TAKEN", str(taken)).replace("FILE", file) for one in start.options]
+    replaced = any(one.startswith("--control=") for one in options)
+    torrc = tmp_path / "torrc"
+    torrc.write_text(LOCAL + "\n")
+    daemon = launch(*options, torrc=torrc, launch=not replaced, environ=start.environ)
+    assert await daemon.when_ended(20.0) > 0, daemon.text
+    last = daemon.lines[-1]
+    for word in start.says:
+        assert word.replace("TAKEN", str(taken)) in last, daemon.text
+    assert "Traceback" not in daemon.text
+    assert len(last.partition("tortxd: ")[2]) < 300
+    assert not await daemon.reachable()
+
+
+# --- starts that cannot succeed yet ---------------------------------------------------------------
+
+
+async def until_private(daemon: Daemon) -> None:
+    """Wait until the control port has said which network this is."""
+    deadline = installed().seconds() + 20
+    while (await daemon.ask("/health")).json["network"] != "private":
+        assert installed().seconds() < deadline
+        await deferLater(installed(), POLL)
+
+
+@ensureDeferred
+async def test_no_network(launch: Launcher, tmp_path: Path) -> None:
+    """The fault "network down": 503 with progress, and no restart of a Tor that is on its way."""
+    torrc = tmp_path / "torrc"
+    torrc.write_text(LOCAL + "\n")
+    daemon = launch(torrc=torrc)
+    await daemon.when_listening()
+    await daemon.when_said("Bootstrapping(")
+    tor = daemon.tor_pid
+    health = await daemon.ask("/health")
+    assert health.status == 503
+    assert health.json["status"] == "bootstrapping"
+    progress = health.json["bootstrap"]["progress"]
+    assert isinstance(progress, int)
+    assert 0 <= progress < 100
+    assert health.json["bootstrap"]["tag"]
+    assert health.json["bootstrap"]["summary"]
+    await until_private(daemon)
+    begun = installed().seconds()
+    for url in ("http://canary.example/", "https://canary.example/"):
+        reply = await daemon.fetch(url, "Tortxd-Timeout: 0.5")
+        assert (reply.status, reply.json["code"]) == (503, "tor_not_ready")
+        assert reply.json["retryable"] is True
+        assert isinstance(reply.json["bootstrap"]["progress"], int)
+        assert reply["Retry-After"].isdecimal()
+        assert reply["Tortxd-Error"] == "tor_not_ready"
+    assert installed().seconds() - begun < 5
+    for route in ("/verify-tor", "/ip"):
+        reply = await daemon.ask(route)
+        assert (reply.status, reply.json["code"]) == (503, "tor_not_ready")
+    assert daemon.status is None
+    assert daemon.tor_pid == tor is not None
+
+
+@ensureDeferred
+async def test_requests_before_tor_is_up_are_served_once_it_is(
+    launch: Launcher, tor_origin: Origin
+) -> None:
+    daemon = launch()
+    await daemon.when_listening()
+    early = [
+        Deferred.fromCoroutine(daemon.fetch(f"{url}/echo", method=method, body=body))
+        for url in (tor_origin.http, tor_origin.https)
+        for method, body in (("GET", None), ("POST", b"early"))
+    ]
+    health = await daemon.ask("/health")
+    assert (health.status, health.json["status"]) in ((503, "starting"), (503, "bootstrapping"))
+    assert not any(one.called for one in early)
+    for one in early:
+        reply = await soon(one)
+        assert reply.status == 200, reply.body

@@ -1,0 +1,157 @@
+"""Imports run one way; each library that installs a reactor has one place.
+
+errors, addresses, config <- policy, wire <- tor <- gateway, client <- service <- tap, cli; testing
+apart. Read from the source, so that imports inside functions count as well.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from attrs import frozen
+
+import tortxd
+
+PACKAGE = Path(tortxd.__file__).parent
+LAYERS = (
+    {"_version", "errors"},
+    {"addresses"},
+    {"config"},
+    {"policy", "wire"},
+    {"tor"},
+    {"gateway", "client"},
+    {"service"},
+    {"__init__"},
+    {"tap", "cli"},
+)
+RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
+APART = "testing"
+
+
+@frozen
+class Import:
+    """One import statement of one module."""
+
+    module: str
+    """The importing module, as ``tor/control.py``."""
+    room: str
+    imported: str
+    """The module, or the name in it, with its full name."""
+    in_function: bool
+    typing_only: bool
+
+
+def imports_of(path: Path) -> Iterator[Import]:
+    module = path.relative_to(PACKAGE).as_posix()
+    room = module.partition("/")[0].removesuffix(".py")
+
+    def walk(node: ast.AST, in_function: bool, typing_only: bool) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            names: list[str] = []
+            if isinstance(child, ast.Import):
+                names = [alias.name for alias in child.names]
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{module} has a relative import"
+                names = [f"{child.module}.{alias.name}" for alias in child.names]
+            for name in names:
+                yield Import(module, room, name, in_function, typing_only)
+            yield from walk(
+                child,
+                in_function or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef),
+                typing_only
+                or (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)),
+            )
+
+    return walk(ast.parse(path.read_text("utf-8")), False, False)
+
+
+EVERY = [found for path in sorted(PACKAGE.rglob("*.py")) for found in imports_of(path)]
+
+
+def room_of(imported: str) -> str | None:
+    """The room of tortxd that an import reaches into; None for other packages."""
+    parts = imported.split(".")
+    if parts[0] != "tortxd":
+        return None
+    if len(parts) > 1 and (parts[1] in RANK or parts[1] == APART):
+        return parts[1]
+    return "__init__"
+
+
+def users_of(*libraries: str) -> set[str]:
+    """The modules that import any of these, or a part of them, other than for types."""
+    return {
+        one.module
+        for one in EVERY
+        if not one.typing_only
+        and any(f"{one.imported}.".startswith(f"{library}.") for library in libraries)
+    }
+
+
+def test_every_module_has_its_place() -> None:
+    assert {one.room for one in EVERY} - {APART} <= set(RANK)
+    assert len({one.module for one in EVERY}) > 40
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: "-".join(sorted(layer)))
+def test_imports_run_one_way(layer: set[str]) -> None:
+    for one in EVERY:
+        target = room_of(one.imported)
+        if one.room not in layer or target in (None, one.room):
+            continue
+        if target == APART:
+            # The command shows the private network; nothing else knows of it.
+            assert one.room == "cli", f"{one.module} imports {one.imported}"
+            assert one.in_function, f"{one.module} imports {one.imported} before it is needed"
+        else:
+            assert RANK[str(target)] < RANK[one.room], f"{one.module} imports {one.imported}"
+
+
+def test_testing_stands_apart() -> None:
+    reached = {room_of(one.imported) for one in EVERY if one.room == APART}
+    assert reached - {None} <= {APART, "errors"}
+
+
+def test_policy_knows_nothing_of_twisted() -> None:
+    libraries = ("twisted", "treq", "klein", "txtorcon", "automat", "zope")
+    assert not {module for module in users_of(*libraries) if module.startswith("policy/")}
+
+
+def test_wire_does_no_input_or_output() -> None:
+    libraries = ("twisted", "socket", "asyncio", "treq", "os", "ssl")
+    assert not {module for module in users_of(*libraries) if module.startswith("wire/")}
+
+
+def test_one_module_knows_txtorcon() -> None:
+    assert users_of("txtorcon") == {"tor/control.py"}
+
+
+def test_one_module_knows_klein() -> None:
+    assert users_of("klein") == {"gateway/api.py"}
+
+
+def test_the_reactor_is_a_parameter() -> None:
+    """Imported by the tap, and by functions that take None for the installed one."""
+    users = [one for one in EVERY if one.imported.startswith("twisted.internet.reactor")]
+    assert all(one.in_function for one in users)
+    allowed = {"tap.py", "client.py", "service.py", "testing/fixtures.py"}
+    assert {one.module for one in users} == allowed
+
+
+def test_client_and_service_take_a_reactor() -> None:
+    for name in ("client.py", "service.py"):
+        tree = ast.parse((PACKAGE / name).read_text("utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and "twisted.internet" in ast.unparse(node):
+                assert ast.unparse(node.test) == "reactor is None"
+
+
+@pytest.mark.parametrize("module", ["tortxd", "tortxd.testing", "tortxd.tap", "tortxd.errors"])
+def test_importing_installs_no_reactor(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('twisted.internet.reactor' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent).returncode == 0

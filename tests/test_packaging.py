@@ -1,0 +1,184 @@
+"""What is installed, and how it is found: the wheel's packages, the plugin, the .tac, Docker."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import tortxd
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+LOCK = (ROOT / "requirements-dev.lock").read_text("utf-8")
+COMPOSE = (ROOT / "docker-compose.yml").read_text("utf-8")
+
+
+def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def normal(name: str) -> str:
+    """A distribution's name as PEP 503 has it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def locked() -> dict[str, str]:
+    found = re.findall(r"^([\w.-]+)==([^\s;]+)", LOCK, re.MULTILINE)
+    return {normal(name): pinned for name, pinned in found}
+
+
+# --- the package ----------------------------------------------------------------------------------
+
+
+def test_setup_names_every_package() -> None:
+    setup = ast.parse((ROOT / "setup.py").read_text("utf-8"))
+    call = next(node for node in ast.walk(setup) if isinstance(node, ast.Call))
+    named = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+    there = {
+        ".".join(file.parent.relative_to(ROOT).parts) for file in (ROOT / "tortxd").rglob("*.py")
+    }
+    assert set(named["packages"]) == there | {"twisted.plugins"}
+    assert named["package_dir"] == {"": "."}
+
+
+def test_every_package_has_an_init() -> None:
+    for file in (ROOT / "tortxd").rglob("*.py"):
+        assert (file.parent / "__init__.py").exists(), file
+
+
+def test_the_plugin_directory_is_shared() -> None:
+    assert not (ROOT / "twisted" / "__init__.py").exists()
+    assert not (ROOT / "twisted" / "plugins" / "__init__.py").exists()
+    sources = [file.name for file in (ROOT / "twisted").rglob("*.py")]
+    assert sources == ["tortxd_plugin.py"]
+
+
+def test_the_version_is_that_of_the_metadata() -> None:
+    assert tortxd.__version__ == version("tortxd")
+    assert re.fullmatch(r"\d+\.\d+\.\d+([ab.]\w+)?", tortxd.__version__)
+
+
+def test_the_package_is_typed() -> None:
+    assert (ROOT / "tortxd" / "py.typed").exists()
+
+
+# --- twistd ---------------------------------------------------------------------------------------
+
+
+def test_twistd_lists_the_plugin(tmp_path: Path) -> None:
+    ran = python("-c", "from twisted.scripts.twistd import run; run()", "--help", cwd=tmp_path)
+    assert re.search(r"^ +tortxd +An HTTP gateway to Tor", ran.stdout, re.MULTILINE), ran.stderr
+
+
+def test_the_plugin_installs_no_reactor(tmp_path: Path) -> None:
+    code = (
+        "import sys, twisted.plugins.tortxd_plugin as plugin;"
+        "assert plugin.tortxd.tapname == 'tortxd';"
+        "sys.exit('twisted.internet.reactor' in sys.modules)"
+    )
+    ran = python("-c", code, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_the_tac_makes_the_daemon(tmp_path: Path) -> None:
+    code = (
+        "import sys; from twisted.application.service import loadApplication, IServiceCollection;"
+        "application = loadApplication(sys.argv[1], 'python');"
+        "daemon, = IServiceCollection(application);"
+        "print(type(daemon).__module__, type(daemon).__name__)"
+    )
+    ran = python("-c", code, str(ROOT / "tortxd.tac"), cwd=tmp_path)
+    assert ran.stdout == "tortxd.service Daemon\n", ran.stderr
+
+
+# --- the lock -------------------------------------------------------------------------------------
+
+
+def test_the_lock_holds_every_dependency() -> None:
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["dependency-groups"]
+    extras = PROJECT["optional-dependencies"]
+    wanted = [*PROJECT["dependencies"], *groups["dev"], *extras["testing"]]
+    names = {normal(re.split(r"[\[<>=~!; ]", each)[0]) for each in wanted}
+    assert names <= set(locked())
+
+
+def test_the_lock_is_the_same_everywhere() -> None:
+    lines = [line for line in LOCK.splitlines() if line and not line.lstrip().startswith("#")]
+    for line in lines:
+        assert re.fullmatch(r"[a-z0-9.-]+==[\w.+!]+( ; [^/]+)?", line)
+    assert "/" not in LOCK
+
+
+# --- containers -----------------------------------------------------------------------------------
+
+
+def test_everything_that_the_image_copies_is_there_and_not_ignored() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+    passed = {
+        line[1:]
+        for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+        if line[:1] == "!"
+    }
+    copied: set[str] = set()
+    for arguments in re.findall(r"^COPY (.+)$", dockerfile, re.MULTILINE):
+        words = arguments.split()
+        if not any(word.startswith("--from=") for word in words):
+            copied |= {word for word in words[:-1] if not word.startswith("--")}
+    assert copied == passed
+    for name in copied:
+        assert (ROOT / name).exists(), name
+
+
+def test_the_image_serves_as_a_user_without_rights() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+    instructions = re.findall(r"^([A-Z]+) (.+)$", dockerfile, re.MULTILINE)
+    assert [value for name, value in instructions if name == "USER"] == ["tortxd"]
+    (entry,) = [value for name, value in instructions if name == "ENTRYPOINT"]
+    assert entry == '["twistd", "-n", "--pidfile=", "tortxd"]'
+    assert "TORTXD_OPEN=" not in re.sub(r"^#.*$", "", dockerfile, flags=re.MULTILINE)
+
+
+def check_exposure(service: dict[str, Any]) -> None:
+    assert service["ports"]
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["volumes"] == ["state:/var/lib/tortxd"]
+
+
+def test_compose_publishes_on_loopback_alone() -> None:
+    compose = yaml.safe_load(COMPOSE)
+    check_exposure(compose["services"]["tortxd"])
+    assert set(compose["volumes"]) == {"state"}
+
+
+def test_compose_with_its_token_uncommented() -> None:
+    compose = yaml.safe_load(re.sub(r"^( *)# (secrets:|  )", r"\1\2", COMPOSE, flags=re.MULTILINE))
+    service = compose["services"]["tortxd"]
+    check_exposure(service)
+    (name,) = compose["secrets"]
+    assert service["secrets"] == [name]
+    assert service["environment"]["TORTXD_TOKEN_FILE"] == f"/run/secrets/{name}"
+
+
+@pytest.mark.parametrize("name", ["tools/setup.sh", "tools/container_health.py", ".ci/run"])
+def test_programs_are_executable(name: str) -> None:
+    assert os.access(ROOT / name, os.X_OK)

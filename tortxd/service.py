@@ -1,0 +1,358 @@
+"""The composition root: from a :class:`~tortxd.config.DaemonConfig` and a reactor to services.
+
+:class:`TorService` is one Tor with everything that an app wants of it; :class:`Daemon` is that with
+the gateway's port, which ``twistd -n tortxd`` and ``tortxd.tac`` run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from errno import EADDRINUSE
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.iweb import IAgent
+from twisted.web.resource import IResource
+
+from tortxd.config import DaemonConfig
+from tortxd.errors import SetupError, TortxdError
+from tortxd.gateway.listener import FrontFactory
+from tortxd.gateway.plane import DataPlane, GatewayPolicy
+from tortxd.policy.access import AccessPolicy
+from tortxd.policy.addresses import canonical_host, judge_host
+from tortxd.policy.headers import UserAgent
+from tortxd.policy.site import site_of
+from tortxd.policy.target import TargetPolicy, parse_alias
+from tortxd.tor.agents import TorAgent
+from tortxd.tor.daemon import AttachSettings, LaunchSettings, TorDaemon
+from tortxd.tor.datadir import operator_token, prepare
+from tortxd.tor.isolation import Isolation
+from tortxd.tor.link import Circuit, Stream
+from tortxd.tor.socks import TorEndpoint
+from tortxd.tor.status import Status
+from tortxd.tor.torrc import exposed_listener
+
+if TYPE_CHECKING:
+    from treq.client import HTTPClient
+
+    from tortxd.gateway.api import Api
+
+_EMBEDDER = b"\x00embedder"
+"""The caller that the embedding app is, unlike any peer or token."""
+
+DRAIN = 3.0
+"""Seconds that requests under way have left when the daemon stops."""
+
+log = Logger()
+
+
+class TorService(Service):
+    """One Tor: launched and supervised, or attached to, from ``startService`` to ``stopService``.
+
+    :param config: how; see :class:`~tortxd.config.DaemonConfig`.
+    :param reactor: None means the installed one.
+    """
+
+    def __init__(self, config: DaemonConfig | None = None, reactor: Any = None) -> None:
+        if reactor is None:
+            from twisted.internet import reactor
+        self.config = config or DaemonConfig()
+        self.reactor = reactor
+        self._daemon = TorDaemon(reactor, _settings(self.config))
+        self._plane = DataPlane(reactor, self._daemon, _policy(self.config, None))
+        self._agents: WeakSet[TorAgent] = WeakSet()
+        self._http: HTTPClient | None = None
+        self._api: Api | None = None
+
+    # --- IService --------------------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """Start Tor.
+
+        :raises SetupError: if it is plain by now that Tor cannot start as it is configured; what
+            turns out later is said by :meth:`when_failed`.
+        """
+        self.config.check_exposure()
+        data_dir = prepare(self.config.data_dir)
+        self._daemon.start()
+        self._plane.policy = _policy(self.config, operator_token(data_dir).encode())
+        self.reactor.callLater(0, self._plane.prepare)
+        super().startService()  # type: ignore[no-untyped-call]
+
+    def stopService(self) -> Deferred[None]:
+        """Stop Tor; fires when it is gone."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        self._plane.stop()
+        return self._daemon.stop()
+
+    # --- what Tor does ---------------------------------------------------------------------------
+
+    @property
+    def status(self) -> Status:
+        """What Tor is doing now."""
+        return self._daemon.status
+
+    def on_status(self, observer: Callable[[Status], None]) -> Callable[[], None]:
+        """Have every further status told; the result, called, ends that."""
+        return self._daemon.on_status(observer)
+
+    def when_ready(self) -> Deferred[None]:
+        """Fire when requests are served. Fails with TorDown when that will never be."""
+        return self._daemon.when_ready()
+
+    def when_failed(self) -> Deferred[TortxdError]:
+        """Fire with the reason when Tor cannot be started as it is configured."""
+        return self._daemon.when_failed()
+
+    def circuits(self) -> Sequence[Circuit]:
+        """The circuits that are open now, oldest first."""
+        return self._daemon.circuits()
+
+    def streams(self) -> Sequence[Stream]:
+        """The streams that are open now, oldest first."""
+        return self._daemon.streams()
+
+    def new_identity(self) -> Deferred[None]:
+        """New circuits for everyone (NEWNYM), and no connection that could link to the old ones.
+
+        Fires when Tor has accepted; it takes one such signal in 10 seconds.
+        """
+        self._plane.keys.renew_all()
+        self._plane.pool.clear()
+        for agent in self._agents:
+            agent.drop_connections()
+        return self._daemon.new_identity()
+
+    @property
+    def txtorcon(self) -> Any:
+        """The ``txtorcon.Tor``, for all that it can do.
+
+        :raises TorNotReady: before the control port was reached.
+        """
+        return self._daemon.txtorcon
+
+    # --- ways through it -------------------------------------------------------------------------
+
+    def agent(self, isolation: str | None = None) -> IAgent:
+        """An ``IAgent`` through Tor, for treq.
+
+        :param isolation: requests with different keys never share a circuit. With none, each
+            destination's site has circuits of its own.
+        """
+        agent = TorAgent(
+            self.reactor,
+            self._daemon.when_usable,
+            self._plane.keys,
+            key=None if isolation is None else isolation.encode(),
+            caller=_EMBEDDER,
+            tls=self._plane.tls,
+            timeout=self.config.timeout,
+        )
+        self._agents.add(agent)
+        return agent
+
+    @property
+    def http(self) -> HTTPClient:
+        """treq over :meth:`agent`, keeping no cookies."""
+        if self._http is None:
+            from treq.client import HTTPClient
+
+            no_cookies: Any = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+            self._http = HTTPClient(self.agent(), cookiejar=no_cookies)
+        return self._http
+
+    def endpoint(
+        self, host: str, port: int, *, isolation: str | None = None, tls: bool = False
+    ) -> IStreamClientEndpoint:
+        """A stream to ``host`` and ``port`` through Tor; with ``tls``, secured for ``host``.
+
+        :param isolation: as in :meth:`agent`.
+        """
+        name = canonical_host(host.encode())
+        judge_host(name)
+        if isolation is None:
+            kept_apart = Isolation("site", site_of(name).encode(), _EMBEDDER)
+        else:
+            kept_apart = Isolation("key", isolation.encode(), _EMBEDDER)
+        return TorEndpoint(
+            self.reactor,
+            self._daemon.when_usable,
+            name,
+            port,
+            self._plane.keys.credentials(kept_apart),
+            tls=self._plane.tls if tls else None,
+            timeout=self.config.timeout,
+        )
+
+    def gateway(self) -> IResource:
+        """The gateway's klein app, every route, to mount in a ``Site`` of your own.
+
+        twisted.web reads a request's whole body before a resource sees it; a port of the gateway's
+        own (:meth:`gateway_factory`) streams uploads.
+        """
+        return self._make_api().resource()
+
+    def gateway_factory(self) -> FrontFactory:
+        """The gateway as a protocol factory, to listen with on an endpoint of your own."""
+        return FrontFactory(self._plane, self._make_api().site())
+
+    def _make_api(self) -> Api:
+        if self._api is None:
+            # Importing klein installs the reactor: not before there is a gateway to make.
+            from tortxd.gateway.api import Api
+
+            self._api = Api(self._plane, self.config.check_url, self.config.ip_url)
+        return self._api
+
+
+class Daemon(Service):
+    """A :class:`TorService` and the gateway's ports.
+
+    Ports are opened and the data directory is locked before Tor is started; when it stops, ports
+    are closed first, then requests under way get a few seconds, then Tor is stopped.
+
+    :param on_failure: called with the sentence when Tor turns out not to start as configured.
+    """
+
+    def __init__(
+        self, config: DaemonConfig, reactor: Any, on_failure: Callable[[TortxdError], object]
+    ) -> None:
+        self.tor = TorService(config, reactor)
+        self._config = config
+        self._reactor = reactor
+        self._on_failure = on_failure
+        self._factory = self.tor.gateway_factory()
+        self._ports: list[IListeningPort] = []
+
+    def startService(self) -> None:
+        """Listen, then start Tor.
+
+        :raises SetupError: if either cannot be.
+        """
+        try:
+            self._listen()
+            self.tor.startService()
+        except SetupError:
+            for port in self._ports:
+                port.stopListening()
+            raise
+        self.tor.when_failed().addCallback(self._on_failure)
+        super().startService()  # type: ignore[no-untyped-call]
+
+    def _listen(self) -> None:
+        for description in self._config.http:
+            try:
+                self._ports.append(self._listen_on(description))
+            except Exception as error:
+                if description != self._config.http_may_lack or _in_use(error):
+                    raise SetupError(
+                        f"The gateway cannot listen on {description}: {_why_not(error)}. "
+                        "Choose another endpoint with --http."
+                    ) from error
+        for port in self._ports:
+            log.info("The gateway listens on {address}", address=_said(port.getHost()))
+
+    def _listen_on(self, description: str) -> IListeningPort:
+        outcome: list[Any] = []
+        endpoint = serverFromString(self._reactor, description)
+        endpoint.listen(self._factory).addBoth(outcome.append)
+        # Twisted's own stream endpoints listen at once; only such can be judged before Tor starts.
+        result = outcome[0] if outcome else Failure(SetupError("it does not listen at once"))
+        if isinstance(result, Failure):
+            result.raiseException()
+        port: IListeningPort = result
+        return port
+
+    async def _stop(self) -> None:
+        for stopping in [port.stopListening() for port in self._ports]:
+            await _settled(stopping)
+        await self._factory.drain(DRAIN)
+        await self.tor.stopService()
+
+    def stopService(self) -> Deferred[None]:
+        """Close the ports, let requests finish for a few seconds, stop Tor."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._stop())
+
+
+def _settings(config: DaemonConfig) -> LaunchSettings | AttachSettings:
+    if config.control is not None:
+        password = config.control_password
+        return AttachSettings(
+            control=config.control,
+            password=None if password is None else password.decode(),
+            socks=config.socks,
+        )
+    return LaunchSettings(
+        data_dir=config.data_dir,
+        tor=None if config.tor is None else str(config.tor),
+        socks=config.socks,
+        torrc_lines=_torrc_lines(config.torrc, exposure=config.open),
+    )
+
+
+def _torrc_lines(path: Path | None, *, exposure: bool) -> tuple[str, ...]:
+    if path is None:
+        return ()
+    try:
+        lines = tuple(line.rstrip("\r") for line in path.read_text("utf-8").split("\n"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise SetupError(f"--torrc: {path} cannot be read: {reason}.") from error
+    exposed = None if exposure else next(filter(None, map(exposed_listener, lines)), None)
+    if exposed is not None:
+        raise SetupError(
+            f"--torrc: {exposed} listens on more than loopback, where nobody is asked for a token: "
+            "anyone there could use this Tor. Set --open if that is meant."
+        )
+    return lines
+
+
+def _policy(config: DaemonConfig, operator_token: bytes | None) -> GatewayPolicy:
+    return GatewayPolicy(
+        access=AccessPolicy(
+            allow_hosts=frozenset(host.encode() for host in config.allow_hosts),
+            allow_origins=frozenset(origin.encode() for origin in config.allow_origins),
+            token=config.token,
+            operator_token=operator_token,
+        ),
+        targets=TargetPolicy(
+            aliases=tuple(parse_alias(alias) for alias in config.aliases),
+            own_hosts=frozenset(config.allow_hosts),
+            own_ports=config.http_ports,
+        ),
+        user_agent=UserAgent.of(config.user_agent),
+        timeout=config.timeout,
+        idle_timeout=config.idle_timeout,
+    )
+
+
+def _in_use(error: Exception) -> bool:
+    return isinstance(error, CannotListenError) and error.socketError.errno == EADDRINUSE
+
+
+def _why_not(error: Exception) -> str:
+    if isinstance(error, CannotListenError):
+        return error.socketError.strerror or str(error.socketError)
+    return str(error)
+
+
+def _said(address: Any) -> str:
+    host = getattr(address, "host", None)
+    if host is None:
+        return str(getattr(address, "name", address))
+    return f"http://{f'[{host}]' if ':' in host else host}:{address.port}"
+
+
+async def _settled(result: Any) -> None:
+    if isinstance(result, Deferred):
+        await result
