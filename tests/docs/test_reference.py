@@ -1,0 +1,209 @@
+"""The tables of the documentation say what the code does."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import fields
+
+from tests.docs.documents import blocks, names, read, rows, section
+from tortxd.config import DEFAULT_HTTP, DaemonConfig
+from tortxd.errors import NotServed, kinds
+from tortxd.gateway.probes import Probed
+from tortxd.policy.headers import incoming, outgoing
+from tortxd.policy.request import directives
+from tortxd.tap import Options
+from tortxd.tor.link import Circuit
+
+CONFIGURATION = read("docs/configuration.md")
+HTTP_API = read("docs/http-api.md")
+README = read("README.md")
+
+KEYS = {field.name for field in fields(DaemonConfig) if field.init}
+
+
+# --- configuration --------------------------------------------------------------------------------
+
+OPTIONS = rows(section(CONFIGURATION, "## All options"))
+
+
+def test_every_option_is_described() -> None:
+    described = {names(row[0])[0].split()[0] for row in OPTIONS}
+    assert described == {"--" + name.rstrip("=") for name in Options().longOpt} - {
+        "--help",
+        "--version",
+    }
+
+
+def test_every_key_is_described() -> None:
+    assert {name for row in OPTIONS for name in names(row[1])} == KEYS
+
+
+def test_options_keys_and_variables_stand_together() -> None:
+    for option, toml, environment, *_ in OPTIONS:
+        key = names(toml)[0] if toml else "config"
+        flag = names(option)[0].split()[0].removeprefix("--").replace("-", "_")
+        assert key in (flag, f"{flag}s", f"{flag}es")
+        assert names(environment)[0] == f"TORTXD_{key.upper()}"
+
+
+def test_every_variable_is_known(tmp_path: Path) -> None:
+    described = [name for row in OPTIONS for name in names(row[2])]
+    assert {"GATEWAY_PORT", "TOR_SOCKS_PORT"} < set(described)
+    DaemonConfig.load({"data_dir": tmp_path}, dict.fromkeys(described, ""))
+
+
+def test_defaults(tmp_path: Path) -> None:
+    config = DaemonConfig(data_dir=tmp_path)
+    defaults = {names(row[1])[0]: row[3] for row in OPTIONS if row[1]}
+    for key in ("timeout", "idle_timeout"):
+        assert float(names(defaults[key])[0]) == getattr(config, key)
+    for key in ("user_agent", "check_url", "ip_url"):
+        assert names(defaults[key]) == [getattr(config, key)]
+    for key in KEYS:
+        value = getattr(config, key)
+        assert (value in (None, (), False)) == defaults[key].startswith(
+            ("none", "off", "found on", "`9050`, or")
+        ), key
+    assert names(defaults["http"])[0] == DEFAULT_HTTP[0]
+
+
+def test_the_example_file_is_whole_and_right(tmp_path: Path) -> None:
+    (example,) = blocks(CONFIGURATION, "toml")
+    values = tomllib.loads(example)
+    assert values.keys() == KEYS
+
+    secret = tmp_path / "secret"
+    secret.write_text("word\n")
+    for key in ("token_file", "control_password_file"):
+        example = example.replace(values[key], str(secret))
+    file = tmp_path / "tortxd.toml"
+    file.write_text(example)
+    config = DaemonConfig.load({"config": str(file)}, {})
+    assert config.token == config.control_password == b"word"
+    assert config.aliases == (f"localhost:8080={values['aliases']['localhost:8080']}",)
+
+
+# --- the HTTP API ---------------------------------------------------------------------------------
+
+ERRORS = rows(section(HTTP_API, "## Errors"))
+
+
+def test_every_error_is_described() -> None:
+    described = [names(row[1])[0] for row in ERRORS]
+    assert sorted(described) == sorted(kinds())
+
+
+def test_every_error_has_its_status() -> None:
+    for status, code, _ in ERRORS:
+        assert kinds()[names(code)[0]].status == int(status.split(",")[0])
+
+
+def routes() -> dict[str, str]:
+    """The endpoint names of the klein app, by path."""
+    from tortxd.gateway.api import Api  # klein: not before there is a reactor
+
+    found = {}
+    for rule in Api.app.url_map.iter_rules():
+        if "<path" not in rule.rule:
+            found[re.sub(r"<(?:\w+:)?_?(\w+)>", r"{\1}", rule.rule)] = str(rule.endpoint)
+    return found
+
+
+def test_every_route_is_described() -> None:
+    table = rows(HTTP_API.split("## Routes\n")[1].split("\n### ")[0])
+    described = {names(row[0])[0].split()[1].partition("?")[0]: row[2] for row in table}
+    assert described.keys() == routes().keys()
+
+    later = {path for path, endpoint in routes().items() if "later" in endpoint}
+    assert later == {path for path, answer in described.items() if "501" in answer}
+    assert later <= set(names(section(README, "## What is there, and what is not yet")))
+
+
+def test_request_headers_that_are_not_served_yet() -> None:
+    told = [row for row in rows(section(HTTP_API, "## Request headers")) if "501" in row[1]]
+    headers = [name for row in told for name in names(row[0])]
+    assert headers
+    for header in headers:
+        with pytest.raises(NotServed):
+            directives({header.lower().encode(): [b"1"]})
+        assert f"`{header}`" in section(README, "## What is there, and what is not yet")
+
+
+def examples(text: str) -> list[bytes]:
+    """Header names, with something in place of a star."""
+    found = re.findall(r"`([A-Z][A-Za-z-]*\*?)`", text)
+    return [name.replace("*", "Anything").encode() for name in found]
+
+
+def test_dropped_request_headers() -> None:
+    from tortxd.policy.headers import UserAgent
+
+    paragraph = HTTP_API.split("On `/proxy`, these are dropped: ")[1].split("hop-by-hop")[0]
+    dropped = examples(paragraph)
+    assert len(dropped) > 8
+    for name in dropped:
+        assert outgoing([(name, b"1")], user_agent=UserAgent.of("auto")) == []
+    kept = [(b"Authorization", b"1"), (b"X-Mine", b"1")]
+    assert outgoing(kept, user_agent=UserAgent.of("auto")) == kept
+
+
+def test_dropped_response_headers() -> None:
+    from tortxd.policy.target import TargetPolicy
+
+    policy = TargetPolicy()
+    dropped = examples(HTTP_API.split(", and loses\n")[1].split("and a few more")[0])
+    assert len(dropped) > 8
+    for name in dropped:
+        headers = incoming(
+            [(name, b"1")],
+            status=200,
+            sec_fetch_dest=None,
+            target=policy.parse("http://a.example/"),
+            policy=policy,
+        )
+        assert name not in dict(headers)
+
+
+VERDICTS = rows(section(HTTP_API, "### Verify Tor"))
+
+
+@pytest.mark.parametrize("row", VERDICTS, ids=lambda row: ", ".join(row[:3]))
+def test_verdicts(row: list[str]) -> None:
+    from tortxd.gateway.api import verdict
+
+    word, control, service, is_tor, address = row
+    said: dict[str, dict[str, Any] | None] = {
+        "says Tor": {"IsTor": True, "IP": "192.0.2.1"},
+        "says not Tor": {"IsTor": False, "IP": "192.0.2.1"},
+    }
+    answer = said.get(service)
+    shown = Circuit("1", "BUILT", (), None, 0.0)
+    circuits: dict[str, list[Circuit | None]] = {"shows the stream": [shown], "does not": [None]}
+    for circuit in circuits.get(control, [shown, None]):
+        told = verdict(Probed(answer, None, circuit))
+        assert told["verdict"] == names(word)[0]
+        assert told["isTor"] == (is_tor == "true")
+        assert (told["exitIp"] is None) == (address == "null")
+
+
+# --- dependencies ---------------------------------------------------------------------------------
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads(read("pyproject.toml"))
+    wanted = [
+        *project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"]["testing"],
+        *project["dependency-groups"]["dev"],
+    ]
+    described = {
+        name.partition("[")[0]
+        for row in rows(read("docs/dependencies.md"))
+        for name in names(row[0])
+    }
+    assert described == {re.split(r"[\[<>=]", one)[0] for one in wanted}
