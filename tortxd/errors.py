@@ -21,6 +21,8 @@ class TortxdError(Exception):
     sentence: ClassVar[str] = "Something went wrong inside tortxd."
     retry_after: int | None = None
     """Seconds after which trying again makes sense, where that is known."""
+    tor_reason: str | None = None
+    """Tor's own reason (control-spec, section 4.1.2), where it said one."""
 
     def __init__(
         self,

@@ -134,10 +134,7 @@ async def test_smuggling(gateway: Gateway, path: str, headers: str, status: int)
         (b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 414),
         (b"GET /" + b"a" * 100_000, 414),
         (b"BREW /health HTTP/1.1\r\nHost: localhost\r\n\r\n", 501),
-        (b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
-        (b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n", 501),
-        (b"CONNECT xhealth HTTP/1.1\r\nHost: localhost\r\n\r\n", 501),
-        (b"GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n", 501),
+        (b"CONNECT xhealth HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 50, 501),
     ],
 )
@@ -380,6 +377,7 @@ def in_memory(gateway: Gateway) -> tuple[FrontFactory, Clock, StringTransportWit
     gateway.plane.timeouts.stop()
     front = gateway.factory.buildProtocol(None)
     transport = StringTransportWithDisconnection()
+    assert front is not None
     transport.protocol = front
     front.makeConnection(transport)  # type: ignore[no-untyped-call]
     return gateway.factory, clock, transport

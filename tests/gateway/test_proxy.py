@@ -306,12 +306,6 @@ async def test_what_is_not_served_yet_is_not_ignored(either: Gateway, name: str)
     assert not either.socks.served
 
 
-@ensureDeferred
-async def test_websockets_are_not_served_yet(either: Gateway) -> None:
-    reply = await either.fetch("/", "Connection: Upgrade", "Upgrade: websocket")
-    assert reply.status == 501
-
-
 # --- headers ------------------------------------------------------------------------------------
 
 

@@ -58,6 +58,8 @@ def error_answer(error: TortxdError, headers: Headers | None = None) -> Answer:
         named.append((b"Retry-After", b"%d" % error.retry_after))
     if error.status == 401:
         named.append((b"WWW-Authenticate", b'Bearer realm="tortxd"'))
+    if error.status == 407:
+        named.append((b"Proxy-Authenticate", b'Basic realm="tortxd"'))
     return json_answer(error.status, error.as_json(), named + (headers or []))
 
 

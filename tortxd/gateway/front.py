@@ -12,11 +12,10 @@ unnoticed. While a client does not take what it was answered, it is served no fu
 from __future__ import annotations
 
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import (
-    IConsumer,
+    IHalfCloseableProtocol,
     IProtocol,
     IPushProducer,
     ITCPTransport,
@@ -24,21 +23,24 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import alsoProvides
 
 from tortxd.errors import (
-    BadRequest,
     Internal,
-    NotServed,
+    Overloaded,
     RequestTimeout,
-    TooLarge,
     TortxdError,
 )
 from tortxd.gateway.answers import Answer
-from tortxd.gateway.exchange import Exchange, Start
+from tortxd.gateway.exchange import Exchange, Order
+from tortxd.gateway.flow import ClientReading, ClientTransport, ClientWriting
+from tortxd.gateway.framing import Framing, answer_bytes
+from tortxd.gateway.handover import Handover
+from tortxd.gateway.outbound import Start
 from tortxd.gateway.plane import peer_name
+from tortxd.gateway.proxy_mode import decide, is_proxy_mode, refusal
 from tortxd.gateway.timeouts import Timeout
-from tortxd.policy.request import READ_BY_GATEWAY
+from tortxd.gateway.tunnel import Tunnel, TunnelOrder
 from tortxd.wire.http1 import (
     CONTINUE,
     LAST_CHUNK,
@@ -60,16 +62,10 @@ LINGER_TIME = 2.0
 """Seconds in which a client that is still sending can read why it was refused."""
 MAX_AHEAD = 64 * 1024
 """Bytes that a client may send ahead of their turn."""
-MAX_CONTROL_BODY = 64 * 1024
-"""Bytes of a request body on the control plane."""
-MAX_CONTROL_HEAD = 8 * 1024
-"""Bytes of a request head as the control plane gets it; twisted.web takes 16 KiB."""
+
+Decided = Order | TunnelOrder | Answer
 
 log = Logger()
-
-
-class ClientTransport(ITCPTransport, IConsumer, IPushProducer):
-    """Twisted's own TCP transport (unix sockets and TLS have most of it)."""
 
 
 class Front(Protocol):
@@ -83,11 +79,11 @@ class Front(Protocol):
         self._reader: RequestReader | None = None
         self._head: RequestHead | None = None
         self._body: BodyReader | None = None
-        self._exchange: Exchange | None = None
+        self._exchange: Exchange | Tunnel | None = None
         self._site: IProtocol | None = None
         self._ahead = b""
         self._serving_ahead = False
-        self._control_body = b""
+        self._handover: Handover | None = None
         self._source: IPushProducer | None = None
         self._congested = False
         self._chunked = False
@@ -101,12 +97,30 @@ class Front(Protocol):
     # --- the connection --------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
-        self._factory.connections.add(self)
+        admitted = self._factory.admits(self)
         self._peer = peer_name(self.transport.getPeer())
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(ClientWriting(self), True)
+        if admitted:
+            self._rest()
+        else:
+            self._take = self._turn_away
+            self._wait(HEAD_TIME, self._abort)
+
+    def _rest(self) -> None:
+        """Nothing is asked for now."""
+        self._factory.idle[self] = self._plane.reactor.seconds()
         self._wait(IDLE_TIME, self.leave)
+
+    def _turn_away(self, _: bytes) -> None:
+        """There are too many connections already: whatever it asks for."""
+        self._refuse(Overloaded())
+
+    def make_room(self) -> None:
+        """Leave at once, being idle, for the sake of another client."""
+        self._factory.idle.pop(self, None)
+        self._abort()
 
     def dataReceived(self, data: bytes) -> None:
         if self._congested and self._take == self._read_head:
@@ -116,6 +130,7 @@ class Front(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._wait(0, None)
+        self._plane.departures.forget(self)
         self._factory.gone(self)
         self._take = _ignore
         exchange, self._exchange = self._exchange, None
@@ -149,6 +164,14 @@ class Front(Protocol):
         self._take = _ignore
         self.transport.abortConnection()
 
+    def paused(self) -> None:
+        """See :class:`tortxd.gateway.flow.Reader`."""
+        self._plane.departures.watch(self, self.transport, self._abort, half_closed=False)
+
+    def resumed(self) -> None:
+        """See :class:`tortxd.gateway.flow.Reader`."""
+        self._plane.departures.forget(self)
+
     def congested(self, is_so: bool) -> None:
         """The client takes no more for now, or takes it again."""
         self._congested = is_so
@@ -170,6 +193,7 @@ class Front(Protocol):
             head = reader.feed(data)
             if head is None:
                 if reader.size == len(data):
+                    self._factory.idle.pop(self, None)
                     self._wait(HEAD_TIME, self._too_slow)
                 return
             self._begin(head, reader)
@@ -185,37 +209,44 @@ class Front(Protocol):
 
     def _begin(self, head: RequestHead, reader: RequestReader) -> None:
         self._wait(0, None)
+        self._factory.idle.pop(self, None)
         self._reader = None
         self._head = head
         self._body = reader.body(head)
         self._keep = head.keep_alive
-        target = head.target
-        if not target.startswith(b"/"):
-            # CONNECT names an authority and a proxy request a whole URL; klein would take either
-            # for a path, so they never get there.
-            if head.method == b"CONNECT" or b"://" in target:
-                raise NotServed("The gateway does not serve proxy requests; use /proxy?url=...")
-            raise BadRequest("The request target is not a path.")
-        path, _, query = target.partition(b"?")
-        if path == b"/proxy":
-            self._relay(head, query, reader.rest)
+        plane, peer = self._plane, self._peer
+        path, _, query = head.target.partition(b"?")
+        if is_proxy_mode(head):
+            # klein would take an authority or a whole URL for a path: they never get there.
+            self._relay(head, lambda: decide(plane, head, peer), reader.rest)
             return
-        self._take = self._read_control_body
+        if path == b"/proxy":
+            self._relay(head, lambda: plane.admit(head, query, peer), reader.rest)
+            return
+        self._handover = Handover(head, self._body)
+        self._take = self._read_for_site
         self._wait(HEAD_TIME, self._too_slow)
         if head.expects_continue and not reader.rest:
             self.transport.write(CONTINUE)
-        self._read_control_body(reader.rest)
+        self._read_for_site(reader.rest)
 
-    def _relay(self, head: RequestHead, query: bytes, rest: bytes) -> None:
+    def _relay(self, head: RequestHead, decide: Callable[[], Decided], rest: bytes) -> None:
         self._take = self._read_body
         try:
-            decided = self._plane.admit(head, query, self._peer)
+            decided = decide()
         except TortxdError as error:
-            decided = self._plane.refusal(error, head)
+            decided = self._refusal(error)
         if isinstance(decided, Answer):
             self._read_body(rest)
             if self._head is head:  # else the body was refused, and the request with it
                 self._answer(decided)
+            return
+        if isinstance(decided, TunnelOrder):
+            tunnel = self._exchange = Tunnel(self._plane, decided, self)
+            self._take = tunnel.upload
+            if rest:
+                tunnel.upload(rest)
+            tunnel.start()
             return
         exchange = self._exchange = Exchange(self._plane, decided, self)
         self._read_body(rest)
@@ -246,32 +277,19 @@ class Front(Protocol):
         if body.done and data:
             self._hold(data)
 
-    def _read_control_body(self, data: bytes) -> None:
-        body = self._body
-        assert body is not None
+    def _read_for_site(self, data: bytes) -> None:
+        handover = self._handover
+        assert handover is not None
         try:
-            if data:
-                self._control_body += body.feed(data)
-            if len(self._control_body) > MAX_CONTROL_BODY:
-                raise TooLarge("The request body is larger than this route takes.")
+            request = handover.feed(data)
         except TortxdError as error:
             self._refuse(error)
             return
-        if body.done:
-            self._hand_over()
+        if request is not None:
+            self._hand_over(request)
 
-    def _hand_over(self) -> None:
-        """Give the request to the site, framed anew, and step aside."""
-        head = self._head
-        assert head is not None
-        headers = [field for field in head.headers if field[0].lower() in READ_BY_GATEWAY]
-        headers.append((b"Content-Length", b"%d" % len(self._control_body)))
-        headers.append((b"Connection", b"close"))
-        request = head_bytes(b"%b %b HTTP/1.1" % (head.method, head.target), headers)
-        if len(request) > MAX_CONTROL_HEAD:
-            long_target = len(head.target) > MAX_CONTROL_HEAD // 2
-            self._refuse(TooLarge("The request is too long.", status=414 if long_target else 431))
-            return
+    def _hand_over(self, request: bytes) -> None:
+        """Give the request to the site, and step aside."""
         self._wait(0, None)
         self.transport.unregisterProducer()
         site = self._factory.site.buildProtocol(self.transport.getPeer())
@@ -279,54 +297,65 @@ class Front(Protocol):
         self._site = site
         self._take = site.dataReceived
         site.makeConnection(self.transport)
-        site.dataReceived(request + self._control_body)
+        site.dataReceived(request)
 
     # --- the client, as the exchange sees it -----------------------------------------------------
 
     def proceed(self) -> None:
-        """See :class:`tortxd.gateway.exchange.Client`."""
+        """See :class:`tortxd.gateway.outbound.Client`."""
         self.transport.write(CONTINUE)
 
     def respond(self, start: Start, data: bytes) -> None:
-        """See :class:`tortxd.gateway.exchange.Client`."""
+        """See :class:`tortxd.gateway.outbound.Client`."""
         head = self._head
         assert head is not None
-        headers = start.headers
-        self._chunked = False
-        self._delimited = True
-        if start.content_length is not None:
-            headers.append((b"Content-Length", b"%d" % start.content_length))
-        elif start.delimited:
-            pass
-        elif head.minor == 1:
-            self._chunked = True
-            headers.append((b"Transfer-Encoding", b"chunked"))
-        else:
-            self._keep = self._delimited = False
+        if start.switches:
+            self._switch(start, data)
+            return
         if self._factory.closing or (self._body is not None and not self._body.done):
             self._keep = False
-        if not self._keep:
-            headers.append((b"Connection", b"close"))
-        elif head.minor == 0:
-            headers.append((b"Connection", b"keep-alive"))
+        framing = Framing.of(start, head, keep=self._keep)
+        self._chunked, self._delimited, self._keep = framing
         line = b"HTTP/1.1 %d %b" % (start.status, start.reason)
+        headers = start.headers + framing.headers(start, head)
         self.transport.write(head_bytes(line, headers) + self._framed(data))
 
+    def _switch(self, start: Start, data: bytes) -> None:
+        """What follows is no HTTP, and the connection's last."""
+        exchange = self._exchange
+        assert exchange is not None
+        self._keep = self._delimited = False
+        line = b"HTTP/1.1 %d %b" % (start.status, start.reason)
+        self.transport.write(head_bytes(line, start.headers) + data)
+        self._take = exchange.upload
+        ahead, self._ahead = self._ahead, b""
+        if ahead:
+            exchange.upload(ahead)
+        if isinstance(exchange, Tunnel):
+            alsoProvides(self, IHalfCloseableProtocol)
+
+    def readConnectionLost(self) -> None:
+        """The client has no more to say in a tunnel; it still listens."""
+        self._plane.departures.watch(self, self.transport, self._abort, half_closed=True)
+
+    def writeConnectionLost(self) -> None:
+        """We have no more to say; the client may not be done."""
+
     def write(self, data: bytes) -> None:
-        """See :class:`tortxd.gateway.exchange.Client`."""
+        """See :class:`tortxd.gateway.outbound.Client`."""
         self.transport.write(self._framed(data))
 
     def _framed(self, data: bytes) -> bytes:
         return chunk(data) if self._chunked and data else data
 
     def finish(self) -> None:
-        """See :class:`tortxd.gateway.exchange.Client`."""
+        """See :class:`tortxd.gateway.outbound.Client`."""
         if self._chunked:
             self.transport.write(LAST_CHUNK)
         self._done()
 
     def truncate(self) -> None:
-        """See :class:`tortxd.gateway.exchange.Client`."""
+        """See :class:`tortxd.gateway.outbound.Client`."""
         if self._delimited:
             # What there is still reaches the client, which sees that the rest is missing.
             self._keep = False
@@ -335,11 +364,11 @@ class Front(Protocol):
             self._abort()
 
     def fail(self, error: TortxdError) -> None:
-        """See :class:`tortxd.gateway.exchange.Client`."""
-        self._answer(self._plane.refusal(error, self._head))
+        """See :class:`tortxd.gateway.outbound.Client`."""
+        self._answer(self._refusal(error))
 
     def draw_from(self, producer: IPushProducer | None) -> None:
-        """See :class:`tortxd.gateway.exchange.Client`."""
+        """See :class:`tortxd.gateway.outbound.Client`."""
         self._source = producer
         if producer is not None and self._congested:
             producer.pauseProducing()
@@ -350,33 +379,31 @@ class Front(Protocol):
         """Answer with ``error`` and end the connection: where a request was not understood to its
         end, nobody knows where the next one would start."""
         self._keep = False
-        self._answer(self._plane.refusal(error, self._head))
+        self._answer(self._refusal(error))
+
+    def _refusal(self, error: TortxdError) -> Answer:
+        if self._head is not None and is_proxy_mode(self._head):
+            return refusal(error, self._head)
+        return self._plane.refusal(error, self._head)
 
     def _answer(self, answer: Answer) -> None:
         head = self._head
         if self._factory.closing or self._body is None or not self._body.done:
             self._keep = False
-        headers = list(answer.headers)
-        if answer.status != 204:
-            headers.append((b"Content-Length", b"%d" % len(answer.body)))
-        if not self._keep:
-            headers.append((b"Connection", b"close"))
-        line = b"HTTP/1.1 %d %b" % (answer.status, _phrase(answer.status))
-        bodiless = head is not None and head.method == b"HEAD"
-        self.transport.write(head_bytes(line, headers) + (b"" if bodiless else answer.body))
+        self.transport.write(answer_bytes(answer, head, keep=self._keep))
         self._done()
 
     def _done(self) -> None:
         """The response is on its way; on to what comes next on this connection."""
         unread = self._body is None or not self._body.done
         self._head = self._body = self._reader = self._exchange = None
+        self._handover = None
         self._chunked = False
-        self._control_body = b""
         if not self._keep:
             self._close(unread)
             return
         self._take = self._read_head
-        self._wait(IDLE_TIME, self.leave)
+        self._rest()
         # The exchange may have paused it.
         self.transport.resumeProducing()
         self._serve_ahead()
@@ -406,43 +433,5 @@ class Front(Protocol):
             self._wait(IDLE_TIME, self.transport.abortConnection)
 
 
-@implementer(IPushProducer)
-class ClientReading:
-    """Pauses and resumes the reading of a client; a destination cannot end it."""
-
-    def __init__(self, front: Front) -> None:
-        self._front = front
-
-    def pauseProducing(self) -> None:
-        self._front.transport.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        self._front.transport.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """The upstream connection is gone; the exchange decides what that means."""
-
-
-@implementer(IPushProducer)
-class ClientWriting:
-    """Hears from the transport when a client does not take what is written to it."""
-
-    def __init__(self, front: Front) -> None:
-        self._front = front
-
-    def pauseProducing(self) -> None:
-        self._front.congested(True)
-
-    def resumeProducing(self) -> None:
-        self._front.congested(False)
-
-    def stopProducing(self) -> None:
-        """The client is gone; ``connectionLost`` says so."""
-
-
 def _ignore(_: bytes) -> None:
     """What comes after the last answer is nobody's."""
-
-
-def _phrase(status: int) -> bytes:
-    return HTTPStatus(status).phrase.encode()

@@ -1,4 +1,4 @@
-"""What listens on the gateway's own port, and how it stops."""
+"""What listens on the gateway's own port: who is connected, how many may be, and how it stops."""
 
 from __future__ import annotations
 
@@ -8,11 +8,19 @@ from twisted.internet.protocol import Factory
 from twisted.web.server import Site
 
 from tortxd.gateway.front import Front
+from tortxd.gateway.limits import REFUSALS
 from tortxd.gateway.plane import DataPlane
+
+LONG_IDLE = 5.0
+"""Seconds without a request after which a connection may have to make room."""
 
 
 class FrontFactory(Factory):
-    """Makes a :class:`Front` for each client connection, and knows those that are open."""
+    """Makes a :class:`Front` for each client connection, and knows those that are open.
+
+    Where there are as many as there may be, the one that has been idle longest makes room; where
+    none is idle, the new one is told to try again.
+    """
 
     noisy = False
 
@@ -20,18 +28,39 @@ class FrontFactory(Factory):
         self.plane = plane
         self.site = site
         self.connections: set[Front] = set()
+        self.idle: dict[Front, float] = {}
+        """Those between two requests and since when, the one that has waited longest first."""
         self.closing = False
+        self._refused: set[Front] = set()
         self._emptied: Deferred[None] | None = None
 
-    def buildProtocol(self, addr: IAddress | None) -> Front:
+    def buildProtocol(self, addr: IAddress | None) -> Front | None:
+        if len(self._refused) >= REFUSALS:
+            return None  # Twisted closes the connection
         return Front(self)
 
     def doStop(self) -> None:
         """A port was closed; the connections that it accepted go on."""
 
+    def admits(self, front: Front) -> bool:
+        """Take in ``front``, which has just connected; or say that it is one too many."""
+        self.connections.add(front)
+        if len(self.connections) - len(self._refused) <= self.plane.limits.clients:
+            return True
+        for waiting, since in self.idle.items():
+            # Who has only just connected is about to ask.
+            if self.plane.reactor.seconds() - since < LONG_IDLE:
+                break
+            waiting.make_room()
+            return True
+        self._refused.add(front)
+        return False
+
     def gone(self, front: Front) -> None:
         """``front`` is no longer connected."""
         self.connections.discard(front)
+        self._refused.discard(front)
+        self.idle.pop(front, None)
         self._check_empty()
 
     def drain(self, seconds: float) -> Deferred[None]:

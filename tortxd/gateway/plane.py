@@ -6,15 +6,18 @@ call :meth:`DataPlane.admit`, and both get the same orders, answers and errors.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 
-from tortxd.errors import ForbiddenHost, NotServed, TortxdError
+from tortxd.errors import BadRequest, BadResponse, ForbiddenHost, NotServed, TortxdError
 from tortxd.gateway.answers import Answer, error_answer
 from tortxd.gateway.exchange import Order
+from tortxd.gateway.flow import Departures
+from tortxd.gateway.limits import Limits
 from tortxd.gateway.timeouts import Timeouts
 from tortxd.gateway.upstream import Pool, Route, Upstream
 from tortxd.policy.access import AccessPolicy, Admission, RouteKind
@@ -23,12 +26,23 @@ from tortxd.policy.query import target_of
 from tortxd.policy.redirects import check_redirected
 from tortxd.policy.request import Directives, Fields, directives, gateway_fields
 from tortxd.policy.site import public_suffixes, site_of
-from tortxd.policy.target import Target, TargetPolicy
+from tortxd.policy.target import HTTP_SCHEMES, WEBSOCKET_SCHEMES, Target, TargetPolicy
 from tortxd.tor.isolation import Credentials, Isolation, IsolationKeys
 from tortxd.tor.link import SocksAddress, TorLink
 from tortxd.tor.socks import open_stream
 from tortxd.tor.tls import ClientTls
-from tortxd.wire.http1 import Headers, RequestHead, ResponseHead, head_bytes
+from tortxd.wire.http1 import (
+    Headers,
+    RequestHead,
+    ResponseHead,
+    connection_options,
+    head_bytes,
+)
+
+_UPGRADE: Headers = [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
+_OFFERED_IN_PASSING = frozenset((b"h2c",))
+"""Protocols that clients offer with requests that are complete without them (RFC 7540, section
+3.2)."""
 
 
 @frozen
@@ -52,6 +66,7 @@ class DataPlane:
         policy: GatewayPolicy,
         keys: IsolationKeys | None = None,
         tls: ClientTls | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.reactor = reactor
         self.link = link
@@ -59,7 +74,9 @@ class DataPlane:
         self.keys = keys or IsolationKeys()
         self.tls = tls or ClientTls()
         self.timeouts = Timeouts(reactor)
-        self.pool = Pool(self.timeouts)
+        self.departures = Departures(self.timeouts)
+        self.limits = limits or Limits()
+        self.pool = Pool(self.timeouts, self.limits.idle)
 
     def prepare(self) -> None:
         """Load what the first request would have to wait for, 0.1 s of work, while Tor starts."""
@@ -90,26 +107,79 @@ class DataPlane:
         )
         if admission.preflight is not None:
             return Answer(204, list(admission.preflight))
-        if head.fields.get(b"upgrade", b"").lower() == b"websocket":
-            raise NotServed("The gateway does not relay WebSockets yet.")
+        upgrade = self.asks_for_websocket(head)
         asked = directives(fields)
         wanted = target_of(query)
-        target = policy.targets.parse(wanted.url)
+        schemes = WEBSOCKET_SCHEMES if upgrade else HTTP_SCHEMES
+        target = policy.targets.parse(wanted.url, schemes)
         headers = head.headers
         if wanted.redirected:
             headers = check_redirected(headers, has_body=head.has_body)
-        credentials = self.credentials(admission, asked, peer, target.host)
-        timeout = policy.timeout if asked.timeout is None else min(asked.timeout, policy.timeout)
+        sent = outgoing(headers, user_agent=policy.user_agent, websocket=upgrade)
+        return self.order(
+            head,
+            target,
+            [(b"Host", target.authority), *sent],
+            path=target.path,
+            credentials=self.credentials(admission, asked, peer, target.host),
+            timeout=self.timeout_for(asked),
+            upgrade=upgrade,
+            filter=self._filter(fields, admission, target, wanted.redirected, route),
+        )
+
+    def asks_for_websocket(self, head: RequestHead) -> bool:
+        """Whether the request is a WebSocket's handshake (RFC 6455, section 4.1).
+
+        :raises BadRequest: it is a malformed one.
+        :raises NotServed: it asks for another protocol that nobody could do without.
+        """
+        offered = head.fields.get(b"upgrade")
+        if offered is None or b"upgrade" not in connection_options(head.headers):
+            return False
+        protocols = {name.strip().lower() for name in offered.split(b",")}
+        if b"websocket" not in protocols:
+            if protocols <= _OFFERED_IN_PASSING:
+                return False
+            raise NotServed("The gateway does not switch to this protocol.")
+        if head.method != b"GET" or head.minor == 0 or head.has_body:
+            raise BadRequest("A WebSocket begins with a GET of HTTP/1.1 without a body.")
+        return True
+
+    def timeout_for(self, asked: Directives) -> float:
+        """Seconds until the response head, for a request that asks for these."""
+        return min(asked.timeout or self.policy.timeout, self.policy.timeout)
+
+    def order(
+        self,
+        head: RequestHead,
+        target: Target,
+        headers: Headers,
+        *,
+        path: bytes,
+        credentials: Credentials,
+        timeout: float,
+        upgrade: bool,
+        filter: Callable[[ResponseHead], Headers],
+    ) -> Order:
+        """The order for a request that goes to ``target`` with these headers, framed anew."""
+        if upgrade:
+            headers += _UPGRADE
+            filter = _switching(filter)
+        if head.chunked:
+            headers.append((b"Transfer-Encoding", b"chunked"))
+        elif head.length is not None:
+            headers.append((b"Content-Length", b"%d" % head.length))
         return Order(
             method=head.method,
-            head=self._request_bytes(head, headers, target),
+            head=head_bytes(b"%b %b HTTP/1.1" % (head.method, path), headers),
             route=Route(credentials, target.scheme, target.host, target.port),
             timeout=timeout,
-            idle_timeout=policy.idle_timeout,
+            idle_timeout=self.policy.idle_timeout,
             has_body=head.has_body,
             chunked=head.chunked,
             expects_continue=head.expects_continue,
-            filter=self._filter(fields, admission, target, wanted.redirected, route),
+            filter=filter,
+            upgrade=upgrade,
         )
 
     def credentials(
@@ -130,17 +200,6 @@ class DataPlane:
         if head is None or isinstance(error, ForbiddenHost):
             return error_answer(error)
         return error_answer(error, list(self.policy.access.cors(gateway_fields(head.headers))))
-
-    def _request_bytes(self, head: RequestHead, headers: Headers, target: Target) -> bytes:
-        sent = [
-            (b"Host", target.authority),
-            *outgoing(headers, user_agent=self.policy.user_agent),
-        ]
-        if head.chunked:
-            sent.append((b"Transfer-Encoding", b"chunked"))
-        elif head.length is not None:
-            sent.append((b"Content-Length", b"%d" % head.length))
-        return head_bytes(b"%b %b HTTP/1.1" % (head.method, target.path), sent)
 
     def _filter(
         self, fields: Fields, admission: Admission, target: Target, redirected: bool, route: bytes
@@ -181,6 +240,7 @@ class DataPlane:
             early=early,
             tls=self.tls if route.scheme == "https" else None,
             timeout=timeout,
+            reached=upstream.reached,
         )
 
     def annotate(self, upstream: Upstream) -> Headers:
@@ -201,6 +261,20 @@ class DataPlane:
             headers.append((b"Tortxd-Exit-Country", exit_relay.country.encode()))
             upstream.annotation = headers
         return headers
+
+
+def _switching(fit: Callable[[ResponseHead], Headers]) -> Callable[[ResponseHead], Headers]:
+    """``fit`` for the response to a WebSocket's handshake."""
+
+    def switching(response: ResponseHead) -> Headers:
+        if response.status != 101:
+            return fit(response)
+        named = {value.lower() for name, value in response.headers if name.lower() == b"upgrade"}
+        if named != {b"websocket"}:
+            raise BadResponse("The destination switched to a protocol that was not asked for.")
+        return fit(response) + _UPGRADE
+
+    return switching
 
 
 def peer_name(address: IAddress) -> bytes:

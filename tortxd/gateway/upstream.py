@@ -17,15 +17,13 @@ from tortxd.tor.isolation import Credentials
 from tortxd.tor.socks import TorTransport
 
 if TYPE_CHECKING:
-    from tortxd.gateway.exchange import Exchange
+    from tortxd.gateway.outbound import Outbound
 
 LIFETIME = 600.0
 """Seconds after which a connection takes no further request, like Tor's own dirty circuits (tor(1),
 MaxCircuitDirtiness)."""
 IDLE = 90.0
 """Seconds that a connection waits for its next request."""
-MAX_IDLE = 1024
-"""Waiting connections of all routes; past it the one that has waited longest is closed."""
 
 
 @frozen(cache_hash=True)
@@ -43,9 +41,9 @@ class Upstream(Protocol):
 
     transport: TorTransport
 
-    def __init__(self, pool: Pool, route: Route, exchange: Exchange) -> None:
+    def __init__(self, pool: Pool, route: Route, exchange: Outbound) -> None:
         self.route = route
-        self.exchange: Exchange | None = exchange
+        self.exchange: Outbound | None = exchange
         self.requests = 0
         """How many requests it has carried, the present one included."""
         self.born = pool.timeouts.clock.seconds()
@@ -54,6 +52,10 @@ class Upstream(Protocol):
         self.annotation: list[tuple[bytes, bytes]] | None = None
         """The headers that name its circuit, once known: a stream stays on its circuit."""
         self._pool = pool
+
+    def reached(self, source: tuple[str, int] | None) -> None:
+        """Tor's SOCKS port has taken the connection; it may not have answered yet."""
+        self.source = source
 
     def connectionMade(self) -> None:
         self.source = self.transport.source
@@ -84,17 +86,21 @@ class Upstream(Protocol):
 
 
 class Pool:
-    """Connections that wait for a further request of their route."""
+    """Connections that wait for a further request of their route.
 
-    def __init__(self, timeouts: Timeouts) -> None:
+    :param limit: of all routes; past it the one that has waited longest is closed.
+    """
+
+    def __init__(self, timeouts: Timeouts, limit: int) -> None:
         self.timeouts = timeouts
+        self._limit = limit
         self._by_route: dict[Route, list[Upstream]] = {}
         self._waiting: dict[Upstream, Timeout] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def take(self, route: Route, exchange: Exchange) -> Upstream | None:
+    def take(self, route: Route, exchange: Outbound) -> Upstream | None:
         """The connection of ``route`` that was used last, now carrying ``exchange``."""
         waiting = self._by_route.get(route)
         if not waiting:
@@ -111,7 +117,7 @@ class Pool:
         if left < 1:
             upstream.abort()
             return
-        if len(self._waiting) >= MAX_IDLE:
+        if len(self._waiting) >= self._limit:
             self.discard(next(iter(self._waiting)))
         self._by_route.setdefault(upstream.route, []).append(upstream)
         self._waiting[upstream] = self.timeouts.start(

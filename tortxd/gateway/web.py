@@ -10,13 +10,17 @@ from __future__ import annotations
 from typing import IO, Any
 
 from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tortxd.errors import TortxdError
 from tortxd.gateway.answers import Answer
-from tortxd.gateway.exchange import Exchange, Start
+from tortxd.gateway.exchange import Exchange
+from tortxd.gateway.flow import ClientReading, ClientTransport, Departures
+from tortxd.gateway.outbound import Start
 from tortxd.gateway.plane import DataPlane, peer_name
-from tortxd.wire.http1 import RequestHead
+from tortxd.wire.http1 import RequestHead, head_bytes
 
 PIECE = 64 * 1024
 
@@ -93,22 +97,31 @@ class RequestClient:
         self._drawing = False
         self._delimited = False
         self._exchange: Exchange | None = None
-        self.reading = StoredBody(request.content)
+        self._switched: Switched | None = None
+        self._stored = StoredBody(request.content)
+        self.reading: IPushProducer = self._stored
 
     def start(self, exchange: Exchange) -> None:
         """Go on with ``exchange``."""
         self._exchange = exchange
         self._request.notifyFinish().addErrback(lambda _: exchange.client_gone())
         if self._head.has_body:
-            self.reading.exchange = exchange
+            self._stored.exchange = exchange
         exchange.start()
 
     def proceed(self) -> None:
-        """See :class:`tortxd.gateway.exchange.Client`; twisted.web has asked for it itself."""
+        """See :class:`tortxd.gateway.outbound.Client`; twisted.web has asked for it itself."""
 
     def respond(self, start: Start, data: bytes) -> None:
-        """See :class:`tortxd.gateway.exchange.Client`."""
+        """See :class:`tortxd.gateway.outbound.Client`."""
         request = self._request
+        if start.switches:
+            assert self._exchange is not None
+            self._switched = Switched(request, self._exchange, self._plane.departures)
+            self.reading = ClientReading(self._switched)
+            line = b"HTTP/1.1 %d %b" % (start.status, start.reason)
+            self._switched.transport.write(head_bytes(line, start.headers) + data)
+            return
         request.setResponseCode(start.status, start.reason or None)
         set_headers(request, start.headers)
         length = start.content_length
@@ -118,15 +131,21 @@ class RequestClient:
         request.write(data)
 
     def write(self, data: bytes) -> None:
-        """See :class:`tortxd.gateway.exchange.Client`."""
-        self._request.write(data)
+        """See :class:`tortxd.gateway.outbound.Client`."""
+        (self._switched.transport if self._switched else self._request).write(data)
 
     def finish(self) -> None:
-        """See :class:`tortxd.gateway.exchange.Client`."""
-        self._request.finish()
+        """See :class:`tortxd.gateway.outbound.Client`."""
+        if self._switched is not None:
+            self._switched.transport.loseConnection()
+        else:
+            self._request.finish()
 
     def truncate(self) -> None:
-        """See :class:`tortxd.gateway.exchange.Client`."""
+        """See :class:`tortxd.gateway.outbound.Client`."""
+        if self._switched is not None:
+            self._switched.transport.abortConnection()
+            return
         channel = self._request.channel
         if self._delimited:
             # What there is still reaches the client, which sees that the rest is missing.
@@ -135,16 +154,57 @@ class RequestClient:
             channel.transport.abortConnection()
 
     def fail(self, error: TortxdError) -> None:
-        """See :class:`tortxd.gateway.exchange.Client`."""
+        """See :class:`tortxd.gateway.outbound.Client`."""
         send(self._request, self._plane.refusal(error, self._head))
 
     def draw_from(self, producer: IPushProducer | None) -> None:
-        """See :class:`tortxd.gateway.exchange.Client`."""
+        """See :class:`tortxd.gateway.outbound.Client`."""
+        consumer = self._switched.transport if self._switched else self._request
         if producer is not None:
-            self._request.registerProducer(producer, True)
+            consumer.registerProducer(producer, True)
         elif self._drawing:
-            self._request.unregisterProducer()
+            consumer.unregisterProducer()
         self._drawing = producer is not None
+
+
+class Switched(Protocol):
+    """The connection of a request that became a WebSocket, taken out of twisted.web's hands."""
+
+    transport: ClientTransport
+
+    def __init__(self, request: Any, exchange: Exchange, departures: Departures) -> None:
+        self._request = request
+        self._exchange = exchange
+        self._departures = departures
+        channel = request.channel
+        transport = channel.transport
+        channel.setTimeout(None)
+        # twisted.web has itself told when to pause, and reads nothing while a request is served.
+        transport.unregisterProducer()
+        transport.protocol = self
+        self.transport = transport
+        self.connected = 1
+        transport.resumeProducing()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._exchange.upload(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._departures.forget(self)
+        self._exchange.client_gone()
+        self._request.connectionLost(reason)
+
+    def paused(self) -> None:
+        """See :class:`tortxd.gateway.flow.Reader`."""
+        gone = self.transport.abortConnection
+        self._departures.watch(self, self.transport, gone, half_closed=False)
+
+    def resumed(self) -> None:
+        """See :class:`tortxd.gateway.flow.Reader`."""
+        self._departures.forget(self)
+
+    def congested(self, is_so: bool) -> None:
+        """The destination's connection is told by the transport itself."""
 
 
 @implementer(IPushProducer)

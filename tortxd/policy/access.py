@@ -16,7 +16,7 @@ from functools import lru_cache
 from attrs import field, frozen
 
 from tortxd.errors import BadRequest, ForbiddenHost, ForbiddenOrigin, Unauthorized
-from tortxd.policy.request import Fields, Headers, single
+from tortxd.policy.request import Fields, Headers, is_own_user, proxy_login, single
 
 _LOOPBACK = rb"localhost|127(?:\.(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}|\[::1\]"
 _LOOPBACK_HOST = re.compile(_LOOPBACK)
@@ -122,6 +122,35 @@ class AccessPolicy:
             return _PLAIN if token is None else Admission(token=token)
         return Admission(origin, token, _cors(origin))
 
+    def admit_proxy_mode(self, fields: Fields) -> Admission:
+        """Judge a CONNECT or a request in absolute-form.
+
+        No page can make a browser send one; one that uses the gateway as its proxy sends all it has
+        to send in this way, and keeps web origins apart by itself. So only the token counts. Raises
+        Unauthorized, with status 407.
+        """
+        if self.token is None:
+            return _PLAIN
+        token = _find(_presented_to_proxy(fields), self.token, self.operator_token)
+        if token is None:
+            raise Unauthorized(
+                "A token is needed. Send it as Proxy-Authorization, with the user tortxd and the "
+                "token as password.",
+                status=407,
+            )
+        return Admission(token=token)
+
+    def admit_options(self, fields: Fields) -> Admission:
+        """Judge an ``OPTIONS *``, which asks what the gateway can do as a proxy: it is not meant
+        for pages (Tor's HTTP CONNECT specification, "Avoiding cross-site probing attacks").
+
+        Raises as :meth:`admit` and :meth:`admit_proxy_mode` do.
+        """
+        host = self._one_host(fields)
+        if b"origin" in fields or b"sec-fetch-site" in fields:
+            self._judge_origin(fields, host, b"OPTIONS", b"*", RouteKind.CLIENT)
+        return self.admit_proxy_mode(fields)
+
     def cors(self, fields: Fields) -> Headers:
         """What even an error response adds, so that a page on an allowed origin can read it."""
         origins = fields.get(b"origin", ())
@@ -200,6 +229,18 @@ def _presented(fields: Fields, kind: RouteKind) -> list[bytes]:
             scheme, _, credentials = value.partition(b" ")
             if scheme.lower() == b"bearer":
                 tokens.append(credentials.strip(b" "))
+    return tokens
+
+
+def _presented_to_proxy(fields: Fields) -> list[bytes]:
+    tokens = list(fields.get(b"tortxd-token", ()))
+    for value in fields.get(b"proxy-authorization", ()):
+        scheme, _, credentials = value.partition(b" ")
+        if scheme.lower() == b"bearer":
+            tokens.append(credentials.strip(b" "))
+    login = proxy_login(fields)
+    if login is not None and is_own_user(login[0]):
+        tokens.append(login[1])
     return tokens
 
 

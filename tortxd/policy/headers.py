@@ -217,7 +217,7 @@ def incoming(
 
 def incoming_proxy_mode(headers: Headers) -> list[tuple[bytes, bytes]]:
     """What an absolute-form request gets back: there the browser keeps origins apart."""
-    return _without(headers, _FRAMING | {b"proxy-status"}, (b"tortxd-",))
+    return _without(headers, _FRAMING, (b"proxy-", b"tortxd-"))
 
 
 def _shown_as(content_type: bytes) -> bytes:

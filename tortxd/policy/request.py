@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 
 from attrs import field, frozen
 
@@ -20,6 +21,7 @@ _ISOLATION = b"tor-stream-isolation"
 _ISOLATION_ALIAS = b"x-tor-stream-isolation"
 _CREDENTIALS = b"proxy-authorization"
 _ISOLATION_USER = b"tor-iso"
+_OWN_USER = b"tortxd"
 _TIMEOUT = b"tortxd-timeout"
 _NOT_SERVED = (b"tortxd-retry", b"tortxd-exit-country", b"tortxd-exit")
 _DIRECTIVES = frozenset({_ISOLATION, _ISOLATION_ALIAS, _CREDENTIALS, _TIMEOUT, *_NOT_SERVED})
@@ -76,8 +78,11 @@ def single(fields: Fields, *names: bytes) -> bytes | None:
     return values.pop() if values else None
 
 
-def directives(fields: Fields) -> Directives:
+def directives(fields: Fields, *, proxy_mode: bool = False) -> Directives:
     """Read the headers by which a client directs the gateway.
+
+    ``proxy_mode``: the request is a CONNECT or in absolute-form, whose Proxy-Authorization names
+    the key in further ways.
 
     Raises BadRequest for malformed ones, and NotServed for a retry or an exit that was asked for
     and would otherwise be ignored.
@@ -87,30 +92,57 @@ def directives(fields: Fields) -> Directives:
     for name in _NOT_SERVED:
         if name in fields:
             raise NotServed(f"{name.decode('ascii').title()} is not served yet.")
-    isolation = _isolation(fields)
+    isolation = single(fields, _ISOLATION, _ISOLATION_ALIAS)
+    login = proxy_login(fields)
+    if login is not None:
+        isolation = _with_login(isolation, *login, proxy_mode=proxy_mode)
     if isolation is not None and not 1 <= len(isolation) <= _LONGEST_KEY:
-        raise BadRequest(f"Tor-Stream-Isolation takes 1 to {_LONGEST_KEY} bytes.")
+        raise BadRequest(f"An isolation key has 1 to {_LONGEST_KEY} bytes.")
     asked = single(fields, _TIMEOUT)
     timeout = None if asked is None else _seconds(asked)
     return Directives(isolation, timeout)
 
 
-def _isolation(fields: Fields) -> bytes | None:
-    """The isolation key, in any of the three ways of Tor's proposal 365."""
-    key = single(fields, _ISOLATION, _ISOLATION_ALIAS)
+def proxy_login(fields: Fields) -> tuple[bytes, bytes] | None:
+    """User and password, where Proxy-Authorization has such (Basic, RFC 7617).
+
+    Raises BadRequest when it is malformed.
+    """
     credentials = single(fields, _CREDENTIALS)
     scheme, _, encoded = (credentials or b"").partition(b" ")
     if scheme.lower() != b"basic":
-        return key
+        return None
     try:
         user, _, password = b64decode(encoded.strip(b" "), validate=True).partition(b":")
     except ValueError:
         raise BadRequest("The Proxy-Authorization header is malformed.") from None
-    if user != _ISOLATION_USER:
+    return user, password
+
+
+def is_own_user(user: bytes) -> bool:
+    """Whether the password beside this user is the gateway's token."""
+    return user == _OWN_USER or user.startswith(_OWN_USER + b"+")
+
+
+def _with_login(
+    key: bytes | None, user: bytes, password: bytes, *, proxy_mode: bool
+) -> bytes | None:
+    """The isolation key with what Proxy-Authorization says of it.
+
+    Tor's specification of HTTP CONNECT names ``tor-iso``, with the key as password. Its
+    implementation isolates by other users and passwords as well, which programs rely on.
+    """
+    if user == _ISOLATION_USER:
+        named: bytes | None = password
+    elif not proxy_mode or user == _OWN_USER:
         return key
-    if key is not None and key != password:
+    elif is_own_user(user):
+        named = user[len(_OWN_USER) + 1 :]
+    else:
+        return sha256(user + b":" + password).digest() if key is None else key
+    if key is not None and key != named:
         raise BadRequest("Two different isolation keys are given.")
-    return password
+    return named
 
 
 def _seconds(text: bytes) -> float:

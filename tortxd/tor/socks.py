@@ -9,6 +9,7 @@ the way of the bytes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from errno import EMFILE, ENFILE
 from typing import Any, Generic, TypeVar, cast
 
 from attrs import field, frozen
@@ -31,7 +32,7 @@ from twisted.python.failure import Failure
 from zope.interface import Attribute, implementer
 
 from tortxd.addresses import SocksAddress
-from tortxd.errors import OriginTimeout, TorDown, TorNotReady, TorTimeout, TortxdError
+from tortxd.errors import OriginTimeout, Overloaded, TorDown, TorNotReady, TorTimeout, TortxdError
 from tortxd.tor.isolation import Credentials
 from tortxd.tor.tls import ClientTls, over_tls
 from tortxd.wire.socks5 import Handshake, request
@@ -159,6 +160,8 @@ class _Opening(ClientFactory, Generic[P]):
         self._connector = None
         if isinstance(reason.value, TimeoutError):
             self.fail(TorTimeout())
+        elif getattr(reason.value, "osError", None) in (EMFILE, ENFILE):
+            self.fail(Overloaded())
         else:
             self.fail(TorDown("Tor's SOCKS port cannot be reached."))
 

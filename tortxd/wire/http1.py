@@ -235,11 +235,16 @@ class RequestReader(_HeadReader[HttpRequestParser]):
 
 
 class ResponseReader(_HeadReader[HttpResponseParser]):
-    """Reads one response to a request of the given method: its final head, then its body."""
+    """Reads one response to a request of the given method: its final head, then its body.
 
-    def __init__(self, method: bytes) -> None:
+    :param upgrade: whether the request asked for another protocol. What follows a 101 is then that
+        protocol's, and is read as a body that ends with the connection.
+    """
+
+    def __init__(self, method: bytes, *, upgrade: bool = False) -> None:
         super().__init__(HttpResponseParser)
         self._method = method
+        self._upgrade = upgrade
         self._reason = b""
 
     def on_status(self, piece: bytes) -> None:
@@ -249,7 +254,7 @@ class ResponseReader(_HeadReader[HttpResponseParser]):
         """Take ``data``; give the head once it is whole. Interim responses other than 101 are
         passed over (RFC 9110, section 15.2).
 
-        :raises BadResponse: if it is malformed, too large, or switches protocols.
+        :raises BadResponse: if it is malformed, too large, or switches protocols unasked.
         """
         try:
             while self._feed_head(data):
@@ -258,7 +263,7 @@ class ResponseReader(_HeadReader[HttpResponseParser]):
                     return head
                 # They count towards the size of the one head that is waited for.
                 size, data = self.size, self.rest
-                self.__init__(self._method)  # type: ignore[misc]
+                self.__init__(self._method, upgrade=self._upgrade)  # type: ignore[misc]
                 self.size = size
         except HttpParserError as error:
             raise BadResponse(f"The destination's response is malformed: {error}.") from None
@@ -273,7 +278,9 @@ class ResponseReader(_HeadReader[HttpResponseParser]):
         if minor is None or not 100 <= status <= 599 or not _REASON.fullmatch(self._reason):
             raise BadResponse
         if status == 101:
-            raise BadResponse("The destination switched to a protocol that was not asked for.")
+            if not self._upgrade or minor == 0:
+                raise BadResponse("The destination switched to a protocol that was not asked for.")
+            return ResponseHead(101, self._reason, self.headers, None, False, None, False)
         if status < 200:
             return None
         codings = self._codings()

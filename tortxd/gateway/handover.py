@@ -1,0 +1,44 @@
+"""A request for the control plane, read whole and framed anew before twisted.web gets it."""
+
+from __future__ import annotations
+
+from tortxd.errors import TooLarge
+from tortxd.policy.request import READ_BY_GATEWAY
+from tortxd.wire.http1 import BodyReader, RequestHead, head_bytes
+
+MAX_BODY = 64 * 1024
+"""Bytes of a request body on the control plane."""
+MAX_HEAD = 8 * 1024
+"""Bytes of a request head as the control plane gets it; twisted.web takes 16 KiB."""
+
+
+class Handover:
+    """Collects one request."""
+
+    def __init__(self, head: RequestHead, body: BodyReader) -> None:
+        self._head = head
+        self._reader = body
+        self._body = b""
+
+    def feed(self, data: bytes) -> bytes | None:
+        """Take ``data``; give the whole request, as bytes to serve, once it is all there.
+
+        :raises BadRequest: its body is malformed.
+        :raises TooLarge: it has more than the control plane takes.
+        """
+        if data:
+            self._body += self._reader.feed(data)
+        if len(self._body) > MAX_BODY:
+            raise TooLarge("The request body is larger than this route takes.")
+        return self._request() if self._reader.done else None
+
+    def _request(self) -> bytes:
+        head = self._head
+        headers = [field for field in head.headers if field[0].lower() in READ_BY_GATEWAY]
+        headers.append((b"Content-Length", b"%d" % len(self._body)))
+        headers.append((b"Connection", b"close"))
+        request = head_bytes(b"%b %b HTTP/1.1" % (head.method, head.target), headers)
+        if len(request) > MAX_HEAD:
+            status = 414 if len(head.target) > MAX_HEAD // 2 else 431
+            raise TooLarge("The request is too long.", status=status)
+        return request + self._body

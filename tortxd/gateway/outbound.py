@@ -1,0 +1,339 @@
+"""One connection through Tor for one client: what an exchange and a tunnel have in common.
+
+    waiting for Tor's SOCKS port -> connecting -> open -> over
+
+It is written with callbacks rather than coroutines: this is the path of every byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IPushProducer
+from twisted.python.failure import Failure
+
+from tortxd.errors import (
+    ConnectFailed,
+    ConnectRefused,
+    ExitPolicy,
+    Internal,
+    OriginReset,
+    OriginTimeout,
+    ResolveFailed,
+    TorDown,
+    TorTimeout,
+    TortxdError,
+)
+from tortxd.gateway.answers import is_down, not_ready
+from tortxd.gateway.timeouts import Timeout, Timeouts
+from tortxd.gateway.upstream import Pool, Route, Upstream
+from tortxd.tor.link import SocksAddress, TorLink
+from tortxd.tor.status import serves
+from tortxd.wire.http1 import Headers
+
+T = TypeVar("T")
+
+HELD = 64 * 1024
+"""Bytes from the client that wait for the connection before the client is paused."""
+AHEAD = 0.01
+"""Seconds by which a connection attempt ends before the request's time is over."""
+CLOSE_REASON_WAIT = 1.0
+"""Seconds to wait for the control port's word on how a stream ended."""
+FAILURE_REASON_WAIT = 0.25
+"""Seconds to wait for the control port's word on why a stream was not opened."""
+TUNNEL_IDLE_TIME = 3600.0
+"""Seconds without a byte either way, in tunnels and WebSockets."""
+
+_REASONS: dict[str, type[TortxdError]] = {
+    "CONNECTREFUSED": ConnectRefused,
+    "EXITPOLICY": ExitPolicy,
+    "NOROUTE": ResolveFailed,
+    "RESOLVEFAILED": ResolveFailed,
+    "TIMEOUT": TorTimeout,
+}
+"""What Tor's reasons (control-spec, section 4.1.2) mean where its SOCKS reply says only that it
+failed."""
+
+
+@frozen
+class Start:
+    """The start of a response, as the client is to have it."""
+
+    status: int
+    reason: bytes
+    headers: Headers
+    content_length: int | None
+    """The Content-Length to send; None if there is none."""
+    delimited: bool
+    """Whether the client knows where the body ends without further framing."""
+    switches: bool = False
+    """Whether what follows, both ways, is no longer HTTP (101, and 200 to CONNECT)."""
+
+
+class Client(Protocol):
+    """Who asked."""
+
+    @property
+    def reading(self) -> IPushProducer:
+        """Pauses and resumes what the client sends."""
+
+    def proceed(self) -> None:
+        """Ask for the body that the client holds back (100 Continue)."""
+
+    def respond(self, start: Start, data: bytes) -> None:
+        """Start the response, with the first bytes of its body."""
+
+    def write(self, data: bytes) -> None:
+        """Go on with the body."""
+
+    def finish(self) -> None:
+        """The response is whole."""
+
+    def truncate(self) -> None:
+        """The response broke off: make that plain to the client."""
+
+    def fail(self, error: TortxdError) -> None:
+        """No response has been started, and none will come."""
+
+    def draw_from(self, producer: IPushProducer | None) -> None:
+        """Pause ``producer`` while the client takes no more; None ends that."""
+
+
+class Carrier(Protocol):
+    """What is needed of the surroundings (:class:`tortxd.gateway.plane.DataPlane`)."""
+
+    link: TorLink
+    pool: Pool
+    timeouts: Timeouts
+
+    def connect(
+        self, address: SocksAddress, upstream: Upstream, *, early: bool, timeout: float
+    ) -> Deferred[Upstream]:
+        """Connect ``upstream`` through Tor; with ``early``, it may write before the SOCKS reply.
+        Cancellable. Fails with one of our errors."""
+
+    def annotate(self, upstream: Upstream) -> Headers:
+        """The headers that say which circuit carries ``upstream``, as far as it is known."""
+
+
+class Outbound:
+    """The common part. Whatever ends it, nothing of it is left behind.
+
+    :param timeout: seconds until the destination must be reached, and has answered.
+    """
+
+    early = False
+    """Whether what goes first may go before the SOCKS reply."""
+    unclear: tuple[type[TortxdError], ...] = (ConnectFailed,)
+    """Refusals by Tor of which the reason is asked for: the SOCKS reply alone does not say it."""
+
+    def __init__(self, carrier: Carrier, client: Client, route: Route, timeout: float) -> None:
+        self._carrier = carrier
+        self._client = client
+        self._route = route
+        self._upstream: Upstream | None = None
+        self._pending: Deferred[Any] | None = None
+        self._connected = False
+        self._started = False
+        """Whether the client has got the start of a response."""
+        self._held: list[bytes] = []
+        self._over = False
+        self._deadline = carrier.timeouts.clock.seconds() + timeout
+        self._timeout: Timeout | None = carrier.timeouts.start(timeout, self._late)
+
+    # --- what a kind of it does -------------------------------------------------------------------
+
+    def upstream_open(self, upstream: Upstream) -> None:
+        """``upstream`` takes bytes now; the SOCKS reply may still be on its way."""
+        raise NotImplementedError
+
+    def upstream_data(self, data: bytes) -> None:
+        """Bytes from the destination."""
+        raise NotImplementedError
+
+    def upstream_lost(self, reason: Failure) -> None:
+        """The connection to the destination is gone."""
+        raise NotImplementedError
+
+    def upload_done(self) -> None:
+        """The client has sent all of its request."""
+        raise NotImplementedError
+
+    def _established(self) -> None:
+        """The destination is reached."""
+        raise NotImplementedError
+
+    def _forward(self, data: bytes) -> None:
+        """Send on what the client sent."""
+        raise NotImplementedError
+
+    # --- getting there ----------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        link = self._carrier.link
+        address = link.socks_address
+        if address is not None:
+            self._open(address)
+        elif is_down(link.status):
+            self._fail(not_ready(link.status))
+        else:
+            self._await(link.when_usable(), self._open)
+
+    def _open(self, address: SocksAddress) -> None:
+        upstream = Upstream(self._carrier.pool, self._route, self)
+        # The connection's own timer says best what was waited for: it is a little ahead of ours.
+        left = self._deadline - self._carrier.timeouts.clock.seconds() - AHEAD
+        connecting = self._carrier.connect(
+            address, upstream, early=self.early, timeout=max(left, AHEAD)
+        )
+        self._await(
+            connecting,
+            lambda _: self._established(),
+            lambda error: self._not_opened(upstream, error),
+        )
+
+    def _await(
+        self,
+        pending: Deferred[T],
+        then: Callable[[T], object],
+        otherwise: Callable[[TortxdError], object] | None = None,
+    ) -> None:
+        """Go on with ``then``, unless it ends before; with ``otherwise`` after a failure."""
+
+        def arrived(result: T) -> None:
+            self._pending = None
+            if not self._over:
+                then(result)
+
+        def failed(failure: Failure) -> None:
+            self._pending = None
+            if not self._over:
+                (otherwise or self._fail)(as_error(failure))
+
+        self._pending = pending
+        pending.addCallback(arrived).addErrback(failed)
+
+    def _not_opened(self, upstream: Upstream, error: TortxdError) -> None:
+        """Tor has not opened the stream; the control port may know better why."""
+        if upstream.source is None or not isinstance(error, self.unclear):
+            self._fail(error)
+            return
+
+        def told(reason: str | None) -> None:
+            better = error
+            if isinstance(error, ConnectFailed) and reason in _REASONS:
+                better = _REASONS[reason]()
+            better.tor_reason = reason
+            self._fail(better)
+
+        link = self._carrier.link
+        self._await(link.close_reason(upstream.source, FAILURE_REASON_WAIT), told)
+
+    # --- the client's bytes -----------------------------------------------------------------------
+
+    def upload(self, data: bytes) -> None:
+        """More of what the client sends."""
+        if self._over:
+            return
+        if self._connected:
+            self._forward(data)
+            self._touch()
+            return
+        self._held.append(data)
+        if sum(map(len, self._held)) > HELD:
+            self._client.reading.pauseProducing()
+
+    def _draw_from_client(self) -> None:
+        """Pass on what was held, then take from the client as fast as the destination takes it."""
+        assert self._upstream is not None
+        self._upstream.transport.registerProducer(self._client.reading, True)
+        self._client.reading.resumeProducing()
+        held, self._held = self._held, []
+        for data in held:
+            self._forward(data)
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def client_gone(self) -> None:
+        """The client has left: so does everything that was done for it."""
+        if not self._over:
+            self._end()
+
+    def _ended(self, upstream: Upstream, reason: Failure) -> None:
+        """``upstream`` closed where closing is how it ends: well, or not."""
+        if upstream.route.scheme == "https":
+            # TLS says by itself whether the end is the destination's (close_notify).
+            self._end_at_close(reason.check(ConnectionDone) is not None)
+        else:
+            self._ask_how_it_ended(upstream, lambda how: self._end_at_close(how == "DONE"))
+
+    def _ask_how_it_ended(self, upstream: Upstream, then: Callable[[str | None], object]) -> None:
+        """A FIN looks the same whether the destination finished, the circuit died or Tor did; the
+        control port tells them apart."""
+        if upstream.source is None or self._carrier.link.socks_address is None:
+            then(None)
+        else:
+            asking = self._carrier.link.close_reason(upstream.source, CLOSE_REASON_WAIT)
+            self._await(asking, then)
+
+    def _end_at_close(self, whole: bool) -> None:
+        if whole:
+            self._end()
+            self._client.finish()
+        else:
+            self._fail(OriginReset())
+
+    def _wait(self, seconds: float) -> None:
+        if self._timeout is not None:
+            self._timeout.cancel()
+        self._timeout = self._carrier.timeouts.start(seconds, self._late)
+
+    def _touch(self) -> None:
+        """A byte of a body has come: the idle time starts anew."""
+        if self._timeout is not None:
+            self._timeout.restart()
+
+    def _late(self) -> None:
+        self._timeout = None
+        self._fail(OriginTimeout() if self._connected or self._started else TorTimeout())
+
+    def _why_lost(self) -> TortxdError:
+        return TorDown() if self._carrier.link.socks_address is None else OriginReset()
+
+    def _fail(self, error: TortxdError) -> None:
+        if self._over:
+            return
+        self._end()
+        status = self._carrier.link.status
+        if self._started:
+            self._client.truncate()
+        elif isinstance(error, TorTimeout | TorDown) and not serves(status):
+            self._client.fail(not_ready(status))
+        else:
+            self._client.fail(error)
+
+    def _end(self) -> None:
+        """Let go of everything but the client."""
+        self._over = True
+        if self._timeout is not None:
+            self._timeout.cancel()
+            self._timeout = None
+        pending, self._pending = self._pending, None
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.abort()
+        if pending is not None:
+            pending.cancel()
+        self._held.clear()
+        self._client.draw_from(None)
+
+
+def as_error(failure: Failure) -> TortxdError:
+    """The error of ours behind ``failure``."""
+    if isinstance(failure.value, TortxdError):
+        return failure.value
+    return Internal()

@@ -1,0 +1,128 @@
+"""The gateway as an ordinary HTTP proxy: CONNECT and absolute-form (RFC 9112, section 3.2).
+
+What a browser or a program asks of its proxy is relayed as it is: unlike on ``/proxy``, the browser
+knows the destinations' own origins and keeps them apart. CONNECT follows Tor's specification of
+HTTP CONNECT (proposal 365) where that says more than HTTP does.
+"""
+
+from __future__ import annotations
+
+from tortxd._version import __version__
+from tortxd.errors import BadRequest, TortxdError
+from tortxd.gateway.answers import Answer, error_answer
+from tortxd.gateway.exchange import Order
+from tortxd.gateway.plane import DataPlane
+from tortxd.gateway.tunnel import TunnelOrder
+from tortxd.gateway.upstream import Route
+from tortxd.policy.headers import incoming_proxy_mode, outgoing_proxy_mode
+from tortxd.policy.request import directives, gateway_fields
+from tortxd.policy.target import HTTP_SCHEMES, WEBSOCKET_SCHEMES
+from tortxd.wire.http1 import Headers, RequestHead, ResponseHead
+
+_OF_TOR: Headers = [
+    # Tor lists none itself so far (measured on 0.4.9.11).
+    (b"Tor-Capabilities", b""),
+    (b"Via", b"tor/1.0 tor-network (tortxd %b)" % __version__.encode()),
+]
+_METHODS = b"CONNECT, OPTIONS, GET, HEAD, POST, PUT, PATCH, DELETE"
+
+_END_REASONS = frozenset(
+    (
+        "MISC",
+        "RESOLVEFAILED",
+        "CONNECTREFUSED",
+        "EXITPOLICY",
+        "DESTROY",
+        "DONE",
+        "TIMEOUT",
+        "NOROUTE",
+        "HIBERNATING",
+        "INTERNAL",
+        "RESOURCELIMIT",
+        "CONNRESET",
+        "TORPROTOCOL",
+        "NOTDIRECTORY",
+    )
+)
+"""Reasons that relays give (tor-spec, "Closing streams"); others are the local Tor's own."""
+
+
+def is_proxy_mode(head: RequestHead) -> bool:
+    """Whether a request is for a proxy, and not for the gateway itself."""
+    return not head.target.startswith(b"/")
+
+
+def decide(plane: DataPlane, head: RequestHead, peer: bytes) -> Order | TunnelOrder | Answer:
+    """What to do about a request in proxy mode.
+
+    :raises TortxdError: if it is refused.
+    """
+    if len(head.hosts) > 1:
+        raise BadRequest("The request has more than one Host header.")
+    if head.method == b"CONNECT":
+        return _tunnel(plane, head, peer)
+    if b"://" in head.target:
+        return _forward(plane, head, peer)
+    if head.target == b"*" and head.method == b"OPTIONS":
+        return _options(plane, head)
+    raise BadRequest("The request target is neither a path nor a URL.")
+
+
+def refusal(error: TortxdError, head: RequestHead) -> Answer:
+    """The answer that ``error`` makes, with Tor's own reason where that is known."""
+    answer = error_answer(error)
+    if head.method == b"CONNECT":
+        answer.headers.extend(_OF_TOR)
+        if error.tor_reason is not None:
+            whose = "end" if error.tor_reason in _END_REASONS else "c-tor"
+            reason = f"{whose}/{error.tor_reason}".encode()
+            answer.headers.append((b"Tor-Request-Failed", reason))
+    return answer
+
+
+def _tunnel(plane: DataPlane, head: RequestHead, peer: bytes) -> TunnelOrder:
+    fields = gateway_fields(head.headers)
+    admission = plane.policy.access.admit_proxy_mode(fields)
+    if head.has_body:
+        raise BadRequest("A CONNECT has no body.")
+    asked = directives(fields, proxy_mode=True)
+    to = plane.policy.targets.tunnel(head.target)
+    credentials = plane.credentials(admission, asked, peer, to.host)
+    return TunnelOrder(
+        Route(credentials, "tcp", to.host, to.port), plane.timeout_for(asked), _OF_TOR
+    )
+
+
+def _forward(plane: DataPlane, head: RequestHead, peer: bytes) -> Order:
+    fields = gateway_fields(head.headers)
+    admission = plane.policy.access.admit_proxy_mode(fields)
+    asked = directives(fields, proxy_mode=True)
+    upgrade = plane.asks_for_websocket(head)
+    schemes = WEBSOCKET_SCHEMES if upgrade else HTTP_SCHEMES
+    target = plane.policy.targets.parse(head.target, schemes)
+    path = target.path
+    if head.method == b"OPTIONS" and not set(head.target.partition(b"://")[2]) & set(b"/?"):
+        path = b"*"  # RFC 9112, section 3.2.4
+    return plane.order(
+        head,
+        target,
+        [(b"Host", target.authority), *outgoing_proxy_mode(head.headers)],
+        path=path,
+        credentials=plane.credentials(admission, asked, peer, target.host),
+        timeout=plane.timeout_for(asked),
+        upgrade=upgrade,
+        filter=_fit,
+    )
+
+
+def _fit(response: ResponseHead) -> Headers:
+    headers = incoming_proxy_mode(response.headers)
+    headers.append((b"Proxy-Status", b"tortxd; received-status=%d" % response.status))
+    return headers
+
+
+def _options(plane: DataPlane, head: RequestHead) -> Answer:
+    """What the gateway can do as a proxy; nothing is connected to."""
+    plane.policy.access.admit_options(gateway_fields(head.headers))
+    server = b"tortxd/" + __version__.encode()
+    return Answer(200, [(b"Allow", _METHODS), (b"Server", server), *_OF_TOR])

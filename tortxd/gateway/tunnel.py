@@ -1,0 +1,93 @@
+"""A tunnel through Tor (CONNECT; RFC 9110, section 9.3.6): bytes both ways, as they are.
+
+Tor cannot close one direction of a stream: a FIN at its SOCKS port ends both. So that a client has
+no more to say is not passed on, and what the destination still says reaches the client until the
+destination is done, or nothing has come for the idle time.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+from twisted.python.failure import Failure
+
+from tortxd.errors import (
+    ConnectFailed,
+    ConnectRefused,
+    ExitPolicy,
+    OnionAuthRequired,
+    OnionUnreachable,
+    ResolveFailed,
+    TorTimeout,
+)
+from tortxd.gateway.outbound import TUNNEL_IDLE_TIME, Carrier, Client, Outbound, Start
+from tortxd.gateway.upstream import Route, Upstream
+from tortxd.wire.http1 import Headers
+
+
+@frozen
+class TunnelOrder:
+    """A CONNECT that may pass."""
+
+    route: Route
+    timeout: float
+    """Seconds until the destination is reached."""
+    headers: Headers
+    """What the response says beside which circuit it is."""
+
+
+class Tunnel(Outbound):
+    """See the module's description. It begins like an exchange; once the destination is reached,
+    the client gets its 200."""
+
+    unclear = (
+        ConnectFailed,
+        ConnectRefused,
+        ExitPolicy,
+        OnionAuthRequired,
+        OnionUnreachable,
+        ResolveFailed,
+        TorTimeout,
+    )
+
+    def __init__(self, carrier: Carrier, order: TunnelOrder, client: Client) -> None:
+        super().__init__(carrier, client, order.route, order.timeout)
+        self._headers = order.headers
+
+    def start(self) -> None:
+        """Connect: a tunnel shares its connection with nobody."""
+        self._connect()
+
+    def upstream_open(self, upstream: Upstream) -> None:
+        """``upstream`` takes bytes now: it does so only once the destination is reached."""
+        self._upstream = upstream
+
+    def _established(self) -> None:
+        self._connected = True
+        upstream = self._upstream
+        assert upstream is not None
+        self._started = True
+        headers = [*self._headers, *self._carrier.annotate(upstream)]
+        self._client.respond(Start(200, b"OK", headers, None, True, switches=True), b"")
+        if self._over:
+            return
+        self._wait(TUNNEL_IDLE_TIME)
+        self._client.draw_from(upstream.transport)
+        self._draw_from_client()
+
+    def upload_done(self) -> None:
+        """A CONNECT has no body: nothing follows from its end."""
+
+    def _forward(self, data: bytes) -> None:
+        if self._upstream is not None:
+            self._upstream.transport.write(data)
+
+    def upstream_data(self, data: bytes) -> None:
+        """Bytes from the destination."""
+        self._client.write(data)
+        self._touch()
+
+    def upstream_lost(self, reason: Failure) -> None:
+        """The connection to the destination is gone."""
+        upstream, self._upstream = self._upstream, None
+        if not self._over and upstream is not None:
+            self._ended(upstream, reason)
