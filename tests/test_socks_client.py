@@ -73,8 +73,15 @@ async def test_send_receive() -> None:
         assert here.socks.served[0].early == b""
         with pytest.raises(BadResponse):
             await socks.send_receive("example.com", 7, b"hi", max_size=3)
-        with pytest.raises(TargetForbidden):
-            await socks.send_receive("localhost", 7, b"hi")
+        for host in ("2606:4700:4700::1111", "[2606:4700:4700::1111]"):
+            assert await socks.send_receive(host, 7, b"hi") == b"hi, bye"
+            assert here.targets[-1] == ("2606:4700:4700::1111", 7)
+        for host in ("localhost", "::1", "[::1]", "fe80::1%lo"):
+            with pytest.raises(TargetForbidden):
+                await socks.send_receive(host, 7, b"hi")
+        for host in ("a:b", "\ud800", "", "2606:4700:4700::1111]"):
+            with pytest.raises(BadUrl):
+                await socks.send_receive(host, 7, b"hi")
         with pytest.raises(BadUrl):
             await socks.send_receive("example.com", 0, b"hi")
 

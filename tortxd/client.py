@@ -24,7 +24,7 @@ from zope.interface import implementer
 
 from tortxd.config import Config
 from tortxd.errors import BadResponse, BadUrl, OriginReset, OriginTimeout
-from tortxd.policy.addresses import canonical_host, judge_host
+from tortxd.policy.addresses import public_host
 from tortxd.policy.site import site_of
 from tortxd.tor.isolation import Isolation, IsolationKeys
 from tortxd.tor.socks import TorEndpoint
@@ -188,7 +188,7 @@ async def _json(asking: Deferred[Response]) -> Any:
     response = await asking
     try:
         return await response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BadResponse("The destination's answer is not JSON.") from None
 
 
@@ -246,8 +246,7 @@ class SocksClient:
         return Deferred.fromCoroutine(self._check())
 
     async def _connect(self, host: str, port: int, factory: IProtocolFactory) -> IProtocol:
-        name = canonical_host(host.encode())
-        judge_host(name)
+        name = public_host(host)
         credentials = self._keys.credentials(Isolation("site", site_of(name).encode("ascii")))
         endpoint = TorEndpoint(
             self._reactor,

@@ -42,6 +42,9 @@ class FakeLink:
     circuit: Circuit | None = CIRCUIT
     reason: str | None = "DONE"
     waiting: list[Deferred[SocksAddress]] = field(factory=list)
+    carried: bool | None = None
+    """What it says of IPv6 addresses."""
+    renewed: int = 0
 
     def when_usable(self) -> Deferred[SocksAddress]:
         if self.socks_address is not None:
@@ -61,6 +64,13 @@ class FakeLink:
 
     def close_reason(self, source: tuple[str, int], timeout: float) -> Deferred[str | None]:
         return succeed(self.reason)
+
+    def exits_carry(self, host: str, port: int) -> Deferred[bool | None]:
+        return succeed(self.carried)
+
+    def new_identity(self) -> Deferred[None]:
+        self.renewed += 1
+        return succeed(None)
 
 
 @define

@@ -10,11 +10,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from tortxd.errors import TorDown, TorTimeout
-from tortxd.tor.control import Control
+from tortxd.tor.control import CommandRefused, Control
 from tortxd.tor.link import Relay
 from tortxd.tor.session import Session, Watch
 from tortxd.tor.status import Bootstrapping
-from tortxd.tor.table import Table
+from tortxd.tor.table import MOST_CIRCUITS, Table
 
 A, B = "A" * 40, "B" * 40
 
@@ -35,6 +35,7 @@ class PlayedControl:
         }
         self.options: dict[str, list[str]] = {}
         self.pending: list[Deferred[dict[str, str]]] = []
+        self.told: list[str] = []
         self.closed = False
 
     async def subscribe(self, handlers: Iterable[tuple[str, Callable[[str], None]]]) -> None:
@@ -50,6 +51,10 @@ class PlayedControl:
 
     async def configured(self, option: str) -> list[str]:
         return self.options.get(option, [])
+
+    async def tell(self, command: str, *, patience: float = 10.0) -> str:
+        self.told.append(command)
+        raise CommandRefused("Tor refused a command (552).", 552)
 
     def close(self) -> None:
         self.closed = True
@@ -201,6 +206,16 @@ def test_an_unknown_country_is_none(world: World) -> None:
     world.control.known["ip-to-country/192.0.2.7"] = "??"
     world.event("CIRC", f"7 BUILT ${B} PURPOSE=GENERAL")
     assert world.table.circuits()[0].path[0].country is None
+
+
+def test_a_stream_that_no_circuit_is_enough_for_is_closed(world: World) -> None:
+    """Rule 29. That it has ended by itself meanwhile is no fault."""
+    flags = 'PURPOSE=GENERAL SOCKS_USERNAME="u"'
+    world.event("STREAM", '20 NEW 0 [2001:4860::1]:80 SOURCE_ADDR=127.0.0.1:1 SOCKS_USERNAME="u"')
+    for number in range(MOST_CIRCUITS + 5):
+        world.event("CIRC", f"{number} LAUNCHED PURPOSE=GENERAL")
+        world.event("CIRC", f"{number} EXTENDED ${A}~a {flags}")
+    assert world.control.told == ["CLOSESTREAM 20 1"]
 
 
 def test_the_watchdog_looks_and_is_answered(world: World) -> None:

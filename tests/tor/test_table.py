@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tortxd.tor.link import Relay
-from tortxd.tor.table import REMEMBER_SECONDS, REMEMBER_STREAMS, Table, source_of, split_path
+from tortxd.tor.table import (
+    MOST_CIRCUITS,
+    REMEMBER_SECONDS,
+    REMEMBER_STREAMS,
+    Table,
+    source_of,
+    split_path,
+)
 
 A, B, C = "A" * 40, "B" * 40, "C" * 40
 PATH = f"${A}~guard,${B}~middle,${C}~exit"
@@ -153,6 +160,7 @@ def test_memory_is_bounded() -> None:
     assert len(table._by_source) == len(table._past_streams) == REMEMBER_STREAMS
     assert len(table._past_circuits) <= REMEMBER_STREAMS
     assert not table._streams
+    assert not table._by_login
     assert not table._circuits
 
 
@@ -183,6 +191,49 @@ def test_a_circuit_changes_its_purpose() -> None:
     table.circuit_minor_event("")
     (circuit,) = table.circuits()
     assert (circuit.purpose, circuit.state) == ("CONFLUX_LINKED", "BUILT")
+
+
+def launched(table: Table, id: str, login: str = "u", purpose: str = "GENERAL") -> None:
+    flags = f"BUILD_FLAGS=NEED_CAPACITY PURPOSE={purpose}"
+    table.circuit_event(f"{id} LAUNCHED {flags}", 2.0)
+    for path in (f"${A}", f"${A},${B}"):
+        table.circuit_event(f'{id} EXTENDED {path} {flags} SOCKS_USERNAME="{login}"', 2.0)
+
+
+def waits(table: Table, id: str, login: str) -> None:
+    rest = f'SOURCE_ADDR=127.0.0.1:4321 PURPOSE=USER SOCKS_USERNAME="{login}"'
+    table.stream_event(f"{id} NEW 0 a.example:443 {rest}", 1.0)
+
+
+def test_a_stream_that_no_circuit_is_enough_for_is_told_once() -> None:
+    """Rule 29."""
+    table = Table()
+    waits(table, "20", "u")
+    waits(table, "21", "other")
+    for number in range(MOST_CIRCUITS):
+        launched(table, str(number))
+        assert table.take_insatiable() == []
+    launched(table, "100", "other")
+    launched(table, "101", "u", "HS_CLIENT_REND")
+    assert table.take_insatiable() == []
+    launched(table, "102")
+    assert table.take_insatiable() == ["20"]
+    launched(table, "103")
+    assert table.take_insatiable() == []
+
+
+def test_circuits_count_only_while_a_stream_waits() -> None:
+    table = Table()
+    waits(table, "20", "u")
+    launched(table, "1")
+    table.stream_event('20 SENTCONNECT 1 a.example:443 SOCKS_USERNAME="u"', 2.0)
+    for number in range(2, 100):
+        launched(table, str(number))
+    table.stream_event('20 CLOSED 1 a.example:443 REASON=DONE SOCKS_USERNAME="u"', 3.0)
+    waits(table, "21", "u")
+    for number in range(100, 100 + MOST_CIRCUITS):
+        launched(table, str(number))
+    assert table.take_insatiable() == []
 
 
 def test_what_was_there_before_us() -> None:

@@ -177,11 +177,26 @@ class Outbound:
         link = self._carrier.link
         address = link.socks_address
         if address is not None:
-            self._open(address)
+            self._look_for_exits(address)
         elif is_down(link.status):
             self._fail(not_ready(link.status))
         else:
-            self._await(link.when_usable(), self._open)
+            self._await(link.when_usable(), self._look_for_exits)
+
+    def _look_for_exits(self, address: SocksAddress) -> None:
+        """Tor asked for an IPv6 address that no exit carries would work without end."""
+        host, port = self._route.host, self._route.port
+        if ":" not in host:
+            self._open(address)
+            return
+
+        def found(carried: bool | None) -> None:
+            if carried is False:
+                self._fail(ExitPolicy())
+            else:
+                self._open(address)
+
+        self._await(self._carrier.link.exits_carry(host, port), found)
 
     def _open(self, address: SocksAddress) -> None:
         upstream = Upstream(self._carrier.pool, self._route, self)

@@ -94,6 +94,17 @@ def canonical_host(raw: bytes) -> str:
     return text
 
 
+def public_host(host: str) -> str:
+    """The canonical form of a host that may be asked for; IPv6 may have brackets or not.
+
+    Raises BadUrl and TargetForbidden, as :func:`canonical_host` and :func:`judge_host` do.
+    """
+    bare = ":" in host and not host.startswith("[")
+    name = canonical_host((f"[{host}]" if bare else host).encode("utf-8", "replace"))
+    judge_host(name)
+    return name
+
+
 def is_address(host: str) -> bool:
     """Whether a canonical host is an IPv4 or IPv6 address."""
     return ":" in host or bool(_NUMBER.fullmatch(host.rpartition(".")[2]))

@@ -140,6 +140,11 @@ class Control:
         """GETCONF of an option that may stand several times. Errors as :meth:`ask`."""
         return parse_conf(await self.tell(f"GETCONF {option}"))
 
+    async def ask_for_lines(self, key: str, take: Callable[[str], None]) -> None:
+        """GETINFO of something long, each line of which is given to ``take`` as it comes. Errors as
+        :meth:`ask`."""
+        await self._answered(lambda: self._protocol.get_info_incremental(key, take), PATIENCE)
+
     async def tell(self, command: str, *, patience: float = PATIENCE) -> str:
         """Send a command of one line and give the reply. Errors as :meth:`ask`.
 
@@ -147,17 +152,17 @@ class Control:
         """
         if not command.isascii() or not command.isprintable():
             raise SetupError("A command for Tor's control port holds what does not belong there.")
+        return await self._answered(lambda: self._protocol.queue_command(command), patience)
+
+    async def _answered(self, ask: Callable[[], Deferred[str]], patience: float) -> str:
         if self._closed:
             raise TorDown("The control connection to Tor is lost.")
         try:
-            reply: str = await _in_time(
-                self._protocol.queue_command(command), patience, self._reactor
-            )
+            return await _in_time(ask(), patience, self._reactor)
         except txtorcon.TorProtocolError as e:
             raise CommandRefused(f"Tor refused a command ({e.code}).", e.code) from e
         except TorDisconnectError as e:
             raise TorDown("The control connection to Tor is lost.") from e
-        return reply
 
     async def subscribe(self, handlers: Iterable[tuple[str, Callable[[str], None]]]) -> None:
         """Have each named event's lines (without the name) given to its handler. Events that this

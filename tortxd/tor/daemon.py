@@ -218,6 +218,11 @@ class TorDaemon:
 
         return answer.addBoth(done)
 
+    def exits_carry(self, host: str, port: int) -> Deferred[bool | None]:
+        """Fire with whether some exit carries traffic to this IPv6 address, or with None when that
+        is not known; for other hosts Tor itself looks. Cancellable. Never fails."""
+        return Deferred.fromCoroutine(self._exits_carry(host, port))
+
     def new_identity(self) -> Deferred[None]:
         """New circuits for everything (NEWNYM); fires when Tor has done it, which is up to 10 s
         later when it was done only just before.
@@ -377,6 +382,15 @@ class TorDaemon:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+    async def _exits_carry(self, host: str, port: int) -> bool | None:
+        session = None if self._session is None else self._session.session
+        if session is None or ":" not in host:
+            return None
+        try:
+            return await session.exits.carry_ipv6(port)
+        except TortxdError:
+            return None
 
     async def _make_new_identity(self) -> None:
         control = self.control

@@ -102,3 +102,11 @@ class TorLink(Protocol):
     def close_reason(self, source: tuple[str, int], timeout: float) -> Deferred[str | None]:
         """Fire with the REASON of the STREAM CLOSED or FAILED event of that SOCKS connection
         (``DONE`` for an orderly end), or with None when none has come after ``timeout`` seconds."""
+
+    def exits_carry(self, host: str, port: int) -> Deferred[bool | None]:
+        """Fire with whether some exit carries traffic to this IPv6 address, or with None when that
+        is not known; for other hosts Tor itself looks. Cancellable. Never fails."""
+
+    def new_identity(self) -> Deferred[None]:
+        """New circuits for everything (NEWNYM); fires when Tor has done it. Fails with TorNotReady
+        or TorTimeout."""

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tortxd.errors import TorDown, TortxdError
+from tortxd.tor.exits import Exits
 from tortxd.tor.link import Relay, SocksAddress
 from tortxd.tor.replies import bootstrap_of, parse_status, relay_address
 from tortxd.tor.status import Bootstrapping
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _MOST_RELAYS_WAITING = 1000
 _SKEW_STAYS = 30 * 60.0
+_END_MISC = 1
+"""The reason that is given for closing a stream (tor-spec, "Closing streams")."""
 
 
 @frozen
@@ -106,6 +109,7 @@ class Session:
         self._closed = False
         self.network = "unknown"
         """``public`` or ``private``, once it has begun."""
+        self.exits = Exits(clock, control)
 
     @property
     def control(self) -> Control:
@@ -167,6 +171,11 @@ class Session:
 
     def _circuit(self, line: str) -> None:
         self._want(self._table.circuit_event(line, self._clock.seconds()))
+        for stream in self._table.take_insatiable():
+            self._log.info("Tor finds no circuit for a stream; it is closed.")
+            closing = self._control.tell(f"CLOSESTREAM {stream} {_END_MISC}")
+            # It may have ended by itself.
+            Deferred.fromCoroutine(closing).addErrback(lambda failure: failure.trap(TortxdError))
 
     def _stream(self, line: str) -> None:
         over = self._table.stream_event(line, self._clock.seconds())

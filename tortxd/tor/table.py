@@ -24,6 +24,9 @@ REMEMBER_SECONDS = 30.0
 """How long a closed stream or circuit stays known."""
 REMEMBER_STREAMS = 8192
 REMEMBER_CIRCUITS = 1024
+MOST_CIRCUITS = 10
+"""Circuits that Tor may launch for one stream's credentials while the stream waits. It needs a few
+where some fail; where none can do, it goes on launching them, hundreds a second on loopback."""
 _OVER = frozenset(("CLOSED", "FAILED"))
 
 
@@ -35,6 +38,8 @@ class _Circuit:
     path: str = ""
     purpose: str | None = None
     conflux: str | None = None
+    login: str | None = None
+    """SOCKS_USERNAME, as it stands in events: for whom it was launched, or who uses it."""
     ended: float | None = None
     streams: dict[str, None] = field(factory=dict)
 
@@ -49,6 +54,9 @@ class _Stream:
     """The last circuit that it was on, ``0`` for none; kept when the stream ends."""
     source: Source | None = None
     purpose: str | None = None
+    login: str | None = None
+    tried: int = 0
+    """How many circuits were launched for it, or for others like it, while it waited."""
     reason: str | None = None
     ended: float | None = None
 
@@ -83,9 +91,11 @@ class Table:
         self._circuits: dict[str, _Circuit] = {}
         self._streams: dict[str, _Stream] = {}
         self._by_source: dict[Source, _Stream] = {}
+        self._by_login: dict[str, dict[str, _Stream]] = {}
         self._past_circuits: OrderedDict[str, _Circuit] = OrderedDict()
         self._past_streams: deque[_Stream] = deque()
         self._relays: dict[str, Relay] = {}
+        self._insatiable: list[str] = []
 
     # --- what comes in -------------------------------------------------------------------------
 
@@ -112,8 +122,10 @@ class Table:
         self._circuits.clear()
         self._streams.clear()
         self._by_source.clear()
+        self._by_login.clear()
         self._past_circuits.clear()
         self._past_streams.clear()
+        self._insatiable.clear()
 
     def circuit_event(self, line: str, now: float) -> tuple[str, ...]:
         """Take a CIRC event, without its name.
@@ -153,6 +165,9 @@ class Table:
                     stream.source = source_of(value)
                 elif key == "PURPOSE":
                     stream.purpose = value
+                elif key == "SOCKS_USERNAME":
+                    stream.login = value
+                    self._by_login.setdefault(value, {})[id] = stream
             if stream.source is not None:
                 self._by_source[stream.source] = stream
         stream.state = state
@@ -166,6 +181,12 @@ class Table:
             if circuit in self._circuits:
                 self._circuits[circuit].streams[id] = None
         return None
+
+    def take_insatiable(self) -> list[str]:
+        """The ids of waiting streams for which Tor has launched more than
+        :data:`MOST_CIRCUITS` circuits; each is told once."""
+        found, self._insatiable = self._insatiable, []
+        return found
 
     def relay_known(self, relay: Relay) -> None:
         """Remember the details of a relay."""
@@ -250,13 +271,24 @@ class Table:
             self._prune(now)
         return circuit
 
-    @staticmethod
-    def _describe(circuit: _Circuit, words: list[str]) -> None:
+    def _describe(self, circuit: _Circuit, words: list[str]) -> None:
         for key, value in fields_of(words):
             if key == "PURPOSE":
                 circuit.purpose = value
             elif key == "CONFLUX_ID":
                 circuit.conflux = value
+            elif key == "SOCKS_USERNAME" and circuit.login is None:
+                circuit.login = value
+                if circuit.purpose == "GENERAL":
+                    self._launched_for(value)
+
+    def _launched_for(self, login: str) -> None:
+        """Tor says for whose credentials a circuit is with its first hop, not at its launch."""
+        for stream in self._by_login.get(login, {}).values():
+            if stream.circuit == "0":
+                stream.tried += 1
+                if stream.tried == MOST_CIRCUITS + 1:
+                    self._insatiable.append(stream.id)
 
     def _stream_over(
         self, stream: _Stream, words: list[str], now: float
@@ -268,6 +300,11 @@ class Table:
         stream.ended = now
         self._detach(stream)
         del self._streams[stream.id]
+        if stream.login is not None:
+            alike = self._by_login[stream.login]
+            del alike[stream.id]
+            if not alike:
+                del self._by_login[stream.login]
         if stream.source is None:
             return None
         self._past_streams.append(stream)
