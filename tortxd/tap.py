@@ -104,8 +104,10 @@ def make_daemon(config: DaemonConfig) -> Service:
     """
     from twisted.internet import reactor
 
+    from tortxd.gateway.limits import raise_descriptors
     from tortxd.service import Daemon
 
+    raise_descriptors()
     # Twisted's timers go by the wall clock, which may be set; this clock only goes on.
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
     sys.excepthook = _say

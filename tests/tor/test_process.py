@@ -85,6 +85,13 @@ def test_the_reason_is_what_says_something() -> None:
     ]
     assert reason_of(said, "x").startswith("Tor ended: Could not bind to 127.0.0.1:9050")
     assert reason_of(said[:1], "It ended.") == "It ended."
+    said = [
+        "We need 1000 file descriptors available, and we're limited to 200. Please change your "
+        "ulimit -n.",
+        "Failed to parse/validate config: Problem with ConnLimit value. See logs for details.",
+        "Reading config failed--see warnings above.",
+    ]
+    assert reason_of(said, "x").startswith("Tor ended: We need 1000 file descriptors")
 
 
 class Transport:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+from errno import EMFILE, ENFILE
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,14 +12,22 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, UNIXServerEndpoint
-from twisted.internet.error import ConnectionDone, ConnectionRefusedError
+from twisted.internet.error import ConnectBindError, ConnectionDone, ConnectionRefusedError
 from twisted.internet.protocol import Factory, ProcessProtocol, Protocol, connectionDone
 from twisted.internet.testing import MemoryReactorClock, StringTransportWithDisconnection
 from twisted.python.failure import Failure
 
 from tests.socks_server import OPEN, SocksServer
 from tortxd.addresses import SocksAddress
-from tortxd.errors import BadUrl, ConnectRefused, TorDown, TorNotReady, TorTimeout, TortxdError
+from tortxd.errors import (
+    BadUrl,
+    ConnectRefused,
+    Overloaded,
+    TorDown,
+    TorNotReady,
+    TorTimeout,
+    TortxdError,
+)
 from tortxd.tor.isolation import Credentials
 from tortxd.tor.socks import TorEndpoint, open_stream
 from tortxd.wire.socks5 import request
@@ -169,6 +178,16 @@ def test_a_refused_connection_is_tor_down() -> None:
     factory: Any = stream.clock.tcpClients[0][2]
     factory.clientConnectionFailed(None, Failure(ConnectionRefusedError()))
     assert isinstance(stream.error, TorDown)
+    assert stream.nothing_is_left()
+
+
+@pytest.mark.parametrize("number", [EMFILE, ENFILE])
+def test_without_a_descriptor_for_it_we_are_overloaded(number: int) -> None:
+    """Rule 25."""
+    stream = Opened()
+    factory: Any = stream.clock.tcpClients[0][2]
+    factory.clientConnectionFailed(None, Failure(ConnectBindError(number)))
+    assert isinstance(stream.error, Overloaded)
     assert stream.nothing_is_left()
 
 

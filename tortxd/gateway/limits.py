@@ -29,12 +29,16 @@ class Limits:
         room = max(descriptors - OWN - REFUSALS, 10)
         return cls(clients=room * 2 // 5, idle=min(1024, room // 5))
 
+    @classmethod
+    def here(cls) -> Limits:
+        """What the descriptors of this process are enough for."""
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return cls.of(WANTED if soft == resource.RLIM_INFINITY else min(soft, WANTED))
 
-def raise_descriptors() -> int:
-    """Ask for as many file descriptors as there is use for; the number that there are now."""
+
+def raise_descriptors() -> None:
+    """Ask for as many file descriptors as there is use for, which a process of our own may do."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     ceiling = WANTED if hard == resource.RLIM_INFINITY else min(hard, WANTED)
     if soft != resource.RLIM_INFINITY and soft < ceiling:
         resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
-        soft = ceiling
-    return WANTED if soft == resource.RLIM_INFINITY else soft

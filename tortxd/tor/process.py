@@ -47,6 +47,7 @@ _GENERIC = (
     "Reading config failed",
     "set_options(): Bug",
     "Failed to parse/validate config: Failed to bind one of the listener ports",
+    "Failed to parse/validate config: Problem with ConnLimit value",
     "You are running Tor as root",
     "You have used DirAuthority",
     "TestingTorNetwork is set",

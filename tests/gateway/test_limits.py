@@ -1,0 +1,141 @@
+"""What happens at the limit of connections (rule 25)."""
+
+from __future__ import annotations
+
+import resource
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.defer import gatherResults
+
+from tests.gateway.conftest import Gateway
+from tests.web_client import Wire
+from tortxd.gateway import limits, listener
+from tortxd.gateway.limits import Limits, raise_descriptors
+
+HANG = "http://origin.test.example/hang"
+
+
+def limited(gateway: Gateway, clients: int, idle: int = 10) -> None:
+    gateway.plane.limits = Limits(clients, idle)
+
+
+async def busy(gateway: Gateway, count: int) -> list[Wire]:
+    """Clients whose requests are under way."""
+    wires = []
+    for _ in range(count):
+        wire = await gateway.connect()
+        number = len(gateway.origin.requests) + 1
+        wire.send(f"GET {gateway.path(HANG)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        await gateway.origin.when_requested(number)
+        wires.append(wire)
+    return wires
+
+
+@pytest.mark.parametrize("request_line", ["GET /health", "CONNECT a.example:80", "nonsense"])
+@ensureDeferred
+async def test_one_too_many_is_told_so(gateway: Gateway, request_line: str) -> None:
+    limited(gateway, 2)
+    wires = await busy(gateway, 2)
+    wire = await gateway.connect()
+    wire.send(f"{request_line} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    reply = await wire.reply()
+    assert (reply.status, reply.json["code"]) == (503, "overloaded")
+    assert reply.json["retryable"] is True
+    assert reply["Retry-After"] == "5"
+    assert reply["Connection"] == "close"
+    assert reply.whole
+    await wire.lost
+    # It passes as soon as somebody leaves.
+    connection = gateway.origin.requests[0].connection
+    wires[0].transport.abortConnection()
+    await gateway.origin.when_closed(connection)
+    assert (await gateway.ask("/health")).status == 200
+
+
+@ensureDeferred
+async def test_who_has_long_been_idle_makes_room(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "LONG_IDLE", 0.0)
+    limited(gateway, 3)
+    first, second = [await gateway.connect() for _ in range(2)]
+    await busy(gateway, 1)
+    assert (await gateway.ask("/health")).status == 200
+    await first.lost
+    assert second.closed is None
+
+
+@ensureDeferred
+async def test_who_has_only_just_come_does_not(gateway: Gateway) -> None:
+    limited(gateway, 2)
+    wires = [await gateway.connect() for _ in range(2)]
+    assert (await gateway.ask("/health")).status == 503
+    for wire in wires:
+        wire.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await wire.reply()).status == 200
+
+
+@ensureDeferred
+async def test_more_than_can_be_told_are_hung_up_on(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "REFUSALS", 2)
+    limited(gateway, 1)
+    await busy(gateway, 1)
+    silent = [await gateway.connect() for _ in range(2)]
+    await (await gateway.connect()).lost
+    for wire in silent:
+        wire.send(b"GET / HTTP/1.1\r\n\r\n")
+        assert (await wire.reply()).status == 503
+    await gatherResults([wire.lost for wire in silent])
+    assert (await gateway.ask("/health")).status == 503
+
+
+@ensureDeferred
+async def test_the_oldest_waiting_connection_to_tor_goes_first(gateway: Gateway) -> None:
+    gateway.plane.pool._limit = 2
+    for key in "abc":
+        await gateway.fetch("/", f"Tor-Stream-Isolation: {key}")
+    await gateway.origin.when_closed(1)
+    assert [one.number for one in gateway.origin.open_connections] == [2, 3]
+    assert len(gateway.plane.pool) == 2
+
+
+@pytest.mark.parametrize("descriptors", [100, 256, 1024, 4096, 65536])
+def test_descriptors_are_enough_for_what_may_be_open(descriptors: int) -> None:
+    """Each client may have a connection to Tor; refusals and our own come on top."""
+    here = Limits.of(descriptors)
+    assert here.clients > 0
+    assert here.idle > 0
+    if descriptors >= 256:
+        used = 2 * here.clients + here.idle + limits.REFUSALS + limits.OWN
+        assert used <= descriptors
+
+
+def test_the_limits_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
+    assert Limits.here() == Limits.of(1024)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
+    assert Limits.here() == Limits.of(limits.WANTED)
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "asked"),
+    [
+        (1024, 4096, (4096, 4096)),
+        (1024, 1_000_000, (limits.WANTED, 1_000_000)),
+        (1024, resource.RLIM_INFINITY, (limits.WANTED, resource.RLIM_INFINITY)),
+        (4096, 4096, None),
+        (1_000_000, 1_000_000, None),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, None),
+    ],
+)
+def test_raising(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, asked: tuple[int, int] | None
+) -> None:
+    done: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, pair: done.append(pair))
+    raise_descriptors()
+    assert done == ([] if asked is None else [asked])
