@@ -69,9 +69,10 @@ async def test_json() -> None:
         assert await client.post_json("http://example.com/", {"a": 1}) == {"a": 1}
 
 
+@pytest.mark.parametrize("body", [b"<html>", b"[" * 100_000])
 @ensureDeferred
-async def test_what_is_no_json() -> None:
-    async with world(lambda _: ok(b"<html>")) as here:
+async def test_what_is_no_json(body: bytes) -> None:
+    async with world(lambda _: ok(body)) as here:
         with pytest.raises(BadResponse, match="not JSON"):
             await here.client().get_json("http://example.com/")
 

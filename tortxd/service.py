@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from errno import EADDRINUSE
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -25,10 +25,11 @@ from twisted.web.resource import IResource
 
 from tortxd.config import DaemonConfig
 from tortxd.errors import SetupError, TortxdError
+from tortxd.gateway.limits import Limits
 from tortxd.gateway.listener import FrontFactory
 from tortxd.gateway.plane import DataPlane, GatewayPolicy
 from tortxd.policy.access import AccessPolicy
-from tortxd.policy.addresses import canonical_host, judge_host
+from tortxd.policy.addresses import public_host
 from tortxd.policy.headers import UserAgent
 from tortxd.policy.site import site_of
 from tortxd.policy.target import TargetPolicy, parse_alias
@@ -68,8 +69,8 @@ class TorService(Service):
         self.config = config or DaemonConfig()
         self.reactor = reactor
         self._daemon = TorDaemon(reactor, _settings(self.config))
-        self._plane = DataPlane(reactor, self._daemon, _policy(self.config, None))
-        self._agents: WeakSet[TorAgent] = WeakSet()
+        policy = _policy(self.config, None)
+        self._plane = DataPlane(reactor, self._daemon, policy, limits=Limits.here())
         self._http: HTTPClient | None = None
         self._api: Api | None = None
 
@@ -126,11 +127,7 @@ class TorService(Service):
 
         Fires when Tor has accepted; it takes one such signal in 10 seconds.
         """
-        self._plane.keys.renew_all()
-        self._plane.pool.clear()
-        for agent in self._agents:
-            agent.drop_connections()
-        return self._daemon.new_identity()
+        return self._plane.renew_all()
 
     @property
     def txtorcon(self) -> Any:
@@ -157,7 +154,7 @@ class TorService(Service):
             tls=self._plane.tls,
             timeout=self.config.timeout,
         )
-        self._agents.add(agent)
+        self._plane.agents.add(agent)
         return agent
 
     @property
@@ -177,8 +174,7 @@ class TorService(Service):
 
         :param isolation: as in :meth:`agent`.
         """
-        name = canonical_host(host.encode())
-        judge_host(name)
+        name = public_host(host)
         if isolation is None:
             kept_apart = Isolation("site", site_of(name).encode(), _EMBEDDER)
         else:
@@ -324,6 +320,7 @@ def _policy(config: DaemonConfig, operator_token: bytes | None) -> GatewayPolicy
             allow_origins=frozenset(origin.encode() for origin in config.allow_origins),
             token=config.token,
             operator_token=operator_token,
+            operator_cookie=token_urlsafe(32).encode(),
         ),
         targets=TargetPolicy(
             aliases=tuple(parse_alias(alias) for alias in config.aliases),

@@ -85,9 +85,10 @@ async def test_ip(either: Gateway) -> None:
     assert reply.json["circuit"]["id"] == "7"
 
 
+@pytest.mark.parametrize("body", [b"[]", b"[" * 50_000])
 @ensureDeferred
-async def test_ip_when_the_service_is_odd(either: Gateway) -> None:
-    either.origin.canned[b"/ip"] = Canned(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
+async def test_ip_when_the_service_is_odd(either: Gateway, body: bytes) -> None:
+    either.origin.canned[b"/ip"] = says(body)
     reply = await either.ask("/ip")
     assert reply.status == 502
     assert reply.json["code"] == "bad_response"
@@ -143,6 +144,20 @@ async def test_each_verification_has_a_circuit_of_its_own(either: Gateway) -> No
     assert first.username != second.username
 
 
+@pytest.mark.parametrize(("path", "asked"), [("/verify-tor", b"/api/ip"), ("/ip", b"/ip")])
+@ensureDeferred
+async def test_a_client_that_leaves_takes_its_probe_along(
+    either: Gateway, path: str, asked: bytes
+) -> None:
+    """Rule 13."""
+    either.origin.canned[asked] = Canned(b"", "hang")
+    wire = await either.connect()
+    wire.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    await either.origin.when_requested(1)
+    wire.transport.loseConnection()
+    await either.origin.when_closed(1)
+
+
 @pytest.mark.parametrize("path", ["/verify-tor", "/ip"])
 @ensureDeferred
 async def test_probes_while_tor_is_not_ready(either: Gateway, path: str) -> None:
@@ -155,7 +170,6 @@ async def test_probes_while_tor_is_not_ready(either: Gateway, path: str) -> None
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/identity/new"),
         ("POST", "/circuits/7/close"),
         ("GET", "/events"),
         ("GET", "/metrics"),

@@ -6,15 +6,16 @@ before.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from secrets import token_bytes
 from typing import Any, Concatenate
 
-from attrs import frozen
+from attrs import field, frozen
 from klein import Klein
 from klein.resource import KleinResource
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET, Site
@@ -22,19 +23,29 @@ from werkzeug.exceptions import HTTPException
 
 from tortxd._version import __version__
 from tortxd.errors import (
+    BadRequest,
     BadResponse,
     Internal,
     MethodNotAllowed,
     NotFound,
     NotServed,
+    TooLarge,
     TortxdError,
 )
-from tortxd.gateway.answers import Answer, json_answer, status_json
+from tortxd.gateway.answers import OWN_HEADERS, Answer, json_answer, status_json
+from tortxd.gateway.handover import MAX_BODY
 from tortxd.gateway.plane import DataPlane, peer_name
 from tortxd.gateway.probes import Probed, probe
 from tortxd.gateway.web import head_of, relay, send
 from tortxd.policy.access import Admission, RouteKind
-from tortxd.policy.request import directives, gateway_fields
+from tortxd.policy.query import token_of
+from tortxd.policy.request import (
+    OPERATOR_COOKIE,
+    Fields,
+    directives,
+    gateway_fields,
+    key_forms,
+)
 from tortxd.tor.isolation import Isolation
 from tortxd.tor.link import Circuit, Relay, Stream
 from tortxd.tor.status import serves
@@ -47,8 +58,11 @@ class Call:
     """A request on the control plane that may be served."""
 
     admission: Admission
-    fields: Any
+    fields: Fields
     peer: bytes
+    token: bytes | None = field(default=None, repr=False)
+    """What the query of the dashboard's address gives."""
+    body: bytes = field(default=b"", repr=False)
 
 
 Handler = Callable[["Api", Call], Awaitable[Answer]]
@@ -62,6 +76,7 @@ def serves_to(kind: RouteKind, *methods: bytes) -> Callable[[Handler], Route]:
     def decorate(handler: Handler) -> Route:
         @wraps(handler)
         def route(self: Api, request: Any, **_: str) -> Deferred[None]:
+            # klein cancels it when the client leaves, and with it what is asked of Tor.
             return Deferred.fromCoroutine(self.serve(request, kind, allowed, handler))
 
         return route
@@ -95,9 +110,10 @@ class Api:
         fields = gateway_fields(head.headers)
         peer = peer_name(request.getClientAddress())
         try:
-            path = request.uri.partition(b"?")[0]
+            path, _, query = request.uri.partition(b"?")
+            token = token_of(query) if path == b"/" else None
             admission = self._plane.policy.access.admit(
-                fields, method=request.method, path=path, kind=kind
+                fields, method=request.method, path=path, kind=kind, given=token
             )
             if admission.preflight is not None:
                 answer = Answer(204, list(admission.preflight))
@@ -106,13 +122,16 @@ class Api:
             elif request.method not in methods:
                 raise MethodNotAllowed
             else:
-                answer = await handler(self, Call(admission, fields, peer))
+                call = Call(admission, fields, peer, token, _body_of(request))
+                answer = await handler(self, call)
                 answer = Answer(answer.status, [*answer.headers, *admission.cors], answer.body)
         except TortxdError as error:
             # What operators' routes answer is for no other origin to read, errors neither.
             answer = self._plane.refusal(error, None if kind is RouteKind.OPERATOR else head)
             if isinstance(error, MethodNotAllowed):
                 answer.headers.append((b"Allow", b", ".join((*methods, b"OPTIONS"))))
+        except CancelledError:
+            return  # the client has left
         except Exception:
             log.failure("A route failed")
             answer = self._plane.refusal(Internal(), head)
@@ -170,6 +189,21 @@ class Api:
         relay(self._plane, request)
         return finished
 
+    @app.route("/identity/new")
+    @serves_to(RouteKind.CLIENT, b"POST")
+    async def new_identity(self, call: Call) -> Answer:
+        """New circuits for the caller's own key, or, for operators, for everyone."""
+        keys = _keys_to_renew(call.body)
+        if keys:
+            for key in keys:
+                self._plane.renew_key(key, call.admission, call.peer)
+            return json_answer(200, {"renewed": "key"})
+        self._plane.policy.access.admit(
+            call.fields, method=b"POST", path=b"/identity/new", kind=RouteKind.OPERATOR
+        )
+        await self._plane.renew_all()
+        return json_answer(200, {"renewed": "all"})
+
     # --- operators -------------------------------------------------------------------------------
 
     @app.route("/circuits")
@@ -188,10 +222,21 @@ class Api:
         streams = [_stream_json(stream, now) for stream in self._plane.link.streams()]
         return json_answer(200, {"streams": streams})
 
+    @app.route("/")
+    @serves_to(RouteKind.OPERATOR, b"GET")
+    async def dashboard_later(self, call: Call) -> Answer:
+        """Changes the token in the address for a cookie. The dashboard itself is not there yet."""
+        cookie = self._plane.policy.access.operator_cookie
+        if call.token is None or cookie is None:
+            raise NotServed
+        # Strict: no other site's page makes the browser send it. To the browser, services on other
+        # ports of this host are the same site: Origin and Sec-Fetch-Site keep those out.
+        value = OPERATOR_COOKIE + b"=" + cookie + b"; Path=/; HttpOnly; SameSite=Strict"
+        return Answer(303, [(b"Location", b"/"), (b"Set-Cookie", value), *OWN_HEADERS])
+
     # --- what is not served ----------------------------------------------------------------------
 
     @app.route("/openapi.json")
-    @app.route("/")
     @serves_to(RouteKind.CLIENT, b"GET")
     async def later(self, _: Call) -> Answer:
         """Part of the contract, but not there yet."""
@@ -201,12 +246,6 @@ class Api:
     @app.route("/metrics")
     @serves_to(RouteKind.OPERATOR, b"GET")
     async def later_for_operators(self, _: Call) -> Answer:
-        """Part of the contract, but not there yet."""
-        raise NotServed
-
-    @app.route("/identity/new")
-    @serves_to(RouteKind.CLIENT, b"POST")
-    async def new_identity_later(self, _: Call) -> Answer:
         """Part of the contract, but not there yet."""
         raise NotServed
 
@@ -266,6 +305,32 @@ def _is_text(segment: bytes) -> bool:
 
 async def _not_found(_: Api, __: Call) -> Answer:
     raise NotFound
+
+
+def _body_of(request: Any) -> bytes:
+    """The body of a request to a route that takes one of a few bytes."""
+    body: bytes = request.content.read(MAX_BODY + 1)
+    if len(body) > MAX_BODY:
+        raise TooLarge("The request body is larger than this route takes.")
+    return body
+
+
+def _keys_to_renew(body: bytes) -> frozenset[bytes]:
+    """The isolation key that a body names, in each form that it may have; none where it names none.
+
+    :raises BadRequest: it is malformed.
+    """
+    try:
+        asked = json.loads(body or b"{}")
+    except (ValueError, RecursionError):
+        raise BadRequest("The request body is not JSON.") from None
+    if not isinstance(asked, dict) or asked.keys() - {"isolation"}:
+        raise BadRequest('The request body is {"isolation": KEY}, or empty.')
+    if "isolation" not in asked:
+        return frozenset()
+    if not isinstance(asked["isolation"], str):
+        raise BadRequest("The isolation key is text.")
+    return key_forms(asked["isolation"])
 
 
 def verdict(probed: Probed) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tortxd.errors import TooLarge
-from tortxd.policy.request import READ_BY_GATEWAY
+from tortxd.policy.request import read_by_gateway
 from tortxd.wire.http1 import BodyReader, RequestHead, head_bytes
 
 MAX_BODY = 64 * 1024
@@ -34,7 +34,7 @@ class Handover:
 
     def _request(self) -> bytes:
         head = self._head
-        headers = [field for field in head.headers if field[0].lower() in READ_BY_GATEWAY]
+        headers = read_by_gateway(head.headers)
         headers.append((b"Content-Length", b"%d" % len(self._body)))
         headers.append((b"Connection", b"close"))
         request = head_bytes(b"%b %b HTTP/1.1" % (head.method, head.target), headers)

@@ -7,7 +7,8 @@ call :meth:`DataPlane.admit`, and both get the same orders, answers and errors.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
+from weakref import WeakSet
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
@@ -27,6 +28,7 @@ from tortxd.policy.redirects import check_redirected
 from tortxd.policy.request import Directives, Fields, directives, gateway_fields
 from tortxd.policy.site import public_suffixes, site_of
 from tortxd.policy.target import HTTP_SCHEMES, WEBSOCKET_SCHEMES, Target, TargetPolicy
+from tortxd.tor.agents import TorAgent
 from tortxd.tor.isolation import Credentials, Isolation, IsolationKeys
 from tortxd.tor.link import SocksAddress, TorLink
 from tortxd.tor.socks import open_stream
@@ -77,6 +79,8 @@ class DataPlane:
         self.departures = Departures(self.timeouts)
         self.limits = limits or Limits()
         self.pool = Pool(self.timeouts, self.limits.idle)
+        self.agents: WeakSet[TorAgent] = WeakSet()
+        """Those that keep connections of their own."""
 
     def prepare(self) -> None:
         """Load what the first request would have to wait for, 0.1 s of work, while Tor starts."""
@@ -186,14 +190,26 @@ class DataPlane:
         self, admission: Admission, asked: Directives, peer: bytes, host: str
     ) -> Credentials:
         """Under which SOCKS credentials a caller's request to ``host`` goes."""
-        key = asked.isolation
-        caller = admission.token or peer
-        origin = admission.origin or b""
-        if key is None:
-            isolation = Isolation("site", site_of(host).encode(), caller, origin)
+        if asked.isolation is None:
+            isolation = _isolation("site", site_of(host).encode(), admission, peer)
         else:
-            isolation = Isolation("key", key, caller, origin)
+            isolation = _isolation("key", asked.isolation, admission, peer)
         return self.keys.credentials(isolation)
+
+    def renew_key(self, key: bytes, admission: Admission, peer: bytes) -> None:
+        """New circuits and new connections for a caller's isolation key; nobody else notices."""
+        isolation = _isolation("key", key, admission, peer)
+        self.pool.retire(self.keys.credentials(isolation))
+        self.keys.renew(isolation)
+
+    def renew_all(self) -> Deferred[None]:
+        """New circuits (NEWNYM) and new connections for everyone. Fires when Tor has done its
+        part, which it does once in 10 s; fails as :meth:`TorLink.new_identity` does."""
+        self.keys.renew_all()
+        self.pool.retire_all()
+        for agent in self.agents:
+            agent.drop_connections()
+        return self.link.new_identity()
 
     def refusal(self, error: TortxdError, head: RequestHead | None) -> Answer:
         """The answer that ``error`` makes; a page on an allowed origin can read it."""
@@ -275,6 +291,13 @@ def _switching(fit: Callable[[ResponseHead], Headers]) -> Callable[[ResponseHead
         return fit(response) + _UPGRADE
 
     return switching
+
+
+def _isolation(
+    kind: Literal["key", "site"], name: bytes, admission: Admission, peer: bytes
+) -> Isolation:
+    """Equal keys of different callers, or of pages of different origins, are different."""
+    return Isolation(kind, name, admission.token or peer, admission.origin or b"")
 
 
 def peer_name(address: IAddress) -> bytes:

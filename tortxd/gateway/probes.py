@@ -8,7 +8,7 @@ from typing import Any
 import treq
 from attrs import field, frozen
 from treq.client import HTTPClient
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.web.client import URI, Agent
 from twisted.web.iweb import IAgentEndpointFactory
@@ -52,6 +52,8 @@ async def probe(plane: DataPlane, url: str, credentials: Credentials, timeout: f
     answer, error = None, None
     try:
         answer = await Deferred.fromCoroutine(_ask(agent, url)).addTimeout(timeout, plane.reactor)
+    except CancelledError:
+        raise
     except Exception as caught:
         error = _ours(caught)
     circuit = None
@@ -82,7 +84,7 @@ async def _ask(agent: Agent, url: str) -> dict[str, Any]:
     await treq.collect(response, collect)
     try:
         answer = json.loads(b"".join(pieces))
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
         raise BadResponse("The service's answer is not a JSON object.")

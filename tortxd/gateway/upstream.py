@@ -47,6 +47,7 @@ class Upstream(Protocol):
         self.requests = 0
         """How many requests it has carried, the present one included."""
         self.born = pool.timeouts.clock.seconds()
+        self.generation = pool.generation
         self.source: tuple[str, int] | None = None
         """Our end of the SOCKS connection, by which the control port names the stream."""
         self.annotation: list[tuple[bytes, bytes]] | None = None
@@ -93,9 +94,12 @@ class Pool:
 
     def __init__(self, timeouts: Timeouts, limit: int) -> None:
         self.timeouts = timeouts
+        self.generation = 0
+        """Raised when everything is retired."""
         self._limit = limit
         self._by_route: dict[Route, list[Upstream]] = {}
         self._waiting: dict[Upstream, Timeout] = {}
+        self._retired: dict[bytes, float] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -114,7 +118,7 @@ class Pool:
         """Keep a connection whose exchange has ended cleanly, if it is young enough."""
         upstream.exchange = None
         left = LIFETIME - (self.timeouts.clock.seconds() - upstream.born)
-        if left < 1:
+        if left < 1 or self._is_retired(upstream):
             upstream.abort()
             return
         if len(self._waiting) >= self._limit:
@@ -140,7 +144,36 @@ class Pool:
         if not waiting:
             del self._by_route[upstream.route]
 
+    def retire(self, credentials: Credentials) -> None:
+        """Let no connection with these credentials (whatever their password) take a further
+        request: close those that wait now, and the others when their exchange has ended."""
+        now = self.timeouts.clock.seconds()
+        for username, since in list(self._retired.items()):
+            if now - since < LIFETIME:
+                break
+            del self._retired[username]  # nothing of it can be alive
+        self._retired.pop(credentials.username, None)
+        self._retired[credentials.username] = now
+        self._discard_retired()
+
+    def retire_all(self) -> None:
+        """The same for whatever there is."""
+        self.generation += 1
+        self._retired.clear()
+        self._discard_retired()
+
     def clear(self) -> None:
         """Close every waiting connection."""
         for upstream in list(self._waiting):
             self.discard(upstream)
+
+    def _is_retired(self, upstream: Upstream) -> bool:
+        return (
+            upstream.generation != self.generation
+            or upstream.route.credentials.username in self._retired
+        )
+
+    def _discard_retired(self) -> None:
+        for upstream in list(self._waiting):
+            if self._is_retired(upstream):
+                self.discard(upstream)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from functools import lru_cache
 
@@ -99,16 +99,27 @@ class AccessPolicy:
     """What clients must present. None: nothing."""
     operator_token: bytes | None = field(default=None, repr=False)
     """What operators must present; clients may as well. None: nobody is an operator."""
+    operator_cookie: bytes | None = field(default=None, repr=False)
+    """The cookie that stands for the operator token in a browser, on the gateway's own origin."""
     _host: Callable[[bytes], bytes] = field(init=False, repr=False, eq=False)
 
     @_host.default
     def _remember_hosts(self) -> Callable[[bytes], bytes]:
         return lru_cache(256)(self._judge_host)
 
-    def admit(self, fields: Fields, *, method: bytes, path: bytes, kind: RouteKind) -> Admission:
+    def admit(
+        self,
+        fields: Fields,
+        *,
+        method: bytes,
+        path: bytes,
+        kind: RouteKind,
+        given: bytes | None = None,
+    ) -> Admission:
         """Judge one request: Host, then web origin, then token.
 
-        ``path`` is without the query. Raises BadRequest for a missing, doubled or malformed Host,
+        ``path`` is without the query; ``given`` is a token that came with neither of the headers
+        for it. Raises BadRequest for a missing, doubled or malformed Host,
         ForbiddenHost, ForbiddenOrigin or Unauthorized.
         """
         host = self._one_host(fields)
@@ -117,7 +128,12 @@ class AccessPolicy:
             origin = self._judge_origin(fields, host, method, path, kind)
             if origin and method == b"OPTIONS" and b"access-control-request-method" in fields:
                 return Admission(origin, preflight=_preflight(origin, fields))
-        token = self._judge_token(fields, kind)
+        presented = _presented(fields, kind)
+        if given is not None:
+            presented.append(given)
+        if kind is not RouteKind.PROXY and (origin is None or _is_own(origin, host)):
+            presented += self._cookies(fields)
+        token = self._judge_token(presented, kind)
         if origin is None:
             return _PLAIN if token is None else Admission(token=token)
         return Admission(origin, token, _cors(origin))
@@ -188,7 +204,7 @@ class AccessPolicy:
         if origin is None:
             if untainted or (method == b"GET" and path == b"/" and _is_navigation(fields)):
                 return None
-        elif origin in (b"http://" + host, b"https://" + host):
+        elif _is_own(origin, host):
             if untainted or kind is not RouteKind.OPERATOR:
                 return origin
         elif kind is not RouteKind.OPERATOR and self.allows_origin(origin):
@@ -197,9 +213,16 @@ class AccessPolicy:
             raise ForbiddenOrigin("Other web origins may not use the routes for operators.")
         raise ForbiddenOrigin
 
-    def _judge_token(self, fields: Fields, kind: RouteKind) -> bytes | None:
+    def _cookies(self, fields: Fields) -> list[bytes]:
+        """The operator token, where the cookie that stands for it is right: it is one caller
+        whichever of the two it presents."""
+        known, token = self.operator_cookie, self.operator_token
+        right = _find(fields.get(b"cookie", ()), known) is not None
+        return [token] if right and token is not None else []
+
+    def _judge_token(self, presented: Sequence[bytes], kind: RouteKind) -> bytes | None:
         if kind is RouteKind.OPERATOR:
-            token = _find(_presented(fields, kind), self.operator_token)
+            token = _find(presented, self.operator_token)
             if token is None:
                 raise Unauthorized(
                     "This route is for operators. Send the token in operator-token, in the data "
@@ -208,10 +231,14 @@ class AccessPolicy:
             return token
         if self.token is None:
             return None
-        token = _find(_presented(fields, kind), self.token, self.operator_token)
+        token = _find(presented, self.token, self.operator_token)
         if token is None:
             raise Unauthorized
         return token
+
+
+def _is_own(origin: bytes, host: bytes) -> bool:
+    return origin in (b"http://" + host, b"https://" + host)
 
 
 def _is_navigation(fields: Fields) -> bool:

@@ -1,4 +1,4 @@
-"""What the query of ``/proxy?url=X`` asks for."""
+"""What the queries of ``/proxy?url=X`` and ``/?token=T`` ask for."""
 
 from __future__ import annotations
 
@@ -52,6 +52,18 @@ def _read(raw_query: bytes) -> ProxyQuery:
 
 
 _cached = lru_cache(1024)(_read)
+
+
+def token_of(raw_query: bytes) -> bytes | None:
+    """The token in a raw query, where there is one: the address by which the dashboard is opened.
+
+    Raises BadRequest when it is doubled.
+    """
+    parameters = (parameter.partition(b"=") for parameter in raw_query.split(b"&"))
+    tokens = [_decode(value) for name, _, value in parameters if name == b"token"]
+    if len(tokens) > 1:
+        raise BadRequest("The token query parameter is given more than once.")
+    return tokens[0] if tokens else None
 
 
 def _decode(value: bytes) -> bytes:

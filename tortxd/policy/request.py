@@ -34,13 +34,18 @@ READ_BY_GATEWAY = _DIRECTIVES | {
     b"sec-fetch-dest",
     b"authorization",
     b"tortxd-token",
+    b"cookie",
     b"access-control-request-method",
     b"access-control-request-headers",
     b"access-control-request-private-network",
 }
-"""The headers that mean something to the gateway."""
+"""The headers that mean something to the gateway; of Cookie, one cookie alone."""
+
+OPERATOR_COOKIE = b"tortxd-operator"
+"""The name of the cookie by which the dashboard's browser is known as an operator's."""
 
 _LONGEST_KEY = 256
+_KEY_LENGTH = f"An isolation key has 1 to {_LONGEST_KEY} bytes."
 _SECONDS = re.compile(rb"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
 
@@ -63,8 +68,30 @@ def gateway_fields(headers: Headers) -> Fields:
     for name, value in headers:
         key = name.lower()
         if key in READ_BY_GATEWAY:
-            found.setdefault(key, []).append(value)
+            if key == b"cookie":
+                found.setdefault(key, []).extend(_own_cookies(value))
+            else:
+                found.setdefault(key, []).append(value)
     return found
+
+
+def read_by_gateway(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """The same headers as a list. Browsers send a gateway on localhost the cookies of every other
+    service there: those are left out."""
+    kept = []
+    for name, value in headers:
+        key = name.lower()
+        if key == b"cookie":
+            kept += [(name, OPERATOR_COOKIE + b"=" + own) for own in _own_cookies(value)]
+        elif key in READ_BY_GATEWAY:
+            kept.append((name, value))
+    return kept
+
+
+def _own_cookies(value: bytes) -> list[bytes]:
+    """The values of :data:`OPERATOR_COOKIE` in one Cookie field (RFC 6265, section 4.2.1)."""
+    pairs = (pair.strip(b" \t").partition(b"=") for pair in value.split(b";"))
+    return [own for name, _, own in pairs if name == OPERATOR_COOKIE]
 
 
 def single(fields: Fields, *names: bytes) -> bytes | None:
@@ -97,10 +124,30 @@ def directives(fields: Fields, *, proxy_mode: bool = False) -> Directives:
     if login is not None:
         isolation = _with_login(isolation, *login, proxy_mode=proxy_mode)
     if isolation is not None and not 1 <= len(isolation) <= _LONGEST_KEY:
-        raise BadRequest(f"An isolation key has 1 to {_LONGEST_KEY} bytes.")
+        raise BadRequest(_KEY_LENGTH)
     asked = single(fields, _TIMEOUT)
     timeout = None if asked is None else _seconds(asked)
     return Directives(isolation, timeout)
+
+
+def key_forms(key: str) -> frozenset[bytes]:
+    """The bytes in which a header may hold this isolation key: most programs write UTF-8, browsers
+    Latin-1.
+
+    Raises BadRequest where no header can.
+    """
+    forms = {_encoded(key, coding) for coding in ("utf-8", "latin-1")}
+    found = frozenset(form for form in forms if 1 <= len(form) <= _LONGEST_KEY)
+    if not found:
+        raise BadRequest(_KEY_LENGTH)
+    return found
+
+
+def _encoded(text: str, coding: str) -> bytes:
+    try:
+        return text.encode(coding)
+    except UnicodeEncodeError:
+        return b""
 
 
 def proxy_login(fields: Fields) -> tuple[bytes, bytes] | None:

@@ -24,6 +24,7 @@ class Credentials:
     """A SOCKS username and password: streams share a circuit only if both are equal."""
 
     username: bytes = field(repr=False)
+    """One for each isolation and epoch, whatever the salt."""
     password: bytes = field(repr=False)
 
 
@@ -85,10 +86,13 @@ class IsolationKeys:
             isolation.caller,
             isolation.origin,
             str(epoch).encode(),
-            salt,
         )
+        return Credentials(
+            self._digest(b"username", *parts), self._digest(b"password", *parts, salt)
+        )
+
+    def _digest(self, *parts: bytes) -> bytes:
         message = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-        digest = hmac.digest(self._secret, message, "sha256").hex().encode()
         # In hexadecimal, because a username that begins with "<torS0X>" has a meaning of its own
         # (Tor's socks-extensions).
-        return Credentials(digest[:32], digest[32:])
+        return hmac.digest(self._secret, message, "sha256")[:16].hex().encode()

@@ -1,0 +1,177 @@
+"""New identities, by both ways in (rule 10)."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.defer import fail
+
+from tests.gateway.conftest import OPERATOR, Gateway, Policy
+from tests.web_client import Reply
+from tortxd.errors import TorNotReady
+from tortxd.policy.access import AccessPolicy
+
+TOKEN = f"Tortxd-Token: {OPERATOR.decode()}"
+PAGE = "Origin: http://localhost:8000"
+JSON = "Content-Type: application/json"
+
+
+async def renew(gateway: Gateway, key: object = None, *headers: str) -> Reply:
+    """Ask for a new identity, of a key if there is one."""
+    body = b"" if key is None else json.dumps({"isolation": key}).encode()
+    return await gateway.ask("/identity/new", JSON, *headers, method="POST", body=body)
+
+
+async def used(gateway: Gateway, *headers: str) -> tuple[bytes, int]:
+    """The SOCKS username under which a request goes, and the number of its connection."""
+    lines = [f"GET {gateway.path('/')} HTTP/1.1", "Host: localhost", *headers, "", ""]
+    wire = await gateway.connect()
+    wire.send("\r\n".join(lines).encode("latin-1"))
+    assert (await wire.reply()).status == 200
+    wire.transport.abortConnection()
+    number = gateway.origin.requests[-1].connection
+    return gateway.socks.served[number - 1].username, number
+
+
+@ensureDeferred
+async def test_a_key_gets_new_circuits_and_connections(either: Gateway) -> None:
+    key = "Tor-Stream-Isolation: alice"
+    other = "Tor-Stream-Isolation: bob"
+    before, others = await used(either, key), await used(either, other)
+    assert await used(either, key) == before
+    reply = await renew(either, "alice")
+    assert (reply.status, reply.json) == (200, {"renewed": "key"})
+    # Its waiting connection is closed at once, and nobody else's.
+    await either.origin.when_closed(before[1])
+    (open_one,) = either.origin.open_connections
+    assert open_one.number == others[1]
+    after = await used(either, key)
+    assert after[0] != before[0]
+    assert await used(either, key) == after
+    assert await used(either, other) == others
+    assert either.link.renewed == 0
+
+
+@ensureDeferred
+async def test_a_request_under_way_leaves_no_connection_behind(gateway: Gateway) -> None:
+    key = "Tor-Stream-Isolation: alice"
+    wire = await gateway.connect()
+    wire.send(
+        f"POST {gateway.path('/upload')} HTTP/1.1\r\nHost: localhost\r\n{key}\r\n"
+        "Content-Length: 2\r\n\r\na".encode()
+    )
+    await gateway.origin.when_requested(1)
+    await renew(gateway, "alice")
+    wire.send(b"b")
+    assert (await wire.reply()).status == 200
+    await gateway.origin.when_closed(1)
+    assert len(gateway.plane.pool) == 0
+
+
+@pytest.mark.parametrize(
+    ("caller", "renewing"),
+    [
+        (("Tor-Stream-Isolation: k",), ("Tor-Stream-Isolation: k", PAGE)),
+        (("Tor-Stream-Isolation: k", PAGE), ()),
+        (("Tor-Stream-Isolation: k", "Tortxd-Token: clients"), (TOKEN,)),
+    ],
+)
+@ensureDeferred
+async def test_nobody_renews_anothers_key(
+    either: Gateway, make_policy: Policy, caller: tuple[str, ...], renewing: tuple[str, ...]
+) -> None:
+    """Rule 9: keys of different callers are different keys."""
+    if any("Token" in header for header in caller):
+        access = AccessPolicy(token=b"clients", operator_token=OPERATOR)
+        either.plane.policy = make_policy(access=access)
+    before = await used(either, *caller)
+    assert (await renew(either, "k", *renewing)).status == 200
+    assert await used(either, *caller) == before
+
+
+@ensureDeferred
+async def test_a_key_that_is_not_ascii(either: Gateway) -> None:
+    """Browsers write headers in Latin-1, programs in UTF-8."""
+    for coding in ("utf-8", "latin-1"):
+        name = "zoë".encode(coding).decode("latin-1")
+        before = await used(either, f"Tor-Stream-Isolation: {name}")
+        assert (await renew(either, "zoë")).status == 200
+        assert await used(either, f"Tor-Stream-Isolation: {name}") != before
+
+
+@ensureDeferred
+async def test_operators_renew_everything(either: Gateway) -> None:
+    callers = [("Tor-Stream-Isolation: k",), (), (PAGE,)]
+    before = [await used(either, *caller) for caller in callers]
+    reply = await renew(either, None, TOKEN)
+    assert (reply.status, reply.json) == (200, {"renewed": "all"})
+    assert either.link.renewed == 1
+    for _, number in before:
+        await either.origin.when_closed(number)
+    after = [await used(either, *caller) for caller in callers]
+    assert not {name for name, _ in before} & {name for name, _ in after}
+
+
+@ensureDeferred
+async def test_everything_is_for_operators_alone(either: Gateway) -> None:
+    for headers in ((), ("Tortxd-Token: wrong",)):
+        assert (await renew(either, None, *headers)).status == 401
+    assert (await renew(either, None, PAGE, TOKEN)).status == 403
+    assert either.link.renewed == 0
+
+
+@ensureDeferred
+async def test_without_a_control_connection_tor_is_not_ready(
+    either: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        type(either.link), "new_identity", lambda _: fail(TorNotReady("There is none."))
+    )
+    before = await used(either)
+    reply = await renew(either, None, TOKEN)
+    assert (reply.status, reply.json["code"]) == (503, "tor_not_ready")
+    # What is ours to renew is renewed all the same.
+    assert await used(either) != before
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"alice",
+        b"[]",
+        b'"alice"',
+        b'{"isolation": null}',
+        b'{"isolation": 7}',
+        b'{"isolation": ""}',
+        b'{"isolation": "\\ud800"}',
+        b'{"isolation": "' + b"x" * 257 + b'"}',
+        b'{"key": "alice"}',
+        b'{"isolation": "alice", "all": true}',
+        b"\xff",
+        b"[" * 30_000,
+    ],
+)
+@ensureDeferred
+async def test_bad_bodies(either: Gateway, body: bytes) -> None:
+    reply = await either.ask("/identity/new", TOKEN, method="POST", body=body)
+    assert (reply.status, reply.json["code"]) == (400, "bad_request")
+    assert either.link.renewed == 0
+
+
+@ensureDeferred
+async def test_a_body_that_is_too_long(either: Gateway) -> None:
+    body = b" " * 70_000
+    reply = await either.ask("/identity/new", TOKEN, method="POST", body=body)
+    assert (reply.status, reply.json["code"]) == (413, "too_large")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
+@ensureDeferred
+async def test_it_is_a_post(either: Gateway, method: str) -> None:
+    """Rule 4: state changes are POST only."""
+    reply = await either.ask("/identity/new", TOKEN, method=method)
+    assert reply.status == 405
+    assert reply["Allow"] == "POST, OPTIONS"
+    assert either.link.renewed == 0
