@@ -2,7 +2,7 @@
 # Installs what is missing for demo, run and test, and nothing else: the locked dependencies and
 # tortxd itself into .venv, and tor from the system's packages. Quick when everything is there.
 #
-# usage: tools/setup.sh [PROGRAM...]     further system programs that are needed, as strace
+# usage: tools/setup.sh [PROGRAM[:PACKAGE]...]     further system programs that are needed, as strace
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -33,8 +33,8 @@ if have apt-get; then
     [ -e /usr/share/tor/geoip ] || missing="$missing tor-geoipdb"
     [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 fi
-for program in "$@"; do
-    have "$program" || missing="$missing $program"
+for wanted in "$@"; do
+    have "${wanted%%:*}" || missing="$missing ${wanted##*:}"
 done
 
 python=

@@ -229,6 +229,15 @@ class Daemon(ProcessProtocol):
         """A connection to send raw bytes on."""
         return await connect(installed(), self.port)
 
+    async def say(self, text: str, method: bytes = b"GET") -> Reply:
+        """Send these bytes (``text`` in Latin-1) on a connection of their own; the first answer."""
+        wire = await self.connect()
+        wire.send(text.encode("latin-1"))
+        try:
+            return await soon(wire.reply(method))
+        finally:
+            wire.transport.abortConnection()
+
     async def get_unread(self, url: str, *headers: str) -> Wire:
         """Ask for ``url`` and leave the answer to the caller."""
         wire = await self.connect()

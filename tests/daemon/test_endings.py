@@ -44,7 +44,7 @@ async def killed(daemon: Daemon) -> int:
 
 
 @ensureDeferred
-async def test_a_killed_daemon_leaves_no_tor(launch: Launcher) -> None:
+async def test_rule_24_a_killed_daemon_leaves_no_tor(launch: Launcher) -> None:
     """Rule 24."""
 
     async def gone(how: Deferred[int]) -> None:
@@ -57,7 +57,7 @@ async def test_a_killed_daemon_leaves_no_tor(launch: Launcher) -> None:
 
 
 @ensureDeferred
-async def test_sigterm_ends_both_in_order(launch: Launcher, tor_origin: Origin) -> None:
+async def test_rule_24_sigterm_ends_both_in_order(launch: Launcher, tor_origin: Origin) -> None:
     """Rule 24, with a request under way."""
     daemon = launch()
     await daemon.when_ready()
@@ -74,7 +74,7 @@ async def test_sigterm_ends_both_in_order(launch: Launcher, tor_origin: Origin) 
 
 
 @ensureDeferred
-async def test_sigterm_while_tor_starts(launch: Launcher) -> None:
+async def test_rule_24_sigterm_while_tor_starts(launch: Launcher) -> None:
     """Rule 24."""
     daemon = launch()
     await until(lambda: daemon.tor_pid is not None, poll=0.002)
@@ -82,7 +82,9 @@ async def test_sigterm_while_tor_starts(launch: Launcher) -> None:
 
 
 @ensureDeferred
-async def test_a_second_daemon_on_the_same_directory(launch: Launcher, daemon: Daemon) -> None:
+async def test_rule_23_a_second_daemon_on_the_same_directory(
+    launch: Launcher, daemon: Daemon
+) -> None:
     """Rule 23."""
     tor = daemon.tor_pid
     second = launch(data_dir=daemon.data_dir)

@@ -52,7 +52,7 @@ def forget_the_peak(pid: int) -> None:
 @pytest.mark.parametrize("route", ["bytes", "chunked", "close"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @ensureDeferred
-async def test_a_download_that_nobody_reads(
+async def test_rule_12_a_download_that_nobody_reads(
     lean: Daemon, tor_origin: Origin, scheme: str, route: str
 ) -> None:
     """Rules 12 and 13."""
@@ -118,7 +118,9 @@ def open_for_writing(pid: int) -> set[str]:
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @ensureDeferred
-async def test_an_upload_leaves_no_file(lean: Daemon, tor_origin: Origin, scheme: str) -> None:
+async def test_rule_16_an_upload_leaves_no_file(
+    lean: Daemon, tor_origin: Origin, scheme: str
+) -> None:
     """Rules 12 and 16."""
     size = (100 if scheme == "http" else 30) * MEGABYTE
     temporary = Path(lean.environ["TMPDIR"])

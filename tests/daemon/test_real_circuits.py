@@ -31,7 +31,7 @@ async def circuit_for(daemon: Daemon, url: str, *headers: str) -> str:
 
 
 @ensureDeferred
-async def test_keys_decide_who_shares_a_circuit(daemon: Daemon, tor_origin: Origin) -> None:
+async def test_rule_09_keys_decide_who_shares_a_circuit(daemon: Daemon, tor_origin: Origin) -> None:
     """Rule 9."""
     urls = [tor_origin.http + "/", tor_origin.https + "/"]
     found = []
@@ -45,7 +45,7 @@ async def test_keys_decide_who_shares_a_circuit(daemon: Daemon, tor_origin: Orig
 
 
 @ensureDeferred
-async def test_the_same_key_of_another_calling_origin_is_another(
+async def test_rule_09_the_same_key_of_another_calling_origin_is_another(
     daemon: Daemon, tor_origin: Origin
 ) -> None:
     """Rule 9: keys of different callers are different keys."""
@@ -57,7 +57,7 @@ async def test_the_same_key_of_another_calling_origin_is_another(
 
 
 @ensureDeferred
-async def test_sites_never_share_a_circuit(
+async def test_rule_09_sites_never_share_a_circuit(
     tor_network: PrivateNetwork, sites: Daemon, tor_origin: Origin
 ) -> None:
     """Rule 9, where no key is given."""

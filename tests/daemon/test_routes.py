@@ -111,7 +111,7 @@ async def test_every_method(
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @ensureDeferred
-async def test_head_has_the_length_and_no_body(
+async def test_rule_26_head_has_the_length_and_no_body(
     daemon: Daemon, tor_origin: Origin, scheme: str
 ) -> None:
     """Rule 26."""
@@ -123,7 +123,9 @@ async def test_head_has_the_length_and_no_body(
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("status", [204, 404, 500])
 @ensureDeferred
-async def test_statuses_pass(daemon: Daemon, tor_origin: Origin, scheme: str, status: int) -> None:
+async def test_rule_26_statuses_pass(
+    daemon: Daemon, tor_origin: Origin, scheme: str, status: int
+) -> None:
     """Rules 26 and 27: the destination's own errors are not the gateway's."""
     reply = await daemon.fetch(f"{getattr(tor_origin, scheme)}/status/{status}")
     assert reply.status == status
@@ -168,7 +170,7 @@ async def test_operators_see_the_circuit_of_a_request(
 
 @pytest.mark.parametrize("route", ["/circuits", "/streams"])
 @ensureDeferred
-async def test_operators_alone_see_circuits(daemon: Daemon, route: str) -> None:
+async def test_rule_20_operators_alone_see_circuits(daemon: Daemon, route: str) -> None:
     """Rule 20."""
     reply = await daemon.ask(route)
     assert (reply.status, reply.json["code"]) == (401, "unauthorized")
@@ -178,7 +180,7 @@ async def test_operators_alone_see_circuits(daemon: Daemon, route: str) -> None:
     assert reply.status == 200
 
 
-def test_what_lies_in_the_data_directory_is_private(daemon: Daemon) -> None:
+def test_rule_20_what_lies_in_the_data_directory_is_private(daemon: Daemon) -> None:
     """Rule 20."""
     assert stat.S_IMODE(daemon.data_dir.stat().st_mode) == 0o700
     assert stat.S_IMODE((daemon.data_dir / "operator-token").stat().st_mode) == 0o600

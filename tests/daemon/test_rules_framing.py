@@ -1,0 +1,90 @@
+"""Where one message ends and the next begins: nobody can make the daemon think otherwise."""
+# mypy: disable-error-code="untyped-decorator"
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+from pytest_twisted import ensureDeferred
+
+from tests.daemon.process import Daemon, soon
+from tortxd.testing import Canned, Origin
+
+SMUGGLING = {
+    "CL and TE": ("Content-Length: 5\r\nTransfer-Encoding: chunked", 400),
+    "TE and CL": ("Transfer-Encoding: chunked\r\nContent-Length: 5", 400),
+    "CL twice": ("Content-Length: 5\r\nContent-Length: 5", 400),
+    "two CLs": ("Content-Length: 5\r\nContent-Length: 6", 400),
+    "CL list": ("Content-Length: 5, 5", 400),
+    "CL plus": ("Content-Length: +5", 400),
+    "CL hex": ("Content-Length: 0x5", 400),
+    "obs-fold": ("X: a\r\n b", 400),
+    "identity": ("Transfer-Encoding: identity", 400),
+    "gzip": ("Transfer-Encoding: gzip", 501),
+    "gzip, chunked": ("Transfer-Encoding: gzip, chunked", 501),
+    "xchunked": ("Transfer-Encoding: xchunked", 501),
+    "space before colon": ("Transfer-Encoding : chunked", 400),
+    "bare LF": ("X: a\nTransfer-Encoding: chunked", 400),
+    "bare CR": ("X: a\rTransfer-Encoding: chunked", 400),
+    "NUL": ("X: a\0b", 400),
+    "bad name": ("X y: a", 400),
+}
+
+
+@pytest.mark.parametrize("way", ["/proxy", "absolute-form", "/health"])
+@pytest.mark.parametrize(("fields", "status"), SMUGGLING.values(), ids=SMUGGLING.keys())
+@ensureDeferred
+async def test_rule_07_smuggling(
+    daemon: Daemon, tor_origin: Origin, way: str, fields: str, status: int
+) -> None:
+    """One answer, then the end of the connection: what stands behind is never a request."""
+    before = len(tor_origin.requests)
+    echo = tor_origin.http + "/echo"
+    target = {"/proxy": "/proxy?url=" + quote(echo, safe=""), "absolute-form": echo}.get(way, way)
+    behind = f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    wire = await daemon.connect()
+    head = f"POST {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n\r\n"
+    wire.send((head + "0\r\n\r\n" + behind).encode("latin-1"))
+    await soon(wire.lost, 15.0)
+    assert bytes(wire.raw).startswith(b"HTTP/1.1 %d " % status)
+    assert wire.raw.count(b"HTTP/1.1 ") == 1
+    assert b"Tortxd-Error: " in wire.raw
+    assert len(tor_origin.requests) == before
+
+
+@ensureDeferred
+async def test_rule_07_transfer_codings_are_not_for_http_1_0(daemon: Daemon) -> None:
+    head = "POST /health HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    assert (await daemon.say(head)).status == 400
+
+
+@pytest.mark.parametrize("way", ["/proxy?url=", "http://www.example/", "/health?"])
+@ensureDeferred
+async def test_rule_07_oversize_is_said(daemon: Daemon, way: str) -> None:
+    reply = await daemon.say(f"GET {way}{'x' * 40_000} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert (reply.status, reply.json["code"]) == (414, "too_large")
+    fields = "".join(f"X-{number}: {'y' * 200}\r\n" for number in range(400))
+    reply = await daemon.say(f"GET {way} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n")
+    assert (reply.status, reply.json["code"]) == (431, "too_large")
+
+
+@ensureDeferred
+async def test_rule_07_destinations_are_held_to_the_same(
+    daemon: Daemon, tor_origin: Origin
+) -> None:
+    ends = "\r\n\r\n0\r\n\r\n"
+    for head in (
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip",
+        "HTTP/1.1 200 OK\r\nX: a\r\n b",
+        "HTTP/1.1 200 OK\r\nX : a",
+        "HTTP/1.1 2000 OK",
+        "ICY 200 OK",
+        "HTTP/1.1 200 OK\r\n" + "\r\n".join(f"X{n}: y" for n in range(300)),
+        "HTTP/1.1 200 OK\r\nX: " + "y" * 70_000,
+    ):
+        tor_origin.canned[b"/canary-framing"] = Canned((head + ends).encode())
+        reply = await daemon.fetch(tor_origin.http + "/canary-framing")
+        assert (reply.status, reply.json["code"]) == (502, "bad_response"), head
