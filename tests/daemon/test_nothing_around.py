@@ -5,128 +5,22 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from attrs import field, frozen
+import pytest_twisted
+from attrs import define, frozen
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred
 
-from tests.daemon.process import Daemon, Launcher, soon
-from tests.tor.lone_tor import free_port
-from tortxd.testing import Origin
-
-CALLS = "connect,sendto,sendmsg,sendmmsg,execve,execveat,fork,vfork,clone,clone3"
-CANARY = "canary"
-
-
-@frozen
-class Trace:
-    """What strace saw, without what tor itself did."""
-
-    connects: list[str] = field(factory=list)
-    """The addresses that were connected to, as strace writes them."""
-    addressed: list[str] = field(factory=list)
-    """The calls that sent something to an address rather than over a connection."""
-    programs: set[str] = field(factory=set)
-    """What the daemon has started."""
-
-
-def read_trace(file: Path) -> Trace:
-    """Keep apart what the daemon and its threads did, and what the programs that it started did.
-
-    A process belongs to the daemon from the call that made it until it executes another program.
-    """
-    trace, parents, others = Trace(), dict[str, str](), set[str]()
-    first = ""
-    for line in file.read_text().splitlines():
-        pid, _, call = line.partition(" ")
-        call = call.strip()
-        first = first or pid
-        made = re.match(r"(?:<\.\.\. )?(?:v?fork|clone3?)\b.* = (\d+)$", call)
-        if made is not None:
-            parents[made[1]] = pid
-        started = re.match(r'execve(?:at)?\((?:AT_FDCWD, )?"([^"]+)"', call)
-        if started is not None and pid != first:
-            others.add(pid)
-            trace.programs.add(started[1])
-        if others & {pid, *_ancestors(pid, parents)}:
-            continue
-        if call.startswith("connect("):
-            trace.connects.append(call.partition("{")[2].partition("}")[0])
-        elif call.startswith("send") and re.search(r"sa_family=|msg_name=\{", call):
-            trace.addressed.append(call)
-    return trace
-
-
-def _ancestors(pid: str, parents: dict[str, str]) -> Iterator[str]:
-    while pid in parents:
-        pid = parents[pid]
-        yield pid
-
-
-async def live(daemon: Daemon, origin: Origin) -> None:
-    """Do everything that a daemon does, good and bad, with canaries wherever one can be put."""
-    key = f"Tor-Stream-Isolation: {CANARY}-key"
-    early = await daemon.get_unread(f"{origin.http}/?{CANARY}")
-    await soon(early.reply())
-    await daemon.when_ready()
-    await requests(daemon, origin, key)
-    tor = daemon.tor_pid
-    assert tor is not None
-    noticed = daemon.when_said("BackingOff")
-    os.kill(tor, signal.SIGKILL)
-    await noticed
-    while_down = await daemon.fetch(f"{origin.http}/{CANARY}", key, "Tortxd-Timeout: 0.2")
-    assert while_down.status == 503
-    await daemon.when_health(200)
-    await requests(daemon, origin, key)
-
-
-async def requests(daemon: Daemon, origin: Origin, key: str) -> None:
-    host = origin.names[0]
-    wanted = {
-        f"{origin.http}/{CANARY}": 404,
-        f"{origin.https}/{CANARY}": 404,
-        f"{origin.http}/redirect?to=http://{CANARY}.example/": 302,
-        f"http://{host}:{free_port()}/{CANARY}": 502,
-        f"https://{host}:{free_port()}/{CANARY}": 502,
-        f"http://{CANARY}.nowhere.example/": 502,
-        f"https://{CANARY}.nowhere.example/": 502,
-        f"http://{CANARY}.local/": 403,
-        "http://127.0.0.1/": 403,
-        f"http://user:{CANARY}@{host}/": 403,
-        f"ftp://{CANARY}.example/": 403,
-        f"{origin.http}/raw?{CANARY}%0D%0A": 502,
-        f"{origin.https}/status/500?{CANARY}": 500,
-    }
-    for url, status in wanted.items():
-        for method, body in (("GET", None), ("POST", CANARY.encode())):
-            token = f"Tortxd-Token: {CANARY}-token"
-            reply = await daemon.fetch(url, key, token, method=method, body=body)
-            assert reply.status == status, (url, reply)
-            if "Tortxd-Error" in reply:
-                assert CANARY.encode() not in reply.body
-                assert host.encode() not in reply.body
-    for path in ("/ip", "/verify-tor", "/health", "/circuits", "/streams", f"/{CANARY}"):
-        assert (await daemon.ask(path, f"Tortxd-Token: {daemon.token}", key)).status in (200, 404)
-    rebound = await daemon.ask(f"/health?{CANARY}", host=f"{CANARY}.example")
-    assert rebound.status == 403
-    strange = await daemon.connect()
-    strange.send(f"GET /proxy?url={origin.http}/{CANARY} HTTP/1.1\r\n{CANARY}\r\n\r\n".encode())
-    assert (await soon(strange.reply())).status == 400
-    leaving = await daemon.get_unread(f"{origin.http}/hang?{CANARY}", key)
-    await soon(origin.when_requested(len(origin.requests) + 1))
-    leaving.transport.abortConnection()
-
-
-@pytest.fixture(scope="module")
-def strace() -> str:
-    found = shutil.which("strace")
-    assert found is not None, "This test needs the program strace: apt-get install strace"
-    return found
+from tests.daemon.life import CANARY, Life
+from tests.daemon.process import Daemon, Launcher, installed, run, soon
+from tests.daemon.traces import Trace, inet, read_trace, strace
+from tests.websocket_server import WebSocketServer, trusted
+from tortxd.testing import Client, Origin, PrivateNetwork
+from tortxd.testing.processes import TorProcess, find_program, search_path
 
 
 def test_a_trace_is_read_for_the_daemon_alone(tmp_path: Path) -> None:
@@ -146,6 +40,12 @@ def test_a_trace_is_read_for_the_daemon_alone(tmp_path: Path) -> None:
 10 sendto(8, "x", 1, 0, {sa_family=AF_INET, sin_port=htons(53)}, 16) = 1
 10 sendmsg(8, {msg_name={sa_family=AF_INET}, msg_namelen=16, msg_iovlen=1}, 0) = 1
 10 sendmsg(9, {msg_name=NULL, msg_namelen=0, msg_iovlen=1}, 0) = 1
+13 sendto(7, "x", 1, 0, {sa_family=AF_NETLINK, nl_pid=0, nl_groups=00000000}, 12) = 1
+13 sendto(7, "x", 1, 0, {sa_family=AF_INET, sin_port=htons(9)}, 16) = 1
+11 openat(AT_FDCWD, "/etc/resolv.conf", O_RDONLY|O_CLOEXEC) = 12
+10 openat(AT_FDCWD, "/lib/x86_64-linux-gnu/libnss_dns.so.2", O_RDONLY|O_CLOEXEC) = 12
+10 openat(AT_FDCWD, "/etc/hostname", O_RDONLY|O_CLOEXEC) = 12
+13 openat(AT_FDCWD, "/etc/hosts", O_RDONLY|O_CLOEXEC) = 12
 """
     )
     trace = read_trace(file)
@@ -155,43 +55,162 @@ def test_a_trace_is_read_for_the_daemon_alone(tmp_path: Path) -> None:
     ]
     assert [call.partition("(")[0] for call in trace.addressed] == ["sendto", "sendmsg"]
     assert trace.programs == {"/usr/bin/tor"}
+    assert [call.split('"')[1].rpartition("/")[2] for call in trace.looked_up] == [
+        "resolv.conf",
+        "libnss_dns.so.2",
+    ]
+    assert [inet("127.0.0.1", 9) in to or "sendto" in to for to in trace.others] == [True, True]
 
 
-@ensureDeferred
-async def test_nothing_goes_round_tor(
-    launch: Launcher, tor_origin: Origin, tmp_path: Path, strace: str
-) -> None:
-    """Rule 1, from the start through Tor's death to the stop; and rule 21 all the while."""
-    file = tmp_path / "trace"
-    wrapper = (strace, "-f", "--seccomp-bpf", "-qq", "-e", f"trace={CALLS}", "-o", str(file))
-    daemon = launch(wrapper=wrapper)
-    await daemon.when_listening()
-    await live(daemon, tor_origin)
-    await daemon.stop()
-    trace = read_trace(file)
-    socks = f'sa_family=AF_INET, sin_port=htons({daemon.socks}), sin_addr=inet_addr("127.0.0.1")'
-    control = re.compile(
-        rf'sa_family=AF_UNIX, sun_path="{re.escape(str(daemon.data_dir))}/[^"]*control[^"]*"'
-    )
-    elsewhere = [to for to in trace.connects if to != socks and not control.fullmatch(to)]
-    assert not elsewhere
+@pytest.fixture(scope="module")
+def websockets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebSocketServer]:
+    with WebSocketServer(tmp_path_factory.mktemp("websockets")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def trust(
+    tor_origin: Origin, websockets: WebSocketServer, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """The environment of a daemon that trusts both servers."""
+    file = tmp_path_factory.mktemp("trust") / "ca.pem"
+    trusted(file, tor_origin.ca_file, websockets.ca_file)
+    return {"SSL_CERT_FILE": str(file)}
+
+
+def check_trace(trace: Trace, socks: str, control: str) -> None:
+    """Whether the daemon has connected to these alone, and to both (regular expressions)."""
+    either = re.compile(f"{socks}|{control}")
+    assert not [to for to in trace.connects if not either.fullmatch(to)]
     assert not trace.addressed
-    assert len(trace.connects) > 20
-    assert any(map(control.fullmatch, trace.connects))
-    assert {Path(program).name for program in trace.programs} == {"tor"}
+    assert not trace.looked_up
+    assert sum(bool(re.fullmatch(socks, to)) for to in trace.connects) > 100
+    assert any(re.fullmatch(control, to) for to in trace.connects)
 
 
-@ensureDeferred
-async def test_logs_know_nothing(launch: Launcher, tor_origin: Origin, tmp_path: Path) -> None:
-    """Rule 21: nor do the files that it leaves, its Tor's included."""
-    temporary = tmp_path / "tmp"
+@frozen
+class Lived:
+    """A daemon that has had a busy life, and what is left of it."""
+
+    daemon: Daemon
+    launch: Launcher
+    trace: Trace
+    temporary: Path
+    """Where it would have put temporary files."""
+
+
+@pytest.fixture(scope="module")
+def lived(
+    tor_network: PrivateNetwork,
+    tor_origin: Origin,
+    websockets: WebSocketServer,
+    trust: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Lived:
+    """The life of a daemon that launches Tor, and launches it again, from its start to its stop."""
+    folder = tmp_path_factory.mktemp("lived")
+    temporary, file = folder / "tmp", folder / "trace"
     temporary.mkdir()
-    daemon = launch(environ={"TMPDIR": str(temporary)})
-    await daemon.when_listening()
-    await live(daemon, tor_origin)
-    await daemon.stop()
-    launch.check_log(daemon)
-    assert not list(temporary.iterdir())
-    for left in daemon.data_dir.rglob("*"):
+    launch = Launcher(tor_network, tor_origin, folder)
+    environ = {**trust, "TMPDIR": str(temporary)}
+
+    async def live() -> Daemon:
+        daemon = launch(wrapper=strace(file), environ=environ)
+        life = Life(daemon, tor_origin, websockets, ("127.0.0.1", daemon.socks))
+
+        async def kill_tor() -> None:
+            tor = daemon.tor_pid
+            assert tor is not None
+            noticed = daemon.when_said("BackingOff")
+            os.kill(tor, signal.SIGKILL)
+            await noticed
+
+        await daemon.when_listening()
+        await life.until_tor_dies(kill_tor)
+        await daemon.when_health(200)
+        await life.everything()
+        return daemon
+
+    try:
+        daemon = run(live)
+    finally:
+        run(launch.stop)
+    return Lived(daemon, launch, read_trace(file), temporary)
+
+
+def test_rule_01_nothing_goes_round_tor(lived: Lived) -> None:
+    """By every way in, from the start through Tor's death to the stop, the daemon connects to its
+    Tor's control socket and SOCKS port and to nothing else, and looks up no name."""
+    directory = re.escape(str(lived.daemon.data_dir))
+    control = rf'sa_family=AF_UNIX, sun_path="{directory}/[^"]*control[^"]*"'
+    check_trace(lived.trace, re.escape(inet("127.0.0.1", lived.daemon.socks)), control)
+    assert {Path(program).name for program in lived.trace.programs} == {"tor"}
+
+
+def test_rule_21_logs_know_nothing(lived: Lived) -> None:
+    """Nor do the files that it leaves, its Tor's included; and there are no temporary ones."""
+    lived.launch.check_log(lived.daemon)
+    assert not list(lived.temporary.iterdir())
+    for left in lived.daemon.data_dir.rglob("*"):
         if left.is_file():
             assert CANARY.encode() not in left.read_bytes(), left
+
+
+@define
+class Attachable:
+    """A Tor of someone else's, who starts it again when it has died."""
+
+    client: Client
+    torrc: Path
+    again: TorProcess | None = None
+
+    async def die(self) -> None:
+        await self.client.stop()
+
+    async def come_back(self) -> None:
+        tor = find_program("tor", search_path())
+        self.again = TorProcess(installed(), tor, "again", self.torrc, lambda *_: None)
+        await soon(self.again.when_logged("Bootstrapped 100%"))
+
+    async def stop(self) -> None:
+        await self.client.stop()
+        if self.again is not None:
+            await self.again.kill()
+
+
+@pytest_twisted.async_yield_fixture
+async def attachable(tor_network: PrivateNetwork) -> AsyncIterator[Attachable]:
+    client = await soon(Deferred.fromCoroutine(tor_network.start_client()))
+    attachable = Attachable(client, tor_network.directory / f"{client.process.nickname}.torrc")
+    yield attachable
+    await attachable.stop()
+
+
+@ensureDeferred
+async def test_rule_01_nothing_goes_round_a_tor_of_someone_elses(
+    launch: Launcher,
+    tor_origin: Origin,
+    websockets: WebSocketServer,
+    trust: dict[str, str],
+    attachable: Attachable,
+    tmp_path: Path,
+) -> None:
+    """The same of a daemon that attaches, whose Tor goes and comes back."""
+    file, client = tmp_path / "trace", attachable.client
+    control = "--control=tcp:{}:{}".format(*client.control)
+    daemon = launch(control, launch=False, wrapper=strace(file), environ=trust)
+    life = Life(daemon, tor_origin, websockets, client.socks)
+
+    async def kill_tor() -> None:
+        await attachable.die()
+        await daemon.when_health(503)
+
+    await daemon.when_listening()
+    await life.until_tor_dies(kill_tor)
+    await attachable.come_back()
+    await daemon.when_health(200)
+    await life.everything()
+    await daemon.stop()
+    trace = read_trace(file)
+    check_trace(trace, re.escape(inet(*client.socks)), re.escape(inet(*client.control)))
+    assert not trace.programs

@@ -45,6 +45,7 @@ class FakeLink:
     carried: bool | None = None
     """What it says of IPv6 addresses."""
     renewed: int = 0
+    forsaken: list[tuple[str, int]] = field(factory=list)
 
     def when_usable(self) -> Deferred[SocksAddress]:
         if self.socks_address is not None:
@@ -64,6 +65,9 @@ class FakeLink:
 
     def close_reason(self, source: tuple[str, int], timeout: float) -> Deferred[str | None]:
         return succeed(self.reason)
+
+    def forsake(self, source: tuple[str, int]) -> None:
+        self.forsaken.append(source)
 
     def exits_carry(self, host: str, port: int) -> Deferred[bool | None]:
         return succeed(self.carried)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
@@ -143,6 +143,35 @@ def test_a_reason_that_was_there_before(world: World) -> None:
     assert waiting == []
     world.reactor.advance(1.1)
     assert waiting == [None]
+
+
+class PlayedSession:
+    """A control session that records which streams it is to close."""
+
+    def __init__(self) -> None:
+        self.session: Any = self
+        self.closed: list[str] = []
+
+    def close_stream(self, id: str) -> None:
+        self.closed.append(id)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_stream_that_is_forsaken_is_closed_if_tor_does_not_notice(
+    world: World, ends: bool
+) -> None:
+    """Rule 13. Another stream may have the same source by then."""
+    session = PlayedSession()
+    world.daemon._session = cast(Any, session)
+    table = world.daemon._table
+    table.stream_event("20 NEW 0 a:1 SOURCE_ADDR=127.0.0.1:5", 0.0)
+    world.daemon.forsake(SOURCE)
+    world.daemon.forsake(("127.0.0.1", 6))
+    if ends:
+        table.stream_event("20 CLOSED 0 a:1 REASON=DONE", 0.0)
+        table.stream_event("21 NEW 0 a:1 SOURCE_ADDR=127.0.0.1:5", 0.0)
+    world.reactor.advance(1.1)
+    assert session.closed == ([] if ends else ["20"])
 
 
 def test_no_tor_executable(tmp_path: Path) -> None:

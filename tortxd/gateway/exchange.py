@@ -178,7 +178,7 @@ class Exchange(Outbound):
             upstream.transport.resumeProducing()
             self._carrier.pool.give(upstream)
         else:
-            upstream.abort()
+            self._drop(upstream)
         self._client.finish()
 
     def upstream_lost(self, reason: Failure) -> None:

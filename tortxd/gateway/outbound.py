@@ -340,11 +340,17 @@ class Outbound:
         pending, self._pending = self._pending, None
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
-            upstream.abort()
+            self._drop(upstream)
         if pending is not None:
             pending.cancel()
         self._held.clear()
         self._client.draw_from(None)
+
+    def _drop(self, upstream: Upstream) -> None:
+        """Close a connection whose stream is of no use any more."""
+        upstream.abort()
+        if upstream.source is not None:
+            self._carrier.link.forsake(upstream.source)
 
 
 def as_error(failure: Failure) -> TortxdError:

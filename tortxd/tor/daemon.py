@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 _NEWNYM_PATIENCE = 20.0
 """Seconds; Tor carries out one NEWNYM in 10 s, and keeps further ones waiting."""
 
+_FORSAKEN_FOR = 0.5
+"""Seconds that Tor has for noticing by itself that a client has closed its SOCKS connection."""
+
 
 @frozen
 class LaunchSettings:
@@ -217,6 +220,19 @@ class TorDaemon:
             return result
 
         return answer.addBoth(done)
+
+    def forsake(self, source: tuple[str, int]) -> None:
+        """See that the stream of this SOCKS connection ends, whose client has just closed it. A Tor
+        that may not send on a stream does not read what comes for it, and misses its end."""
+        session, stream = self._session, self._table.stream_of(source)
+        if session is None or stream is None:
+            return
+
+        def look() -> None:
+            if session.session is not None and self._table.is_open(stream):
+                session.session.close_stream(stream)
+
+        self._reactor.callLater(_FORSAKEN_FOR, look)
 
     def exits_carry(self, host: str, port: int) -> Deferred[bool | None]:
         """Fire with whether some exit carries traffic to this IPv6 address, or with None when that

@@ -103,6 +103,10 @@ class TorLink(Protocol):
         """Fire with the REASON of the STREAM CLOSED or FAILED event of that SOCKS connection
         (``DONE`` for an orderly end), or with None when none has come after ``timeout`` seconds."""
 
+    def forsake(self, source: tuple[str, int]) -> None:
+        """See that the stream of this SOCKS connection ends, whose client has just closed it. A Tor
+        that may not send on a stream does not read what comes for it, and misses its end."""
+
     def exits_carry(self, host: str, port: int) -> Deferred[bool | None]:
         """Fire with whether some exit carries traffic to this IPv6 address, or with None when that
         is not known; for other hosts Tor itself looks. Cancellable. Never fails."""

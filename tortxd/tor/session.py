@@ -167,15 +167,18 @@ class Session:
         self._relays.clear()
         self._control.close()
 
+    def close_stream(self, id: str) -> None:
+        """Close a stream, if it has not ended by itself."""
+        closing = self._control.tell(f"CLOSESTREAM {id} {_END_MISC}")
+        Deferred.fromCoroutine(closing).addErrback(lambda failure: failure.trap(TortxdError))
+
     # --- events --------------------------------------------------------------------------------
 
     def _circuit(self, line: str) -> None:
         self._want(self._table.circuit_event(line, self._clock.seconds()))
         for stream in self._table.take_insatiable():
             self._log.info("Tor finds no circuit for a stream; it is closed.")
-            closing = self._control.tell(f"CLOSESTREAM {stream} {_END_MISC}")
-            # It may have ended by itself.
-            Deferred.fromCoroutine(closing).addErrback(lambda failure: failure.trap(TortxdError))
+            self.close_stream(stream)
 
     def _stream(self, line: str) -> None:
         over = self._table.stream_event(line, self._clock.seconds())

@@ -217,6 +217,15 @@ class Table:
             for s in self._streams.values()
         )
 
+    def stream_of(self, source: Source) -> str | None:
+        """The id of the open stream from ``source``, or None where none is known."""
+        stream = self._by_source.get(source)
+        return None if stream is None or stream.ended is not None else stream.id
+
+    def is_open(self, id: str) -> bool:
+        """Whether there is a stream with this id."""
+        return id in self._streams
+
     def circuit_of(self, source: Source, now: float) -> Circuit | None:
         """The circuit of the newest stream from ``source``.
 
