@@ -8,7 +8,7 @@ export PYTHON
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint format lock clean setup
+.PHONY: help demo run test fuzz lint format lock clean setup
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +23,9 @@ test: ## Run the tests, those on a private Tor network among them, and report co
 	@tools/setup.sh curl strace chromium chromedriver:chromium-driver
 	@if .venv/bin/python -m pytest --cov=tortxd $(ARGS); then echo "The tests passed."; \
 	else echo "The tests failed."; exit 1; fi
+
+fuzz: setup ## Fuzz on with random inputs, FUZZ_SECONDS=60 for each of some 25 properties
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} .venv/bin/python -m pytest tests/fuzz $(ARGS)
 
 lint: setup ## Check style, format and types
 	@failed=0; \

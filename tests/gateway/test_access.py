@@ -32,6 +32,16 @@ async def test_loopback_names_are_ours(either: Gateway, host: str) -> None:
     assert (await either.ask("/health", host=host)).status == 200
 
 
+@pytest.mark.parametrize("path", ["/health", "/", "/proxy?url=http%3A%2F%2Fa.example%2F", "/nope"])
+@ensureDeferred
+async def test_a_host_that_is_not_ascii(either: Gateway, path: str) -> None:
+    wire = await either.connect()
+    wire.send(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\xa0\r\n\r\n".encode("latin-1"))
+    reply = await wire.reply()
+    assert (reply.status, reply.json["code"]) == (400, "bad_request")
+    assert "Server" not in reply
+
+
 @pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example", "xn--a\u0300.localhost", "[::1"])
 @ensureDeferred
 async def test_odd_hosts(either: Gateway, host: str) -> None:

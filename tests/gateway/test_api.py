@@ -185,15 +185,19 @@ async def test_what_is_not_there_yet_says_so(either: Gateway, method: str, path:
 
 
 ODD = ["/%ff", "/%00", "/health%2f", "/health%0a", "/a%0ab", "/%0d%0aproxy"]
+ESCAPED = ["/%70roxy?url=http%3A%2F%2Fa.example%2F", "/%68ealth", "/%2fproxy", "/identity%2fnew"]
 
 
-@pytest.mark.parametrize("path", ["/nope", "/health/", "//health", "/proxy/x", "/xhealth", *ODD])
+@pytest.mark.parametrize(
+    "path", ["/nope", "/health/", "//health", "/proxy/x", "/xhealth", *ODD, *ESCAPED]
+)
 @ensureDeferred
 async def test_unknown_paths_are_json_too(either: Gateway, path: str) -> None:
     reply = await either.ask(path)
     assert reply.status in (400, 404)
     assert reply["Content-Type"].startswith("application/json")
     assert reply.json["code"] in ("not_found", "bad_request")
+    assert not either.socks.served
 
 
 @ensureDeferred
@@ -206,3 +210,8 @@ async def test_methods(either: Gateway) -> None:
     assert reply.body == b""
     reply = await either.ask("/health", method="OPTIONS")
     assert reply.status == 204
+
+
+@ensureDeferred
+async def test_options_of_what_is_not_there(either: Gateway) -> None:
+    assert (await either.ask("/nope", method="OPTIONS")).status == 404

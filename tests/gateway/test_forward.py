@@ -234,3 +234,13 @@ async def test_framing_is_as_strict(gateway: Gateway, headers: str, status: int)
     wire.send(f"POST {ORIGIN}/ HTTP/1.1\r\nHost: x\r\n{headers}\r\n\r\nabc".encode())
     assert (await wire.reply()).status == status
     assert not gateway.socks.served
+
+
+@ensureDeferred
+async def test_a_host_is_needed(gateway: Gateway) -> None:
+    """RFC 9112, section 3.2, though nothing follows from what it says."""
+    wire = await gateway.connect()
+    wire.send(f"GET {ORIGIN}/ HTTP/1.1\r\n\r\n".encode())
+    assert (await wire.reply()).status == 400
+    wire.send(f"GET {ORIGIN}/ HTTP/1.0\r\n\r\n".encode())
+    assert (await wire.reply()).status == 200

@@ -15,7 +15,7 @@ from tests.gateway.conftest import Gateway
 from tests.web_client import Wire
 from tortxd.gateway.front import HEAD_TIME, IDLE_TIME
 from tortxd.gateway.listener import FrontFactory
-from tortxd.testing import pattern
+from tortxd.testing import Canned, pattern
 
 GET = "GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -135,7 +135,7 @@ async def test_smuggling(gateway: Gateway, path: str, headers: str, status: int)
         (b"GET /" + b"a" * 100_000, 414),
         (b"BREW /health HTTP/1.1\r\nHost: localhost\r\n\r\n", 501),
         (b"CONNECT xhealth HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 50, 501),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 50, 400),
     ],
 )
 @ensureDeferred
@@ -430,3 +430,45 @@ async def test_draining_has_an_end(gateway: Gateway) -> None:
     await gateway.origin.when_requested(1)
     await gateway.factory.drain(0.05)
     await busy.lost
+
+
+@pytest.mark.parametrize("leave", ["FIN", "reset"])
+@ensureDeferred
+async def test_a_client_that_leaves_behind_much_that_nobody_reads(
+    gateway: Gateway, leave: str
+) -> None:
+    """Rule 13, on the control plane: twisted.web stops reading past 16 KiB."""
+    gateway.origin.canned[b"/ip"] = Canned(b"", "hang")
+    wire = await gateway.connect()
+    wire.send(b"GET /ip HTTP/1.1\r\nHost: localhost\r\n\r\n" + b"a" * 100_000)
+    await gateway.origin.when_requested(1)
+    if leave == "FIN":
+        wire.transport.loseConnection()
+    else:
+        wire.transport.abortConnection()
+    await gateway.origin.when_closed(1).addTimeout(2.0, gateway.reactor)
+
+
+@ensureDeferred
+async def test_a_body_that_is_known_to_be_too_long_is_not_waited_for(gateway: Gateway) -> None:
+    wire = await gateway.connect()
+    head = "POST /identity/new HTTP/1.1\r\nHost: localhost\r\nContent-Length: 70000\r\n"
+    wire.send((head + "Expect: 100-continue\r\n\r\n").encode())
+    reply = await wire.reply(b"POST")
+    assert (reply.status, reply.json["code"]) == (413, "too_large")
+    assert b"100 Continue" not in wire.raw
+
+
+@pytest.mark.parametrize(
+    "line", ["HEAD a.example:80 HTTP/1.1", "HEAD /\x7f HTTP/1.1", "HEAD / HTTP/9.9", "HEAD /  X"]
+)
+@ensureDeferred
+async def test_a_malformed_head_request_gets_no_body(gateway: Gateway, line: str) -> None:
+    """RFC 9110, section 9.3.2."""
+    wire = await gateway.connect()
+    wire.send(f"{line}\r\nHost: localhost\r\n\r\n".encode())
+    reply = await wire.reply(b"HEAD")
+    assert reply.status == 400
+    assert int(reply["Content-Length"]) > 0
+    await wire.lost
+    assert wire.raw.endswith(b"\r\n\r\n")

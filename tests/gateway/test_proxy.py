@@ -398,3 +398,15 @@ async def test_a_redirect_to_another_origin_takes_nothing_along(either: Gateway)
     reply = await either.ask(path, method="POST", body=b"secret")
     assert reply.status == 403
     assert reply.json["code"] == "redirect_forbidden"
+
+
+@ensureDeferred
+async def test_a_client_that_leaves_in_the_middle(either: Gateway) -> None:
+    """Rule 13; nothing of it is a fault of ours (the fixture looks at the log)."""
+    wire = await either.connect()
+    path = either.path("/bytes/50000000")
+    wire.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    await wire.when_came(b"\r\n\r\n")
+    wire.transport.pauseProducing()
+    wire.transport.abortConnection()
+    await either.origin.when_closed(1).addTimeout(2.0, either.reactor)

@@ -12,7 +12,8 @@ from twisted.internet.task import deferLater
 from tests.gateway.conftest import Gateway, Policy
 from tests.socks_server import Served
 from tests.web_client import Reply, Wire
-from tortxd.gateway import outbound
+from tortxd.gateway import listener, outbound
+from tortxd.gateway.limits import Limits
 from tortxd.policy.access import AccessPolicy
 
 TOKEN = b"a-token"
@@ -441,3 +442,53 @@ async def test_targets_that_are_neither_path_nor_url(gateway: Gateway, target: s
     wire.send(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     assert (await wire.reply()).status in (400, 404)
     assert not gateway.socks.served
+
+
+@pytest.mark.parametrize("authority", ["10.0.0.1:25", "a.example:7000", "nonsense"])
+@ensureDeferred
+async def test_what_follows_a_refused_connect_is_no_request(
+    gateway: Gateway, authority: str
+) -> None:
+    """It was meant for the tunnel: whoever chose those bytes would ask in the client's name."""
+    gateway.socks.code = 5
+    asked = b"POST /identity/new HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+    for later in (False, True):
+        wire = await gateway.connect()
+        wire.send(connect_to(authority) + (b"" if later else asked))
+        assert (await wire.reply()).status in (400, 403, 502)
+        if later:
+            wire.send(asked)
+        await wire.lost
+        assert wire.raw.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("target", ["/proxy?url=http://a.example/", "/health", "xhealth"])
+@ensureDeferred
+async def test_a_connect_to_a_path_is_none(either: Gateway, target: str) -> None:
+    wire = await either.connect()
+    wire.send(f"CONNECT {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    reply = await wire.reply()
+    assert 400 <= reply.status < 500
+    assert "Tortxd-Error" in reply
+    assert not either.socks.served
+
+
+@ensureDeferred
+async def test_tunnels_whose_clients_say_no_more_make_room(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rule 25: such a client may have left. One that still gets bytes has not."""
+    monkeypatch.setattr(listener, "LONG_IDLE", 0.2)
+    gateway.plane.limits = Limits(clients=2)
+    silent, _ = await tunnel(gateway)
+    talking, far = await tunnel(gateway)
+    for wire in (talking, silent):
+        wire.transport.loseWriteConnection()
+    assert (await gateway.ask("/health")).status == 503
+    for number in range(5):
+        await deferLater(gateway.reactor, 0.05)
+        far.transport.write(b"%d" % number)
+    await talking.when_came(b"01234")
+    assert (await gateway.ask("/health")).status == 200
+    await silent.lost
+    assert talking.closed is None

@@ -201,6 +201,20 @@ def test_what_the_user_types_passes(site: bytes) -> None:
         admit(HOST, (b"Sec-Fetch-Site", site), (b"Sec-Fetch-Site", b"cross-site"))
 
 
+@pytest.mark.parametrize("kind", RouteKind)
+@pytest.mark.parametrize("site", [b"none", b"same-origin", b"cross-site", None])
+def test_what_is_fetched_ahead_may_be_any_pages(kind: RouteKind, site: bytes | None) -> None:
+    """A page's speculation rules make Chromium say that the user typed the address."""
+    headers = [HOST, AS_OPERATOR, (b"Sec-Purpose", b"prefetch")]
+    headers += [(b"Sec-Fetch-Mode", b"navigate"), (b"Sec-Fetch-Dest", b"document")]
+    headers += [(b"Sec-Fetch-Site", site)] if site else []
+    for path in (b"/", b"/proxy"):
+        with pytest.raises(ForbiddenOrigin):
+            admit(*headers, kind=kind, path=path)
+    with pytest.raises(ForbiddenOrigin):
+        POLICY.admit_options(gateway_fields(headers))
+
+
 def navigate(**changes: bytes) -> Admission:
     fetch = {"mode": b"navigate", "dest": b"document", "method": b"GET", "path": b"/", **changes}
     return admit(

@@ -92,6 +92,24 @@ def test_private_files_replace_others(tmp_path: Path) -> None:
         write_private(tmp_path / "none" / "f", "")
 
 
+def test_private_files_that_are_as_they_should_be_are_left_alone(tmp_path: Path) -> None:
+    """On a full disk nothing could replace them."""
+    path = tmp_path / "torrc"
+    write_private(path, "a\n")
+    first = path.stat().st_ino
+    write_private(path, "a\n")
+    assert path.stat().st_ino == first
+    for spoil in (
+        lambda: path.chmod(0o644),
+        lambda: path.write_text("b\n"),
+        lambda: os.symlink(path.rename(tmp_path / "other"), path),
+    ):
+        spoil()
+        write_private(path, "a\n")
+        assert not path.is_symlink()
+        assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("a\n", 0o600)
+
+
 def test_one_holder(tmp_path: Path) -> None:
     lock = DataDirLock.acquire(tmp_path)
     with pytest.raises(SetupError, match="Another tortxd"):

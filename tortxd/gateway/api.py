@@ -117,7 +117,7 @@ class Api:
             )
             if admission.preflight is not None:
                 answer = Answer(204, list(admission.preflight))
-            elif request.method == b"OPTIONS":
+            elif request.method == b"OPTIONS" and b"OPTIONS" not in methods:
                 answer = Answer(204, [(b"Allow", b", ".join((*methods, b"OPTIONS")))])
             elif request.method not in methods:
                 raise MethodNotAllowed
@@ -284,16 +284,29 @@ class _Routes(KleinResource):
         self._api = api
 
     def render(self, request: Any) -> Any:
-        # klein overlooks empty segments, and its converters do not match line breaks.
-        if all(map(_is_text, request.prepath + request.postpath)) and (
-            b"" not in request.postpath or request.postpath == [b""]
-        ):
+        if _is_plain(request):
             try:
                 return super().render(request)
             except (HTTPException, ValueError):
                 pass  # a Host that werkzeug does not take
         self._api.unknown(request)
         return NOT_DONE_YET
+
+
+def _is_plain(request: Any) -> bool:
+    """Whether klein can be trusted with a request. It drops the first character of a target that is
+    no path, undoes escapes (of which no route has any), overlooks empty segments, does not match
+    line breaks, and answers a Host that is not UTF-8 by itself."""
+    below: list[bytes] = request.postpath
+    path = request.uri.partition(b"?")[0]
+    raw = path.split(b"/")[-len(below) :] if below else []
+    return (
+        path.startswith(b"/")
+        and b"%" not in b"".join(raw)
+        and (b"" not in below or below == [b""])
+        and all(map(_is_text, request.prepath + below))
+        and all(host.isascii() for host in request.requestHeaders.getRawHeaders(b"host", ()))
+    )
 
 
 def _is_text(segment: bytes) -> bool:

@@ -44,13 +44,12 @@ class Framing(NamedTuple):
         return headers
 
 
-def answer_bytes(answer: Answer, head: RequestHead | None, *, keep: bool) -> bytes:
-    """An answer of the gateway's own; ``head`` is None where the request was not understood."""
+def answer_bytes(answer: Answer, *, bodiless: bool, keep: bool) -> bytes:
+    """An answer of the gateway's own; ``bodiless`` to a HEAD."""
     headers = list(answer.headers)
     if answer.status != 204:
         headers.append((b"Content-Length", b"%d" % len(answer.body)))
     if not keep:
         headers.append(_CLOSE)
     line = b"HTTP/1.1 %d %b" % (answer.status, HTTPStatus(answer.status).phrase.encode())
-    bodiless = head is not None and head.method == b"HEAD"
     return head_bytes(line, headers) + (b"" if bodiless else answer.body)

@@ -89,6 +89,7 @@ class Front(Protocol):
         self._chunked = False
         self._delimited = False
         self._keep = False
+        self._half_closed = False
         self._take: Callable[[bytes], None] = self._read_head
         self._timeout: Timeout | None = None
         self._peer = b""
@@ -110,8 +111,13 @@ class Front(Protocol):
 
     def _rest(self) -> None:
         """Nothing is asked for now."""
-        self._factory.idle[self] = self._plane.reactor.seconds()
+        self._is_idle()
         self._wait(IDLE_TIME, self.leave)
+
+    def _is_idle(self) -> None:
+        """From now on, as far as others need its place."""
+        self._factory.idle.pop(self, None)
+        self._factory.idle[self] = self._plane.reactor.seconds()
 
     def _turn_away(self, _: bytes) -> None:
         """There are too many connections already: whatever it asks for."""
@@ -295,7 +301,9 @@ class Front(Protocol):
         site = self._factory.site.buildProtocol(self.transport.getPeer())
         assert site is not None
         self._site = site
-        self._take = site.dataReceived
+        # It closes the connection after this request. What the client still sends would only fill
+        # its buffer, past which it stops reading and would not notice that the client leaves.
+        self._take = _ignore
         site.makeConnection(self.transport)
         site.dataReceived(request)
 
@@ -335,7 +343,9 @@ class Front(Protocol):
             alsoProvides(self, IHalfCloseableProtocol)
 
     def readConnectionLost(self) -> None:
-        """The client has no more to say in a tunnel; it still listens."""
+        """The client has no more to say in a tunnel; it may still listen, or may have left."""
+        self._half_closed = True
+        self._is_idle()
         self._plane.departures.watch(self, self.transport, self._abort, half_closed=True)
 
     def writeConnectionLost(self) -> None:
@@ -344,6 +354,8 @@ class Front(Protocol):
     def write(self, data: bytes) -> None:
         """See :class:`tortxd.gateway.outbound.Client`."""
         self.transport.write(self._framed(data))
+        if self._half_closed:
+            self._is_idle()
 
     def _framed(self, data: bytes) -> bytes:
         return chunk(data) if self._chunked and data else data
@@ -352,14 +364,14 @@ class Front(Protocol):
         """See :class:`tortxd.gateway.outbound.Client`."""
         if self._chunked:
             self.transport.write(LAST_CHUNK)
-        self._done()
+        self._done(self._is_unread())
 
     def truncate(self) -> None:
         """See :class:`tortxd.gateway.outbound.Client`."""
         if self._delimited:
             # What there is still reaches the client, which sees that the rest is missing.
             self._keep = False
-            self._done()
+            self._done(self._is_unread())
         else:
             self._abort()
 
@@ -388,14 +400,24 @@ class Front(Protocol):
 
     def _answer(self, answer: Answer) -> None:
         head = self._head
-        if self._factory.closing or self._body is None or not self._body.done:
+        # What follows a CONNECT was meant for the tunnel: it is nobody's request to us.
+        meant_for_others = head is not None and head.method == b"CONNECT"
+        unread = meant_for_others or self._is_unread()
+        if self._factory.closing or unread:
             self._keep = False
-        self.transport.write(answer_bytes(answer, head, keep=self._keep))
-        self._done()
+        if head is not None:
+            bodiless = head.method == b"HEAD"
+        else:
+            bodiless = self._reader is not None and self._reader.for_head
+        self.transport.write(answer_bytes(answer, bodiless=bodiless, keep=self._keep))
+        self._done(unread)
 
-    def _done(self) -> None:
-        """The response is on its way; on to what comes next on this connection."""
-        unread = self._body is None or not self._body.done
+    def _is_unread(self) -> bool:
+        return self._body is None or not self._body.done
+
+    def _done(self, unread: bool) -> None:
+        """The response is on its way; on to what comes next on this connection. ``unread``: the
+        client may still be sending what nobody reads."""
         self._head = self._body = self._reader = self._exchange = None
         self._handover = None
         self._chunked = False

@@ -12,7 +12,7 @@ from tortxd.gateway.limits import REFUSALS
 from tortxd.gateway.plane import DataPlane
 
 LONG_IDLE = 5.0
-"""Seconds without a request after which a connection may have to make room."""
+"""Seconds without a request, or a byte, after which a connection may have to make room."""
 
 
 class FrontFactory(Factory):
@@ -29,7 +29,8 @@ class FrontFactory(Factory):
         self.site = site
         self.connections: set[Front] = set()
         self.idle: dict[Front, float] = {}
-        """Those between two requests and since when, the one that has waited longest first."""
+        """Those between two requests, or in a tunnel whose client says no more, and since when; the
+        one that has waited longest first."""
         self.closing = False
         self._refused: set[Front] = set()
         self._emptied: Deferred[None] | None = None

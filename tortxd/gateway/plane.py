@@ -111,6 +111,8 @@ class DataPlane:
         )
         if admission.preflight is not None:
             return Answer(204, list(admission.preflight))
+        if head.method == b"CONNECT":
+            raise BadRequest("CONNECT takes a host and a port.")
         upgrade = self.asks_for_websocket(head)
         asked = directives(fields)
         wanted = target_of(query)

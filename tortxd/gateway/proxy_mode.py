@@ -49,7 +49,7 @@ _END_REASONS = frozenset(
 
 def is_proxy_mode(head: RequestHead) -> bool:
     """Whether a request is for a proxy, and not for the gateway itself."""
-    return not head.target.startswith(b"/")
+    return head.method == b"CONNECT" or not head.target.startswith(b"/")
 
 
 def decide(plane: DataPlane, head: RequestHead, peer: bytes) -> Order | TunnelOrder | Answer:
@@ -61,6 +61,8 @@ def decide(plane: DataPlane, head: RequestHead, peer: bytes) -> Order | TunnelOr
         raise BadRequest("The request has more than one Host header.")
     if head.method == b"CONNECT":
         return _tunnel(plane, head, peer)
+    if not head.hosts and head.minor == 1:
+        raise BadRequest("The request has no Host header.")  # RFC 9112, section 3.2
     if b"://" in head.target:
         return _forward(plane, head, peer)
     if head.target == b"*" and head.method == b"OPTIONS":

@@ -162,7 +162,7 @@ class RequestClient:
         consumer = self._switched.transport if self._switched else self._request
         if producer is not None:
             consumer.registerProducer(producer, True)
-        elif self._drawing:
+        elif self._drawing and self._request.channel is not None:  # else the client has left
             consumer.unregisterProducer()
         self._drawing = producer is not None
 

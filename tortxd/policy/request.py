@@ -32,6 +32,7 @@ READ_BY_GATEWAY = _DIRECTIVES | {
     b"sec-fetch-site",
     b"sec-fetch-mode",
     b"sec-fetch-dest",
+    b"sec-purpose",
     b"authorization",
     b"tortxd-token",
     b"cookie",

@@ -88,16 +88,27 @@ def _make_token(path: Path) -> str:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read, replacing what was there.
+    """Write a file that only its owner may read, replacing what was there. Where it is there as it
+    should be it is left alone, so that a full disk does not matter.
 
     :raises SetupError: it cannot be written.
     """
     fresh = path.with_name(path.name + ".new")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
+        if path.exists() and _is_private(path, text):
+            return
         fresh.unlink(missing_ok=True)
         with open(os.open(fresh, flags, 0o600), "w", encoding="utf-8") as file:
             file.write(text)
         fresh.replace(path)
     except OSError as e:
         raise SetupError(f"{path} cannot be written ({e.strerror}).") from e
+
+
+def _is_private(path: Path, text: str) -> bool:
+    """Whether a file holds this and is its owner's alone already."""
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode) or stat.S_IMODE(found.st_mode) != 0o600:
+        return False
+    return found.st_uid == os.geteuid() and path.read_text("utf-8", "replace") == text

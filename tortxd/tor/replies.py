@@ -17,6 +17,7 @@ from tortxd.tor.status import Bootstrapping
 _WORD = re.compile(r'([\w/-]+)=("(?:[^"\\]|\\.)*"|\S*)')
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _ESCAPE = re.compile(r"\\([0-7]{1,3}|.)")
+_OCTAL = re.compile(r"\\[0-7]")
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -32,6 +33,8 @@ def unquoted(text: str) -> str:
         return chr(int(code, 8) & 0xFF) if code[0] in "01234567" else _ESCAPED.get(code, code)
 
     raw = _ESCAPE.sub(plain, match[1])
+    if not _OCTAL.search(match[1]):
+        return raw
     try:
         return raw.encode("latin-1").decode("utf-8")
     except UnicodeError:

@@ -46,6 +46,7 @@ _CHUNKED = b"chunked"
 _OTHER_CODING = "The only transfer coding that the gateway takes is chunked."
 _REQUEST_VERSIONS = {b" HTTP/1.1\r\n": 1, b" HTTP/1.0\r\n": 0}
 _RESPONSE_VERSIONS = {b"HTTP/1.1 ": 1, b"HTTP/1.0 ": 0}
+_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?: |$)")
 _REASON = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _CHUNKED_PRIMER = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 _BODILESS = frozenset((204, 304))
@@ -104,6 +105,9 @@ class ResponseHead:
 class _HeadReader(Generic[P]):
     """Feeds a parser exactly the bytes of one head."""
 
+    _ignored = b""
+    """Line ends that may stand before the first line."""
+
     def __init__(self, parser: Callable[[object], P]) -> None:
         self._parser: P = parser(self)
         self.rest = b""
@@ -141,7 +145,7 @@ class _HeadReader(Generic[P]):
                 piece, data = (data, b"") if end == len(data) else (data[:end], data[end:])
             self.size += len(piece)
             if not self._line.endswith(b"\r\n"):
-                self._line = _first_line(self._line + piece)
+                self._line = _first_line((self._line + piece).lstrip(self._ignored))
             try:
                 self._parser.feed_data(piece)
             except HttpParserUpgrade:
@@ -174,6 +178,8 @@ class _HeadReader(Generic[P]):
 class RequestReader(_HeadReader[HttpRequestParser]):
     """Reads one request: :meth:`feed` its head, then :meth:`body` its body."""
 
+    _ignored = b"\r\n"  # RFC 9112, section 2.2
+
     def __init__(self) -> None:
         super().__init__(HttpRequestParser)
         self._target = b""
@@ -191,6 +197,8 @@ class RequestReader(_HeadReader[HttpRequestParser]):
         try:
             return self._head() if self._feed_head(data) else None
         except HttpParserInvalidMethodError:
+            if not _METHOD.match(self._line):
+                raise BadRequest("This is no HTTP request.") from None
             raise NotServed("The gateway does not serve this request method.") from None
         except HttpParserInvalidURLError:
             raise BadRequest("The request target holds bytes that a URL cannot hold.") from None
@@ -199,8 +207,13 @@ class RequestReader(_HeadReader[HttpRequestParser]):
                 raise NotServed(_OTHER_CODING) from None
             raise BadRequest(f"The request is malformed: {error}.") from None
 
+    @property
+    def for_head(self) -> bool:
+        """Whether it is a HEAD, be it malformed: then there is no body in what it is answered."""
+        return self._line.startswith(b"HEAD ")
+
     def _too_large(self) -> TortxdError:
-        if self.headers:
+        if self.headers and len(self._target) <= MAX_TARGET:
             return TooLarge("The request's header section is too large.", status=431)
         return TooLarge("The request target is too long.", status=414)
 
@@ -210,6 +223,9 @@ class RequestReader(_HeadReader[HttpRequestParser]):
         minor = _REQUEST_VERSIONS.get(self._line[-11:])
         if minor is None:
             raise BadRequest("The gateway speaks HTTP/1.1 and HTTP/1.0.")
+        method = self._parser.get_method()
+        if len(self._line) != len(method) + len(self._target) + len(b"  HTTP/1.1\r\n"):
+            raise BadRequest("The request line is malformed.")
         codings = self._codings()
         if codings and minor == 0:
             raise BadRequest("HTTP/1.0 has no Transfer-Encoding.")
@@ -218,7 +234,7 @@ class RequestReader(_HeadReader[HttpRequestParser]):
         fields = self.fields
         length = fields.get(b"content-length")
         return RequestHead(
-            self._parser.get_method(),
+            method,
             self._target,
             minor,
             self.headers,
@@ -277,15 +293,15 @@ class ResponseReader(_HeadReader[HttpResponseParser]):
         status = self._parser.get_status_code()
         if minor is None or not 100 <= status <= 599 or not _REASON.fullmatch(self._reason):
             raise BadResponse
+        codings = self._codings()
+        if codings and (codings != [_CHUNKED] or minor == 0):
+            raise BadResponse("The destination used a transfer coding that is not chunked.")
         if status == 101:
             if not self._upgrade or minor == 0:
                 raise BadResponse("The destination switched to a protocol that was not asked for.")
             return ResponseHead(101, self._reason, self.headers, None, False, None, False)
         if status < 200:
             return None
-        codings = self._codings()
-        if codings and (codings != [_CHUNKED] or minor == 0):
-            raise BadResponse("The destination used a transfer coding that is not chunked.")
         declared = self.fields.get(b"content-length")
         length = None if declared is None else int(declared)
         shown = None if status == 204 else length
@@ -408,7 +424,7 @@ class ChunkedBody(BodyReader):
 
 def _first_line(head: bytes) -> bytes:
     """What of ``head`` is its first line, with the line end if it has come."""
-    line, end, _ = head.lstrip(b"\r\n").partition(b"\r\n")
+    line, end, _ = head.partition(b"\r\n")
     return line + end
 
 

@@ -1,0 +1,106 @@
+"""The gateway on real sockets: a client that sends what it is told, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+
+from tests.gateway.conftest import Gateway
+from tortxd.gateway.flow import LOOK_EVERY
+
+BOUND = 4.0
+"""Seconds in which something must have happened. Nothing here waits on purpose for so long."""
+
+
+class Client(Protocol):
+    """A raw connection to the gateway."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.raw = b""
+        self.closed = False
+        self.lost: Deferred[None] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.raw += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.closed = True
+        self.lost.callback(None)
+
+
+async def client_of(gateway: Gateway) -> Client:
+    """Connect."""
+    endpoint = TCP4ClientEndpoint(gateway.reactor, "127.0.0.1", gateway.port)
+    client: Client = await connectProtocol(endpoint, Client())
+    return client
+
+
+async def until(gateway: Gateway, true: Callable[[], bool], what: str) -> None:
+    """Let the reactor work until something is so."""
+    end = gateway.reactor.seconds() + BOUND
+    while not true():
+        assert gateway.reactor.seconds() < end, what
+        await deferLater(gateway.reactor, 0.0)
+
+
+async def send_pieces(gateway: Gateway, transport: Any, pieces: list[bytes]) -> None:
+    """Send bytes piece by piece, each in a turn of the reactor of its own."""
+    for piece in pieces:
+        transport.write(piece)
+        await deferLater(gateway.reactor, 0.0)
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+@asynccontextmanager
+async def example(gateway: Gateway) -> AsyncIterator[None]:
+    """One example: nothing of it may be left behind, and nothing of one that failed is."""
+    before = descriptors()
+    try:
+        yield
+        await _check_nothing_is_left(gateway, before)
+    finally:
+        for front in list(gateway.factory.connections):
+            front.transport.abortConnection()
+        gateway.plane.pool.clear()
+        for served in gateway.socks.served:
+            served.transport.abortConnection()
+        gateway.socks.served.clear()
+        gateway.origin.requests.clear()
+
+
+async def _check_nothing_is_left(gateway: Gateway, before: int) -> None:
+    """The client has gone: so has every connection, descriptor, exchange and timer."""
+    plane, served = gateway.plane, gateway.socks.served
+    await until(gateway, lambda: not gateway.factory.connections, "a client's connection is left")
+    assert not gateway.factory.idle
+    assert not plane.departures._fds
+    assert len(plane.pool) <= len(served)
+    plane.pool.clear()
+    await until(gateway, lambda: all(one.lost.called for one in served), "a stream is left")
+    await until(gateway, lambda: not gateway.origin.open_connections, "the origin has a connection")
+    gateway.origin.connections.clear()
+    left = {seconds: queue.entries for seconds, queue in plane.timeouts._queues.items()}
+    left.pop(LOOK_EVERY, None)  # the departures look once more, and find none
+    assert not any(left.values()), f"timers are left: {left}"
+    await until(gateway, lambda: descriptors() <= before, "a descriptor is left")
+    strays = [str(call) for call in gateway.reactor.getDelayedCalls()]
+    strays = [call for call in strays if not any(known in call for known in _KEPT)]
+    assert not strays, f"calls are left: {strays}"
+
+
+_KEPT = ("_Queue._due", "HTTPFactory._updateLogDateTime")
+"""The one timer of all timeouts of a length (checked above), and twisted.web's clock."""
