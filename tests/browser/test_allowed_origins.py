@@ -1,0 +1,148 @@
+"""A page of an allowed web origin uses ``/proxy``, in a real browser."""
+
+from __future__ import annotations
+
+import base64
+import json
+from urllib.parse import quote
+
+import pytest
+import pytest_twisted
+from pytest_twisted import ensureDeferred
+
+from tests.browser.chromium import Chromium
+from tests.browser.pages import canned, put
+from tests.browser.tap import Tap
+from tests.websocket_server import WebSocketServer
+from tortxd.policy.headers import TOR_BROWSER_LANGUAGE, TOR_BROWSER_USER_AGENT
+from tortxd.testing import Origin, PrivateNetwork
+
+FETCH = """fetch(...a).then(async response => ({
+    status: response.status, type: response.type, url: response.url,
+    redirected: response.redirected, headers: Object.fromEntries(response.headers),
+    body: await response.text()}))"""
+
+
+@pytest_twisted.async_fixture(params=["127.0.0.1", "app.example"])
+async def page(request: pytest.FixtureRequest, browser: Chromium, site: Origin) -> str:
+    """A page is open whose origin, which this is, may call: a loopback one, one allowed by name."""
+    put(site, "/app", canned("<!DOCTYPE html><title>app</title>"))
+    origin = f"http://{request.param}:{site.http_port}"
+    await browser.open(f"{origin}/app")
+    return origin
+
+
+def proxied(gateway: str, url: str) -> str:
+    return f"{gateway}/proxy?url={quote(url, safe='')}"
+
+
+@ensureDeferred
+async def test_rule_04_an_allowed_page_reads_what_it_fetches(
+    page: str,
+    browser: Chromium,
+    gateway: str,
+    tap: Tap,
+    tor_network: PrivateNetwork,
+    tor_origin: Origin,
+) -> None:
+    """Allowed origins get CORS headers that name that origin: body, status and ``Tortxd-*``."""
+    got = await browser.call(FETCH, proxied(gateway, tor_origin.https + "/ip"))
+    assert (got["status"], got["type"], got["redirected"]) == (200, "cors", False)
+    (relay,) = [
+        one for one in tor_network.relays if one.fingerprint == got["headers"]["tortxd-exit"]
+    ]
+    assert relay.is_exit
+    assert json.loads(got["body"])["ip"] == relay.address == got["headers"]["tortxd-exit-address"]
+    assert got["headers"]["tortxd-exit-country"] == relay.country
+    assert got["headers"]["tortxd-circuit"].isdecimal()
+    assert "tortxd-error" not in got["headers"]
+    (seen,) = tap.exchanges
+    assert seen.asked["origin"] == seen.answered["access-control-allow-origin"] == page
+
+
+@ensureDeferred
+async def test_rule_04_an_allowed_page_posts_after_a_preflight(
+    page: str, browser: Chromium, gateway: str, tap: Tap, tor_origin: Origin
+) -> None:
+    """Preflights are answered for allowed origins; rule 6: nothing of the browser's goes along."""
+    body = json.dumps({"canary": "ä" * 1000})
+    headers = {
+        "Content-Type": "application/json",
+        "X-Canary": "1",
+        "Authorization": "Bearer canary",
+    }
+    options = {"method": "POST", "headers": headers, "body": body}
+    got = await browser.call(FETCH, proxied(gateway, tor_origin.http + "/echo?a=1"), options)
+    assert got["status"] == 200
+    echoed = json.loads(got["body"])
+    assert (echoed["method"], echoed["target"]) == ("POST", "/echo?a=1")
+    assert base64.b64decode(echoed["body"]).decode() == body
+    arrived = {name.lower(): value for name, value in echoed["headers"]}
+    assert arrived["content-type"] == "application/json"
+    assert arrived["x-canary"] == "1"
+    assert arrived["authorization"] == "Bearer canary"
+    assert arrived["user-agent"] == TOR_BROWSER_USER_AGENT.decode()
+    assert arrived.get("accept-language") in (None, TOR_BROWSER_LANGUAGE.decode())
+    unwanted = {"origin", "referer", "cookie", "x-forwarded-for", "via", "forwarded"}
+    assert not [name for name in arrived if name in unwanted or name.startswith("sec-")]
+    assert [(one.method, one.status) for one in tap.exchanges] == [("OPTIONS", 204), ("POST", 200)]
+
+
+@ensureDeferred
+async def test_rule_04_an_allowed_page_reads_errors(
+    page: str, browser: Chromium, gateway: str, tor_origin: Origin
+) -> None:
+    """The gateway's own errors, and the destination's, which are told apart (rule 27)."""
+    got = await browser.call(FETCH, proxied(gateway, "http://127.0.0.1/"))
+    assert (got["status"], got["headers"]["tortxd-error"]) == (403, "target_forbidden")
+    assert json.loads(got["body"])["code"] == "target_forbidden"
+    got = await browser.call(FETCH, proxied(gateway, tor_origin.http + "/status/404"))
+    assert (got["status"], got["body"]) == (404, "404\n")
+    assert "tortxd-error" not in got["headers"]
+
+
+@ensureDeferred
+async def test_rule_05_an_allowed_page_follows_redirects_through_the_gateway(
+    page: str, browser: Chromium, gateway: str, tap: Tap, tor_origin: Origin
+) -> None:
+    """A redirect to another origin stays on ``/proxy``, and loses Authorization on the way."""
+    to = tor_origin.https + "/echo?canary=1"
+    url = f"{tor_origin.http}/redirect?to={quote(to, safe='')}"
+    options = {"headers": {"Authorization": "Bearer canary"}}
+    got = await browser.call(FETCH, proxied(gateway, url), options)
+    assert (got["status"], got["redirected"]) == (200, True)
+    assert got["url"] == proxied(gateway, to) + "&redirected=1"
+    echoed = json.loads(got["body"])
+    assert echoed["target"] == "/echo?canary=1"
+    assert "authorization" not in [name.lower() for name, _ in echoed["headers"]]
+    assert {one.target.partition("?")[0] for one in tap.exchanges} == {"/proxy"}
+
+
+WEBSOCKET = """new Promise(done => {
+    const socket = new WebSocket(a[0]), got = [];
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => { socket.send(a[1]); socket.send(new Uint8Array([0, 255, 10])); };
+    socket.onmessage = ({data}) => {
+        got.push(typeof data === "string" ? data : Array.from(new Uint8Array(data)));
+        if (got.length === 2) socket.close(1000);
+    };
+    socket.onclose = event => done([got, event.code, event.wasClean]);
+})"""
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+@ensureDeferred
+async def test_rule_04_an_allowed_page_opens_a_websocket(
+    page: str, browser: Chromium, gateway: str, websockets: WebSocketServer, scheme: str
+) -> None:
+    """Text and bytes both ways, the closing handshake, and no Origin that would name the page."""
+    destination = getattr(websockets, scheme) + "/canary?a=1"
+    text = "ä" * 70_000
+    url = proxied(gateway, destination).replace("http://", "ws://", 1)
+    assert await browser.call(WEBSOCKET, url, text) == [[text, [0, 255, 10]], 1000, True]
+    handshake = websockets.handshakes[-1]
+    assert handshake.tls is (scheme == "wss")
+    assert handshake.path == "/canary?a=1"
+    assert handshake.all("User-Agent") == [TOR_BROWSER_USER_AGENT.decode()]
+    assert "Origin" not in handshake
+    assert "Cookie" not in handshake
