@@ -199,7 +199,7 @@ class TorService(Service):
 
     def gateway_factory(self) -> FrontFactory:
         """The gateway as a protocol factory, to listen with on an endpoint of your own."""
-        return FrontFactory(self._plane, self._make_api().site())
+        return FrontFactory(self._plane, lambda: self._make_api().site())
 
     def _make_api(self) -> Api:
         if self._api is None:
@@ -241,6 +241,7 @@ class Daemon(Service):
             for port in self._ports:
                 port.stopListening()
             raise
+        self._reactor.callLater(0, self._factory.prepare)
         self.tor.when_failed().addCallback(self._on_failure)
         super().startService()  # type: ignore[no-untyped-call]
 

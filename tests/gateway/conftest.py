@@ -163,7 +163,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     link = FakeLink(socks_address=SocksAddress("127.0.0.1", port_of(socks_port)))
     plane = DataPlane(reactor, link, policy(timeout=5.0))
     api = Api(plane, "http://origin.test.example/api/ip", "http://origin.test.example/ip")
-    factory = FrontFactory(plane, api.site())
+    factory = FrontFactory(plane, api.site)
     front_port = reactor.listenTCP(0, factory, interface="127.0.0.1")
     site = api.site()
     site_port = reactor.listenTCP(0, site, interface="127.0.0.1")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
+
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
@@ -20,13 +23,16 @@ class FrontFactory(Factory):
 
     Where there are as many as there may be, the one that has been idle longest makes room; where
     none is idle, the new one is told to try again.
+
+    :param make_site: makes the ``Site`` of the control plane, once, when it is first needed: the
+        port should listen before all that is loaded.
     """
 
     noisy = False
 
-    def __init__(self, plane: DataPlane, site: Site) -> None:
+    def __init__(self, plane: DataPlane, make_site: Callable[[], Site]) -> None:
         self.plane = plane
-        self.site = site
+        self._make_site = make_site
         self.connections: set[Front] = set()
         self.idle: dict[Front, float] = {}
         """Those between two requests, or in a tunnel whose client says no more, and since when; the
@@ -34,6 +40,15 @@ class FrontFactory(Factory):
         self.closing = False
         self._refused: set[Front] = set()
         self._emptied: Deferred[None] | None = None
+
+    @cached_property
+    def site(self) -> Site:
+        """The control plane."""
+        return self._make_site()
+
+    def prepare(self) -> None:
+        """Load what the first request would have to wait for."""
+        _ = self.site
 
     def buildProtocol(self, addr: IAddress | None) -> Front | None:
         if len(self._refused) >= REFUSALS:
