@@ -85,7 +85,7 @@ async def test_ip(either: Gateway) -> None:
     assert reply.json["circuit"]["id"] == "7"
 
 
-@pytest.mark.parametrize("body", [b"[]", b"[" * 50_000])
+@pytest.mark.parametrize("body", [b"[]", b"[" * 50_000, b'{"ip": "' + b"x" * 70_000 + b'"}'])
 @ensureDeferred
 async def test_ip_when_the_service_is_odd(either: Gateway, body: bytes) -> None:
     either.origin.canned[b"/ip"] = says(body)

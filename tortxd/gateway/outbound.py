@@ -141,6 +141,7 @@ class Outbound:
         self._started = False
         """Whether the client has got the start of a response."""
         self._held: list[bytes] = []
+        self._held_bytes = 0
         self._over = False
         self._deadline = carrier.timeouts.clock.seconds() + timeout
         self._timeout: Timeout | None = carrier.timeouts.start(timeout, self._late)
@@ -259,7 +260,8 @@ class Outbound:
             self._touch()
             return
         self._held.append(data)
-        if sum(map(len, self._held)) > HELD:
+        self._held_bytes += len(data)
+        if self._held_bytes > HELD:
             self._client.reading.pauseProducing()
 
     def _draw_from_client(self) -> None:

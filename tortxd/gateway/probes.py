@@ -74,16 +74,16 @@ async def _ask(agent: Agent, url: str) -> dict[str, Any]:
     response = await client.get(url, allow_redirects=False, unbuffered=True)
     if response.code != 200:
         raise BadResponse("The service did not answer with a result.")
-    pieces: list[bytes] = []
+    body = bytearray()
 
     def collect(piece: bytes) -> None:
-        pieces.append(piece)
-        if sum(map(len, pieces)) > MAX_ANSWER:
+        body.extend(piece)
+        if len(body) > MAX_ANSWER:
             raise BadResponse("The service's answer is too long.")
 
     await treq.collect(response, collect)
     try:
-        answer = json.loads(b"".join(pieces))
+        answer = json.loads(body)
     except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
