@@ -36,7 +36,7 @@ from tortxd.policy.target import TargetPolicy, parse_alias
 from tortxd.tor.agents import TorAgent
 from tortxd.tor.daemon import AttachSettings, LaunchSettings, TorDaemon
 from tortxd.tor.datadir import operator_token, prepare
-from tortxd.tor.isolation import Isolation
+from tortxd.tor.isolation import Isolation, IsolationKeys
 from tortxd.tor.link import Circuit, Stream
 from tortxd.tor.socks import TorEndpoint
 from tortxd.tor.status import Status
@@ -68,9 +68,10 @@ class TorService(Service):
             from twisted.internet import reactor
         self.config = config or DaemonConfig()
         self.reactor = reactor
-        self._daemon = TorDaemon(reactor, _settings(self.config))
+        keys = IsolationKeys()
+        self._daemon = TorDaemon(reactor, _settings(self.config), mark=keys.mark)
         policy = _policy(self.config, None)
-        self._plane = DataPlane(reactor, self._daemon, policy, limits=Limits.here())
+        self._plane = DataPlane(reactor, self._daemon, policy, keys, limits=Limits.here())
         self._http: HTTPClient | None = None
         self._api: Api | None = None
 

@@ -66,7 +66,7 @@ class FakeLink:
     def close_reason(self, source: tuple[str, int], timeout: float) -> Deferred[str | None]:
         return succeed(self.reason)
 
-    def forsake(self, source: tuple[str, int]) -> None:
+    def forsake(self, source: tuple[str, int], username: bytes) -> None:
         self.forsaken.append(source)
 
     def exits_carry(self, host: str, port: int) -> Deferred[bool | None]:

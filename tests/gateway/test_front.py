@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransportWithDisconnection
 
 from tests.gateway.conftest import Gateway
@@ -472,3 +472,36 @@ async def test_a_malformed_head_request_gets_no_body(gateway: Gateway, line: str
     assert int(reply["Content-Length"]) > 0
     await wire.lost
     assert wire.raw.endswith(b"\r\n\r\n")
+
+
+@ensureDeferred
+async def test_draining_ends_a_kept_connection_whose_response_had_begun(gateway: Gateway) -> None:
+    gateway.socks.origin = None
+    wire = await gateway.connect()
+    wire.send(f"GET {gateway.path('/')} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    served = await gateway.socks.asked()
+    await deferLater(gateway.reactor, 0)  # first, it answers itself
+    served.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
+    await wire.when_came(b"ab")
+    drained = gateway.factory.drain(30.0)
+    served.transport.write(b"cd")
+    await drained.addTimeout(5.0, gateway.reactor)
+    await wire.lost
+    assert wire.raw.endswith(b"abcd")
+
+
+@ensureDeferred
+async def test_a_malformed_upload_does_not_get_into_a_response(gateway: Gateway) -> None:
+    """Rule 14: what has begun as a response is cut off, and nothing looks part of it."""
+    gateway.socks.origin = None
+    wire = await gateway.connect()
+    head = f"POST {gateway.path('/')} HTTP/1.1\r\nHost: localhost\r\n"
+    wire.send((head + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n").encode())
+    served = await gateway.socks.asked()
+    await deferLater(gateway.reactor, 0)  # first, it answers itself
+    served.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 700\r\n\r\nfirst")
+    await wire.when_came(b"first")
+    wire.send(b"ZZ\r\n")
+    await wire.lost
+    assert wire.raw.endswith(b"first")
+    assert "cleanly" not in str(wire.closed)

@@ -11,6 +11,7 @@ from twisted.internet.defer import fail
 from tests.gateway.conftest import OPERATOR, Gateway, Policy
 from tests.web_client import Reply
 from tortxd.errors import TorNotReady
+from tortxd.gateway import upstream
 from tortxd.policy.access import AccessPolicy
 
 TOKEN = f"Tortxd-Token: {OPERATOR.decode()}"
@@ -175,3 +176,15 @@ async def test_it_is_a_post(either: Gateway, method: str) -> None:
     assert reply.status == 405
     assert reply["Allow"] == "POST, OPTIONS"
     assert either.link.renewed == 0
+
+
+@ensureDeferred
+async def test_what_is_remembered_of_renewals_is_bounded(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream, "REMEMBERED", 10)
+    other = await used(gateway, "Tor-Stream-Isolation: other", PAGE)
+    for number in range(30):
+        assert (await renew(gateway, f"k{number}")).status == 200
+    assert len(gateway.plane.pool._retired) == 10
+    assert await used(gateway, "Tor-Stream-Isolation: other", PAGE) == other

@@ -96,3 +96,19 @@ def test_every_timer_fires_at_its_own_time(plan: list[tuple[int, int, bool]]) ->
     for _ in range(10):
         clock.advance(1)
     assert sorted(fired) == sorted(due)
+
+
+def test_a_callback_that_fails_keeps_none_from_firing() -> None:
+    clock = Clock()
+    timeouts = Timeouts(clock)
+    fired: list[int] = []
+
+    def fail() -> None:
+        raise RuntimeError("canary")
+
+    timeouts.start(10, fail)
+    timeouts.start(10, lambda: fired.append(1))
+    clock.advance(10)
+    timeouts.start(10, lambda: fired.append(2))
+    clock.advance(10)
+    assert fired == [1, 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from base64 import b64encode
 from typing import Any
 
@@ -12,7 +13,7 @@ from twisted.internet.task import deferLater
 from tests.gateway.conftest import Gateway, Policy
 from tests.socks_server import Served
 from tests.web_client import Reply, Wire
-from tortxd.gateway import listener, outbound
+from tortxd.gateway import flow, listener, outbound
 from tortxd.gateway.limits import Limits
 from tortxd.policy.access import AccessPolicy
 
@@ -492,3 +493,24 @@ async def test_tunnels_whose_clients_say_no_more_make_room(
     assert (await gateway.ask("/health")).status == 200
     await silent.lost
     assert talking.closed is None
+
+
+@ensureDeferred
+async def test_a_client_that_says_no_more_while_it_is_not_read(gateway: Gateway) -> None:
+    """Rule 18: all that it has said arrives, once the destination takes it."""
+    wire, served = await tunnel(gateway)
+    (front,) = gateway.factory.connections
+    upstream: Any = front._exchange._upstream  # type: ignore[union-attr]
+    served.transport.pauseProducing()
+    for end, option in ((served, socket.SO_RCVBUF), (upstream, socket.SO_SNDBUF)):
+        end.transport.getHandle().setsockopt(socket.SOL_SOCKET, option, 4096)
+    said = b"." * 600_000
+    wire.send(said)
+    wire.transport.loseWriteConnection()
+    await deferLater(gateway.reactor, 2 * flow.LOOK_EVERY)  # twice, nothing is to happen
+    assert len(served.received) < len(said)
+    served.transport.resumeProducing()
+    await far_end_has(gateway, served, said)
+    # And when it leaves after that, it is noticed.
+    wire.transport.abortConnection()
+    await served.lost.addTimeout(3.0, gateway.reactor)

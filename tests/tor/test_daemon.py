@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.testing import MemoryReactorClock
 
 from tortxd.addresses import SocksAddress
-from tortxd.errors import SetupError, TorDown, TorNotReady
+from tortxd.errors import SetupError, TorDown, TorNotReady, TorTimeout
 from tortxd.tor.daemon import AttachSettings, LaunchSettings, TorDaemon
 from tortxd.tor.link import TorLink
 from tortxd.tor.status import BackingOff, Degraded, Failed, Launching, Ready, Stopped
@@ -164,12 +164,13 @@ def test_a_stream_that_is_forsaken_is_closed_if_tor_does_not_notice(
     session = PlayedSession()
     world.daemon._session = cast(Any, session)
     table = world.daemon._table
-    table.stream_event("20 NEW 0 a:1 SOURCE_ADDR=127.0.0.1:5", 0.0)
-    world.daemon.forsake(SOURCE)
-    world.daemon.forsake(("127.0.0.1", 6))
+    table.stream_event('20 NEW 0 a:1 SOURCE_ADDR=127.0.0.1:5 SOCKS_USERNAME="u"', 0.0)
+    world.daemon.forsake(SOURCE, b"u")
+    world.daemon.forsake(SOURCE, b"stranger")
+    world.daemon.forsake(("127.0.0.1", 6), b"u")
     if ends:
         table.stream_event("20 CLOSED 0 a:1 REASON=DONE", 0.0)
-        table.stream_event("21 NEW 0 a:1 SOURCE_ADDR=127.0.0.1:5", 0.0)
+        table.stream_event('21 NEW 0 a:1 SOURCE_ADDR=127.0.0.1:5 SOCKS_USERNAME="u"', 0.0)
     world.reactor.advance(1.1)
     assert session.closed == ([] if ends else ["20"])
 
@@ -178,3 +179,21 @@ def test_no_tor_executable(tmp_path: Path) -> None:
     settings = LaunchSettings(tmp_path / "data", tor=str(tmp_path / "none"))
     with pytest.raises(SetupError, match="--tor"):
         TorDaemon(MemoryReactorClock(), settings).start()
+
+
+def test_a_new_identity_that_does_not_come_in_time(world: World) -> None:
+    class Deaf:
+        async def tell(self, command: str) -> str:
+            return "OK"
+
+    class Session:
+        control = Deaf()
+        session: Any = None
+
+    session = Session()
+    session.session = session
+    world.daemon._session = cast(Any, session)
+    made = result_of(world.daemon.new_identity())
+    world.reactor.advance(60)
+    assert isinstance(made[0].value, TorTimeout)
+    assert len(world.daemon._new_identity) == 0

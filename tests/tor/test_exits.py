@@ -126,3 +126,15 @@ def test_a_tor_that_does_not_answer_is_asked_again() -> None:
     world.control.asked[0].errback(TorTimeout())
     failing.addErrback(lambda failure: failure.trap(TorTimeout))
     assert world.answer(80) is True
+
+
+def test_who_gives_up_asking_causes_no_further_question() -> None:
+    """A command that is on its way cannot be taken back: others would queue up behind it."""
+    world = World("accept 80")
+    for _ in range(20):
+        asking = world.ask(80)
+        asking.cancel()
+        asking.addErrback(lambda _: None)
+    assert len(world.control.asked) == 1
+    assert world.answer(80) is True
+    assert len(world.control.asked) == 1

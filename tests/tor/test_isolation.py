@@ -96,3 +96,41 @@ def test_nothing_of_it_shows_in_a_repr() -> None:
     credentials = IsolationKeys().credentials(one)
     assert "canary" not in repr(one)
     assert credentials.username.decode() not in repr(credentials)
+
+
+def test_a_caller_who_renews_very_much_changes_nobody_elses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(isolation, "_REMEMBERED_EPOCHS", 3)
+    keys = IsolationKeys()
+    others = [
+        Isolation("key", b"k", b"other"),
+        Isolation("key", b"k", b"one", b"http://page.example"),
+        Isolation("site", b"a.example", b"other"),
+    ]
+    keys.renew(others[0])
+    before = [keys.credentials(other) for other in others]
+    for number in range(20):
+        keys.renew(Isolation("key", b"%d" % number, b"one"))
+    assert [keys.credentials(other) for other in others] == before
+
+
+def test_forgotten_callers_bring_nothing_old_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "_REMEMBERED_CALLERS", 3)
+    keys = IsolationKeys()
+    alice = Isolation("key", b"alice", b"c")
+    old = [keys.credentials(alice)]
+    keys.renew(alice)
+    old.append(keys.credentials(alice))
+    keys.renew(alice)
+    for number in range(10):
+        keys.renew(Isolation("key", b"k", b"caller %d" % number))
+    assert keys.credentials(alice) not in old
+    assert len(keys._callers) == 3
+
+
+def test_our_own_usernames_are_marked() -> None:
+    keys = IsolationKeys()
+    for name in (b"a", b"b"):
+        assert keys.credentials(Isolation("key", name)).username.startswith(keys.mark.encode())
+    assert keys.mark != IsolationKeys().mark

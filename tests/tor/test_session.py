@@ -253,3 +253,15 @@ def test_a_full_disk_shows_and_mends() -> None:
         ("trouble", "disk", "The disk of the data directory is full."),
         ("trouble", "disk", None),
     ]
+
+
+def test_what_an_earlier_connection_saw_is_forgotten() -> None:
+    """It may have ended unseen, and its numbers be given anew."""
+    world = World()
+    world.table.stream_event("5 NEW 0 a.example:1 SOURCE_ADDR=127.0.0.1:1", 0.0)
+    world.table.circuit_event("7 LAUNCHED PURPOSE=GENERAL", 0.0)
+    world.control.known["stream-status"] = "5 SUCCEEDED 8 b.example:2"
+    world.begin()
+    assert world.table.circuits() == ()
+    (stream,) = world.table.streams()
+    assert (stream.target, stream.source) == ("b.example:2", None)

@@ -283,3 +283,24 @@ def test_a_burst_is_cheap() -> None:
         opened(table, "7", str(number), 1024 + number)
         table.stream_event(f"{number} CLOSED 7 a.example:443 REASON=END REMOTE_REASON=DONE", 2.5)
     assert time.process_time() - begun < 0.5
+
+
+def test_strangers_streams_may_be_left_alone() -> None:
+    """On a Tor that others use as well."""
+    table = Table()
+    waits(table, "20", "ours-1")
+    waits(table, "21", "theirs")
+    for number in range(MOST_CIRCUITS + 1):
+        launched(table, f"1{number:03}", "ours-1")
+        launched(table, f"2{number:03}", "theirs")
+    assert table.take_insatiable("ours") == ["20"]
+
+
+def test_a_stream_is_found_by_its_source_and_username() -> None:
+    table = Table()
+    waits(table, "20", "u")
+    assert table.stream_of(("127.0.0.1", 4321), "u") == "20"
+    assert table.stream_of(("127.0.0.1", 4321), "v") is None
+    assert table.stream_of(("127.0.0.1", 4322), "u") is None
+    table.stream_event('20 CLOSED 0 a.example:443 REASON=DONE SOCKS_USERNAME="u"', 3.0)
+    assert table.stream_of(("127.0.0.1", 4321), "u") is None

@@ -145,7 +145,7 @@ class Exchange(Outbound):
         headers = self.order.filter(head)
         headers += self._carrier.annotate(upstream)
         self._head, self._body = head, body
-        self._started = True
+        self.started = True
         switches = head.status == 101
         delimited = head.length is not None or switches
         length = head.declared_length if head.length is not None else None

@@ -50,7 +50,7 @@ class Departures:
         """Call ``gone`` when ``client`` has left: that it has no more to say is enough, unless it
         is ``half_closed``, where that is known already."""
         self.forget(client)
-        handle = transport.getHandle()
+        handle = getattr(transport, "transport", transport).getHandle()  # TLS lies over TCP
         fd = handle.fileno()
         if fd < 0:
             return

@@ -89,7 +89,7 @@ class Front(Protocol):
         self._chunked = False
         self._delimited = False
         self._keep = False
-        self._half_closed = False
+        self._may_half_close = self._half_closed = False
         self._take: Callable[[bytes], None] = self._read_head
         self._timeout: Timeout | None = None
         self._peer = b""
@@ -115,9 +115,10 @@ class Front(Protocol):
         self._wait(IDLE_TIME, self.leave)
 
     def _is_idle(self) -> None:
-        """From now on, as far as others need its place."""
+        """From now on, as far as others need its place; not while it has an answer to take."""
         self._factory.idle.pop(self, None)
-        self._factory.idle[self] = self._plane.reactor.seconds()
+        if not self._congested:
+            self._factory.idle[self] = self._plane.reactor.seconds()
 
     def _turn_away(self, _: bytes) -> None:
         """There are too many connections already: whatever it asks for."""
@@ -172,11 +173,18 @@ class Front(Protocol):
 
     def paused(self) -> None:
         """See :class:`tortxd.gateway.flow.Reader`."""
-        self._plane.departures.watch(self, self.transport, self._abort, half_closed=False)
+        # In a tunnel, a client that has no more to say has not left.
+        self._watch(half_closed=self._may_half_close)
 
     def resumed(self) -> None:
         """See :class:`tortxd.gateway.flow.Reader`."""
-        self._plane.departures.forget(self)
+        if self._half_closed:
+            self._watch(half_closed=True)
+        else:
+            self._plane.departures.forget(self)
+
+    def _watch(self, *, half_closed: bool) -> None:
+        self._plane.departures.watch(self, self.transport, self._abort, half_closed=half_closed)
 
     def congested(self, is_so: bool) -> None:
         """The client takes no more for now, or takes it again."""
@@ -187,6 +195,8 @@ class Front(Protocol):
             else:
                 self._source.resumeProducing()
         if not is_so:
+            if self._take == self._read_head and self._reader is None:
+                self._is_idle()
             self._serve_ahead()
 
     # --- requests --------------------------------------------------------------------------------
@@ -272,6 +282,9 @@ class Front(Protocol):
                 self._exchange = None
                 if exchange is not None:
                     exchange.client_gone()
+                    if exchange.started:
+                        self._abort()  # there is a response already, which nothing may look part of
+                        return
                 self._refuse(error)
                 return
             self._keep = self._keep and not body.overrun
@@ -340,13 +353,14 @@ class Front(Protocol):
         if ahead:
             exchange.upload(ahead)
         if isinstance(exchange, Tunnel):
+            self._may_half_close = True
             alsoProvides(self, IHalfCloseableProtocol)
 
     def readConnectionLost(self) -> None:
         """The client has no more to say in a tunnel; it may still listen, or may have left."""
         self._half_closed = True
         self._is_idle()
-        self._plane.departures.watch(self, self.transport, self._abort, half_closed=True)
+        self._watch(half_closed=True)
 
     def writeConnectionLost(self) -> None:
         """We have no more to say; the client may not be done."""
@@ -421,7 +435,7 @@ class Front(Protocol):
         self._head = self._body = self._reader = self._exchange = None
         self._handover = None
         self._chunked = False
-        if not self._keep:
+        if not self._keep or self._factory.closing:
             self._close(unread)
             return
         self._take = self._read_head

@@ -138,7 +138,7 @@ class Outbound:
         self._upstream: Upstream | None = None
         self._pending: Deferred[Any] | None = None
         self._connected = False
-        self._started = False
+        self.started = False
         """Whether the client has got the start of a response."""
         self._held: list[bytes] = []
         self._held_bytes = 0
@@ -316,7 +316,7 @@ class Outbound:
 
     def _late(self) -> None:
         self._timeout = None
-        self._fail(OriginTimeout() if self._connected or self._started else TorTimeout())
+        self._fail(OriginTimeout() if self._connected or self.started else TorTimeout())
 
     def _why_lost(self) -> TortxdError:
         return TorDown() if self._carrier.link.socks_address is None else OriginReset()
@@ -326,7 +326,7 @@ class Outbound:
             return
         self._end()
         status = self._carrier.link.status
-        if self._started:
+        if self.started:
             self._client.truncate()
         elif isinstance(error, TorTimeout | TorDown) and not serves(status):
             self._client.fail(not_ready(status))
@@ -352,7 +352,7 @@ class Outbound:
         """Close a connection whose stream is of no use any more."""
         upstream.abort()
         if upstream.source is not None:
-            self._carrier.link.forsake(upstream.source)
+            self._carrier.link.forsake(upstream.source, upstream.route.credentials.username)
 
 
 def as_error(failure: Failure) -> TortxdError:

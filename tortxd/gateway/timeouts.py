@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+log = Logger()
 
 
 class Timeout:
@@ -57,7 +60,10 @@ class _Queue:
                 self._call = self._clock.callLater(expiry - now, self._due)
                 return
             del self.entries[timeout]
-            timeout.callback()
+            try:
+                timeout.callback()
+            except Exception:  # the others must fire all the same
+                log.failure("A timer's callback failed")
         self._call = None
         self._emptied(self._seconds)
 

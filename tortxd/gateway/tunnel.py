@@ -65,7 +65,7 @@ class Tunnel(Outbound):
         self._connected = True
         upstream = self._upstream
         assert upstream is not None
-        self._started = True
+        self.started = True
         headers = [*self._headers, *self._carrier.annotate(upstream)]
         self._client.respond(Start(200, b"OK", headers, None, True, switches=True), b"")
         if self._over:

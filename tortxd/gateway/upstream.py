@@ -24,6 +24,8 @@ LIFETIME = 600.0
 MaxCircuitDirtiness)."""
 IDLE = 90.0
 """Seconds that a connection waits for its next request."""
+REMEMBERED = 10_000
+"""Retired credentials that are remembered while requests under way may still have them."""
 
 
 @frozen(cache_hash=True)
@@ -99,7 +101,7 @@ class Pool:
         self._limit = limit
         self._by_route: dict[Route, list[Upstream]] = {}
         self._waiting: dict[Upstream, Timeout] = {}
-        self._retired: dict[bytes, float] = {}
+        self._retired: dict[bytes, None] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -147,13 +149,11 @@ class Pool:
     def retire(self, credentials: Credentials) -> None:
         """Let no connection with these credentials (whatever their password) take a further
         request: close those that wait now, and the others when their exchange has ended."""
-        now = self.timeouts.clock.seconds()
-        for username, since in list(self._retired.items()):
-            if now - since < LIFETIME:
-                break
-            del self._retired[username]  # nothing of it can be alive
         self._retired.pop(credentials.username, None)
-        self._retired[credentials.username] = now
+        self._retired[credentials.username] = None
+        if len(self._retired) > REMEMBERED:
+            # What is forgotten waits in vain for a while: nobody asks for its route any more.
+            del self._retired[next(iter(self._retired))]
         self._discard_retired()
 
     def retire_all(self) -> None:

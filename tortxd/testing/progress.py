@@ -81,7 +81,8 @@ class Progress:
             _AUTHORITY_STEPS if relay.is_authority else _EXIT_STEPS for relay in self._relays
         )
         fraction = KEYS_SHARE + (99 - KEYS_SHARE) * done // steps
-        self.say(max(fraction, self.fraction), sentence.format(nickname))
+        if self.fraction < 100:  # else it is up, and who comes late changes nothing
+            self.say(max(fraction, self.fraction), sentence.format(nickname))
         self._check()
 
     def _missing(self, authority: str) -> str:

@@ -34,6 +34,7 @@ class Attached:
     :param wanted: the SOCKS address to use instead of the one that Tor names, or None.
     :param known: the SOCKS address of the connection before this one: where the control port does
         not answer, it is asked whether Tor still lives.
+    :param mark: how our own SOCKS usernames begin.
     """
 
     _log = Logger()
@@ -50,6 +51,7 @@ class Attached:
         wanted: SocksAddress | None,
         known: SocksAddress | None,
         watch: Watch,
+        mark: str,
     ) -> None:
         self._reactor = reactor
         self._listener = listener
@@ -59,6 +61,7 @@ class Attached:
         self._wanted = wanted
         self._known = known
         self._watch = watch
+        self._mark = mark
         self._over = False
         self._unwanted = False
         self._running: Deferred[None] | None = None
@@ -88,6 +91,7 @@ class Attached:
             self._listener,
             hung=self.control_lost,
             watch=self._watch,
+            mark=self._mark,
         )
         told = await control.ask("net/listeners/socks")
         configured = [

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 
-from tortxd.errors import SetupError, TorDown, TorNotReady, TortxdError
+from tortxd.errors import SetupError, TorDown, TorNotReady, TorTimeout, TortxdError
 from tortxd.tor.attached import Attached
 from tortxd.tor.datadir import prepare
 from tortxd.tor.launched import Launched
@@ -71,14 +72,20 @@ class TorDaemon:
     :param reactor: of its clock, processes and connections.
     :param settings: launch or attach.
     :param watch: the watchdog's interval and patience.
+    :param mark: how our own SOCKS usernames begin; an attached Tor may have other users.
     """
 
     _log = Logger()
 
     def __init__(
-        self, reactor: Any, settings: LaunchSettings | AttachSettings, watch: Watch | None = None
+        self,
+        reactor: Any,
+        settings: LaunchSettings | AttachSettings,
+        watch: Watch | None = None,
+        mark: str = "",
     ) -> None:
         self._reactor = reactor
+        self._mark = mark
         self._settings = settings
         self._watch = watch or Watch()
         self._status: Status = Stopped()
@@ -221,10 +228,10 @@ class TorDaemon:
 
         return answer.addBoth(done)
 
-    def forsake(self, source: tuple[str, int]) -> None:
-        """See that the stream of this SOCKS connection ends, whose client has just closed it. A Tor
+    def forsake(self, source: tuple[str, int], username: bytes) -> None:
+        """See that the stream of this SOCKS connection ends, which we have just closed. A Tor
         that may not send on a stream does not read what comes for it, and misses its end."""
-        session, stream = self._session, self._table.stream_of(source)
+        session, stream = self._session, self._table.stream_of(source, username.decode("ascii"))
         if session is None or stream is None:
             return
 
@@ -365,6 +372,7 @@ class TorDaemon:
                 wanted=settings.socks,
                 known=self._socks,
                 watch=self._watch,
+                mark=self._mark,
             )
 
         return open_session
@@ -414,8 +422,11 @@ class TorDaemon:
         made.addTimeout(_NEWNYM_PATIENCE, self._reactor)
         try:
             await control.tell("SIGNAL NEWNYM")
-        except TortxdError:
+        except BaseException:
             made.addErrback(lambda failure: failure.trap(CancelledError))
             made.cancel()
             raise
-        await made
+        try:
+            await made
+        except DeferredTimeout:
+            raise TorTimeout("Tor has not made a new identity in time.") from None

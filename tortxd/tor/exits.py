@@ -10,8 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attrs import frozen
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from tortxd.errors import Internal, TortxdError
+from tortxd.tor.waiting import Waiting
 
 if TYPE_CHECKING:
     from tortxd.tor.control import Control
@@ -53,7 +57,8 @@ class Exits:
         self._control = control
         self._policies: tuple[PortPolicy, ...] | None = None
         self._read_at = 0.0
-        self._one_at_a_time = DeferredLock()
+        self._reading = False
+        self._waiting: Waiting[None] = Waiting()
 
     async def carry_ipv6(self, port: int) -> bool | None:
         """Whether some exit carries traffic to ``port`` of IPv6 addresses; None where nothing is
@@ -61,16 +66,30 @@ class Exits:
 
         :raises TortxdError: Tor does not answer.
         """
-        await self._one_at_a_time.acquire()
-        try:
-            if self._policies is None or self._clock.seconds() - self._read_at > FRESH:
-                self._policies = await self._read()
-                self._read_at = self._clock.seconds()
-        finally:
-            self._one_at_a_time.release()
+        if self._policies is None or self._clock.seconds() - self._read_at > FRESH:
+            await self._when_read()
         if self._policies is None:
             return None
         return any(policy.takes(port) for policy in self._policies)
+
+    def _when_read(self) -> Deferred[None]:
+        """Fire when they have been read anew. Who no longer wants to know just leaves: a command
+        that is on its way cannot be taken back, and another would only queue behind it."""
+        read = self._waiting.add()
+        if not self._reading:
+            self._reading = True
+            Deferred.fromCoroutine(self._read()).addCallbacks(self._is_read, self._is_not_read)
+        return read
+
+    def _is_read(self, policies: tuple[PortPolicy, ...] | None) -> None:
+        self._reading = False
+        self._policies, self._read_at = policies, self._clock.seconds()
+        self._waiting.fire(None)
+
+    def _is_not_read(self, failure: Failure) -> None:
+        self._reading = False
+        error = failure.value
+        self._waiting.fail(error if isinstance(error, TortxdError) else Internal())
 
     async def _read(self) -> tuple[PortPolicy, ...] | None:
         """Every IPv6 policy that some relay has. Few differ, so few are kept."""

@@ -13,9 +13,13 @@ from collections import OrderedDict
 from functools import lru_cache
 from typing import Literal
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
-_REMEMBERED_EPOCHS = 10_000
+_REMEMBERED_EPOCHS = 1_000
+"""Of each caller."""
+_REMEMBERED_CALLERS = 256
+_MARK = 8
+"""Characters of :attr:`IsolationKeys.mark`; 24 more, 96 bits, tell usernames apart."""
 _REMEMBERED_CREDENTIALS = 4_096
 
 
@@ -42,6 +46,18 @@ class Isolation:
     """The web origin that asks, where a browser names one."""
 
 
+@define
+class _Epochs:
+    """What one caller has renewed."""
+
+    own: OrderedDict[Isolation, int] = field(factory=OrderedDict)
+    floor: int = 0
+
+
+def _caller(isolation: Isolation) -> tuple[bytes, bytes]:
+    return isolation.caller, isolation.origin
+
+
 class IsolationKeys:
     """Turns :class:`Isolation` into :class:`Credentials`, and into new ones on request.
 
@@ -50,11 +66,16 @@ class IsolationKeys:
 
     def __init__(self, secret: bytes | None = None) -> None:
         self._secret = secret or secrets.token_bytes(32)
-        self._epochs: OrderedDict[Isolation, int] = OrderedDict()
+        self._callers: OrderedDict[tuple[bytes, bytes], _Epochs] = OrderedDict()
         self._latest = 0
         self._floor = 0
         """The epoch of everything that has none of its own."""
         self._derived = lru_cache(maxsize=_REMEMBERED_CREDENTIALS)(self._derive)
+
+    @property
+    def mark(self) -> str:
+        """How every username of these keys begins, and hardly another's."""
+        return self._digest(b"mark").decode("ascii")[:_MARK]
 
     def credentials(self, isolation: Isolation, salt: bytes = b"") -> Credentials:
         """The credentials for ``isolation`` now.
@@ -62,22 +83,33 @@ class IsolationKeys:
         :param salt: further distinction within it: a retry on a fresh circuit, or where the request
             must leave Tor.
         """
-        return self._derived(isolation, self._epochs.get(isolation, self._floor), salt)
+        epochs = self._callers.get(_caller(isolation))
+        own = 0 if epochs is None else epochs.own.get(isolation, epochs.floor)
+        return self._derived(isolation, max(own, self._floor), salt)
 
     def renew(self, isolation: Isolation) -> None:
-        """Give ``isolation`` new credentials from now on, and so new circuits."""
+        """Give ``isolation`` new credentials from now on, and so new circuits.
+
+        What is forgotten must not fall back to older credentials: the floor rises instead, for a
+        caller who renews very many keys that of its own.
+        """
         self._latest += 1
-        self._epochs[isolation] = self._latest
-        self._epochs.move_to_end(isolation)
-        if len(self._epochs) > _REMEMBERED_EPOCHS:
-            # What is forgotten must not fall back to older credentials: the floor rises instead.
-            self._floor = self._epochs.popitem(last=False)[1]
+        caller = _caller(isolation)
+        epochs = self._callers.setdefault(caller, _Epochs())
+        self._callers.move_to_end(caller)
+        epochs.own[isolation] = self._latest
+        epochs.own.move_to_end(isolation)
+        if len(epochs.own) > _REMEMBERED_EPOCHS:
+            epochs.floor = epochs.own.popitem(last=False)[1]
+        if len(self._callers) > _REMEMBERED_CALLERS:
+            forgotten = self._callers.popitem(last=False)[1]
+            self._floor = max(self._floor, forgotten.floor, *forgotten.own.values())
 
     def renew_all(self) -> None:
         """Give everything new credentials from now on."""
         self._latest += 1
         self._floor = self._latest
-        self._epochs.clear()
+        self._callers.clear()
 
     def _derive(self, isolation: Isolation, epoch: int, salt: bytes) -> Credentials:
         parts = (
@@ -87,9 +119,8 @@ class IsolationKeys:
             isolation.origin,
             str(epoch).encode(),
         )
-        return Credentials(
-            self._digest(b"username", *parts), self._digest(b"password", *parts, salt)
-        )
+        username = self.mark.encode("ascii") + self._digest(b"username", *parts)[_MARK:]
+        return Credentials(username, self._digest(b"password", *parts, salt))
 
     def _digest(self, *parts: bytes) -> bytes:
         message = b"".join(len(part).to_bytes(4, "big") + part for part in parts)

@@ -103,8 +103,8 @@ class TorLink(Protocol):
         """Fire with the REASON of the STREAM CLOSED or FAILED event of that SOCKS connection
         (``DONE`` for an orderly end), or with None when none has come after ``timeout`` seconds."""
 
-    def forsake(self, source: tuple[str, int]) -> None:
-        """See that the stream of this SOCKS connection ends, whose client has just closed it. A Tor
+    def forsake(self, source: tuple[str, int], username: bytes) -> None:
+        """See that the stream of this SOCKS connection ends, which we have just closed. A Tor
         that may not send on a stream does not read what comes for it, and misses its end."""
 
     def exits_carry(self, host: str, port: int) -> Deferred[bool | None]:

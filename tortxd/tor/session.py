@@ -80,6 +80,8 @@ class Session:
 
     :param hung: called when Tor has not answered the watchdog.
     :param free_bytes: how much room Tor's data directory has, where that is known.
+    :param mark: how the SOCKS usernames begin of streams that may be closed for want of a circuit:
+        of a Tor that others use too, ours alone.
     """
 
     _log = Logger()
@@ -94,8 +96,10 @@ class Session:
         hung: Callable[[str], None],
         watch: Watch,
         free_bytes: Callable[[], int] | None = None,
+        mark: str = "",
     ) -> None:
         self._clock = clock
+        self._mark = mark
         self._control = control
         self._table = table
         self._listener = listener
@@ -122,6 +126,8 @@ class Session:
 
         :raises TortxdError: Tor does not answer as it should.
         """
+        # What was seen over an earlier connection may have ended unseen since.
+        self._table.clear()
         await self._control.subscribe(
             (
                 ("CIRC", self._circuit),
@@ -176,7 +182,7 @@ class Session:
 
     def _circuit(self, line: str) -> None:
         self._want(self._table.circuit_event(line, self._clock.seconds()))
-        for stream in self._table.take_insatiable():
+        for stream in self._table.take_insatiable(self._mark):
             self._log.info("Tor finds no circuit for a stream; it is closed.")
             self.close_stream(stream)
 

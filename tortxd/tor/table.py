@@ -95,7 +95,7 @@ class Table:
         self._past_circuits: OrderedDict[str, _Circuit] = OrderedDict()
         self._past_streams: deque[_Stream] = deque()
         self._relays: dict[str, Relay] = {}
-        self._insatiable: list[str] = []
+        self._insatiable: list[_Stream] = []
 
     # --- what comes in -------------------------------------------------------------------------
 
@@ -182,11 +182,12 @@ class Table:
                 self._circuits[circuit].streams[id] = None
         return None
 
-    def take_insatiable(self) -> list[str]:
+    def take_insatiable(self, mark: str = "") -> list[str]:
         """The ids of waiting streams for which Tor has launched more than
-        :data:`MOST_CIRCUITS` circuits; each is told once."""
+        :data:`MOST_CIRCUITS` circuits, so far as their SOCKS usernames begin with ``mark``; each is
+        told once."""
         found, self._insatiable = self._insatiable, []
-        return found
+        return [stream.id for stream in found if (stream.login or "").startswith(f'"{mark}')]
 
     def relay_known(self, relay: Relay) -> None:
         """Remember the details of a relay."""
@@ -217,10 +218,13 @@ class Table:
             for s in self._streams.values()
         )
 
-    def stream_of(self, source: Source) -> str | None:
-        """The id of the open stream from ``source``, or None where none is known."""
+    def stream_of(self, source: Source, username: str) -> str | None:
+        """The id of the open stream from ``source`` with that SOCKS username, or None where none is
+        known. Where the SOCKS port is a forwarded one, a stranger may have the same source."""
         stream = self._by_source.get(source)
-        return None if stream is None or stream.ended is not None else stream.id
+        if stream is None or stream.ended is not None or stream.login != f'"{username}"':
+            return None
+        return stream.id
 
     def is_open(self, id: str) -> bool:
         """Whether there is a stream with this id."""
@@ -297,7 +301,7 @@ class Table:
             if stream.circuit == "0":
                 stream.tried += 1
                 if stream.tried == MOST_CIRCUITS + 1:
-                    self._insatiable.append(stream.id)
+                    self._insatiable.append(stream)
 
     def _stream_over(
         self, stream: _Stream, words: list[str], now: float
