@@ -70,6 +70,7 @@ _SPECIAL_IPV6 = tuple(
 _LOCAL_TOP = frozenset({"localhost", "localdomain", "local", "internal", "exit"})
 _LOCAL_SUFFIX = ".home.arpa"
 
+_LOCAL = "Tor is not asked for local names. --alias can say what one stands for."
 _MALFORMED = "The host of the target URL is malformed."
 
 
@@ -127,12 +128,12 @@ def judge_host(host: str) -> None:
         if any(IPv4Address(host) in net for net in _SPECIAL_IPV4):
             raise TargetForbidden("Tor is asked for public addresses only.")
     elif top == host:
-        raise TargetForbidden("A name with a single label is local: Tor is not asked for it.")
+        raise TargetForbidden(_LOCAL)
     elif top == "onion":
         if not _is_onion_v3(host.split(".")[-2]):
             raise BadUrl("This is not a version 3 onion address; check that it was copied whole.")
     elif top in _LOCAL_TOP or host.endswith(_LOCAL_SUFFIX) or host == _LOCAL_SUFFIX[1:]:
-        raise TargetForbidden("A name of this kind is local: Tor is not asked for it.")
+        raise TargetForbidden(_LOCAL)
 
 
 def _ascii(raw: bytes) -> str:

@@ -126,6 +126,8 @@ def command_lines(port: int, origin: Origin, token_file: object) -> list[str]:
         f"curl {gateway}/health",
         f"curl '{gateway}/proxy?url={origin.http}/'",
         f"curl -d hello '{gateway}/proxy?url={origin.https}/echo'",
+        f"curl -x localhost:{port} -U tortxd+alice: {origin.http}/ip",
+        f"curl -x localhost:{port} --cacert {origin.ca_file} {origin.https}/",
         f"curl {gateway}/verify-tor",
         f'curl -H "Tortxd-Token: $(cat {token_file})" {gateway}/circuits',
     ]
