@@ -54,6 +54,19 @@ async def test_one_too_many_is_told_so(gateway: Gateway, request_line: str) -> N
 
 
 @ensureDeferred
+async def test_a_head_that_is_one_too_many_gets_no_body(gateway: Gateway) -> None:
+    """Rule 26."""
+    limited(gateway, 1)
+    await busy(gateway, 1)
+    wire = await gateway.connect()
+    wire.send(b"HEAD /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    reply = await wire.reply(b"HEAD")
+    assert (reply.status, reply["Tortxd-Error"]) == (503, "overloaded")
+    await wire.lost
+    assert wire.raw.endswith(b"\r\n\r\n")
+
+
+@ensureDeferred
 async def test_who_has_long_been_idle_makes_room(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:

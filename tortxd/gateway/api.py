@@ -33,7 +33,7 @@ from tortxd.errors import (
     TortxdError,
 )
 from tortxd.gateway.answers import OWN_HEADERS, Answer, json_answer, status_json
-from tortxd.gateway.handover import MAX_BODY
+from tortxd.gateway.handover import LONG_BODY, MAX_BODY
 from tortxd.gateway.plane import DataPlane, peer_name
 from tortxd.gateway.probes import Probed, probe
 from tortxd.gateway.web import head_of, relay, send
@@ -324,7 +324,7 @@ def _body_of(request: Any) -> bytes:
     """The body of a request to a route that takes one of a few bytes."""
     body: bytes = request.content.read(MAX_BODY + 1)
     if len(body) > MAX_BODY:
-        raise TooLarge("The request body is larger than this route takes.")
+        raise TooLarge(LONG_BODY)
     return body
 
 

@@ -12,6 +12,7 @@ unnoticed. While a client does not take what it was answered, it is served no fu
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import (
@@ -120,8 +121,11 @@ class Front(Protocol):
         if not self._congested:
             self._factory.idle[self] = self._plane.reactor.seconds()
 
-    def _turn_away(self, _: bytes) -> None:
+    def _turn_away(self, data: bytes) -> None:
         """There are too many connections already: whatever it asks for."""
+        self._reader = RequestReader()
+        with suppress(TortxdError):
+            self._reader.feed(data)  # the answer to a HEAD has no body
         self._refuse(Overloaded())
 
     def make_room(self) -> None:

@@ -11,7 +11,7 @@ MAX_BODY = 64 * 1024
 MAX_HEAD = 8 * 1024
 """Bytes of a request head as the control plane gets it; twisted.web takes 16 KiB."""
 
-_LONG_BODY = "The request body is larger than this route takes."
+LONG_BODY = "The request body is larger than this route takes."
 
 
 class Handover:
@@ -22,7 +22,7 @@ class Handover:
 
     def __init__(self, head: RequestHead, body: BodyReader) -> None:
         if head.length is not None and head.length > MAX_BODY:
-            raise TooLarge(_LONG_BODY)
+            raise TooLarge(LONG_BODY)
         self._head = head
         self._reader = body
         self._body = b""
@@ -36,7 +36,7 @@ class Handover:
         if data:
             self._body += self._reader.feed(data)
         if len(self._body) > MAX_BODY:
-            raise TooLarge(_LONG_BODY)
+            raise TooLarge(LONG_BODY)
         return self._request() if self._reader.done else None
 
     def _request(self) -> bytes:
