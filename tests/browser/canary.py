@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
+from twisted.internet.defer import TimeoutError, maybeDeferred
 from twisted.internet.protocol import Factory, Protocol
 
+from tests.browser.watching import Watch
 from tests.daemon.process import installed, soon
 
 _ANSWER = (
@@ -31,7 +32,7 @@ class Canary(Factory):
         self.asked: set[str] = set()
         """The paths that were asked for, without their slash."""
         self._listening: Any = None
-        self._watchers: list[tuple[Callable[[], bool], Deferred[None]]] = []
+        self._watch = Watch()
 
     def start(self) -> Canary:
         """Listen."""
@@ -50,22 +51,14 @@ class Canary(Factory):
 
     def changed(self) -> None:
         """Somebody came, or asked for something."""
-        for watcher in list(self._watchers):
-            if watcher[1].called:
-                self._watchers.remove(watcher)  # cancelled
-            elif watcher[0]():
-                self._watchers.remove(watcher)
-                watcher[1].callback(None)
+        self._watch.look()
 
     async def when_reached(self, names: Iterable[str]) -> None:
         """Wait until somebody has connected, and asked for all of these."""
         wanted = set(names)
-        if self.connections and wanted <= self.asked:
-            return
-        waiter: Deferred[None] = Deferred()
-        self._watchers.append((lambda: wanted <= self.asked, waiter))
+        reached = self._watch.when(lambda: self.connections > 0 and wanted <= self.asked)
         try:
-            await soon(waiter, PATIENCE)
+            await soon(reached, PATIENCE)
         except TimeoutError:
             missing = sorted(wanted - self.asked)
             raise AssertionError(f"Not asked for: {missing}; {self.connections} came") from None

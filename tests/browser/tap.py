@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Factory
 from twisted.protocols.portforward import ProxyClient, ProxyClientFactory, ProxyServer
 
+from tests.browser.watching import Watch
 from tests.daemon.process import installed, soon
 
 _REQUEST = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.1\r\n((?:[^\r\n]+\r\n)*)\r\n")
@@ -67,7 +68,7 @@ class Tap:
         """Every connection, in the order in which they came."""
         self._to = to
         self._listening: Any = None
-        self._watchers: list[tuple[Callable[[], bool], Deferred[None]]] = []
+        self._watch = Watch()
         self._open: set[_Server] = set()
 
     async def start(self) -> None:
@@ -107,20 +108,11 @@ class Tap:
 
     def when(self, true: Callable[[], bool]) -> Deferred[None]:
         """Fire when this is true, which is asked whenever bytes have passed."""
-        if true():
-            return succeed(None)
-        waiter: Deferred[None] = Deferred()
-        self._watchers.append((true, waiter))
-        return waiter
+        return self._watch.when(true)
 
     def passed(self) -> None:
         """Bytes have passed."""
-        for watcher in list(self._watchers):
-            if watcher[1].called:
-                self._watchers.remove(watcher)  # cancelled
-            elif watcher[0]():
-                self._watchers.remove(watcher)
-                watcher[1].callback(None)
+        self._watch.look()
 
 
 class _Client(ProxyClient):
