@@ -14,7 +14,7 @@ def canned(
     lines = ["HTTP/1.1 200 OK", f"Content-Length: {len(data)}", *headers]
     if content_type is not None:
         lines.append(f"Content-Type: {content_type}")
-    return Canned("\r\n".join((*lines, "Connection: close", "", "")).encode() + data)
+    return Canned("\r\n".join((*lines, "Connection: close", "", "")).encode() + data, "close")
 
 
 def put(origin: Origin, target: str, page: Canned) -> None:

@@ -236,7 +236,7 @@ def wheel() -> bytes:
 
 def canned(kind: str, body: bytes) -> Canned:
     lines = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
-    return Canned(f"{lines}Connection: close\r\n\r\n".encode() + body)
+    return Canned(f"{lines}Connection: close\r\n\r\n".encode() + body, "close")
 
 
 @ensureDeferred

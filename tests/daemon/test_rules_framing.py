@@ -85,6 +85,6 @@ async def test_rule_07_destinations_are_held_to_the_same(
         "HTTP/1.1 200 OK\r\n" + "\r\n".join(f"X{n}: y" for n in range(300)),
         "HTTP/1.1 200 OK\r\nX: " + "y" * 70_000,
     ):
-        tor_origin.canned[b"/canary-framing"] = Canned((head + ends).encode())
+        tor_origin.canned[b"/canary-framing"] = Canned((head + ends).encode(), "close")
         reply = await daemon.fetch(tor_origin.http + "/canary-framing")
         assert (reply.status, reply.json["code"]) == (502, "bad_response"), head

@@ -47,7 +47,7 @@ FORGED = {
 
 def canned(*fields: str, body: bytes = b"canary body") -> Canned:
     lines = ["HTTP/1.1 200 OK", f"Content-Length: {len(body)}", *fields, "", ""]
-    return Canned("\r\n".join(lines).encode() + body)
+    return Canned("\r\n".join(lines).encode() + body, "keep")
 
 
 def fields(headers: dict[str, str]) -> list[str]:

@@ -95,7 +95,7 @@ async def test_ip_when_the_service_is_odd(either: Gateway, body: bytes) -> None:
 
 
 def says(body: bytes) -> Canned:
-    return Canned(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    return Canned(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body), "keep")
 
 
 LAUNCHED = Circuit("8", "LAUNCHED", (), "GENERAL", 0.0)

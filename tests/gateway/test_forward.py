@@ -102,7 +102,8 @@ async def test_what_comes_back(gateway: Gateway) -> None:
         b"Access-Control-Allow-Origin: *\r\nContent-Type: text/html\r\n"
         b"Strict-Transport-Security: x\r\nTortxd-Error: forged\r\nTortxd-Circuit: forged\r\n"
         b"Proxy-Status: forged\r\n"
-        b"Proxy-Authenticate: Basic\r\nConnection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\n\r\nhi"
+        b"Proxy-Authenticate: Basic\r\nConnection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\n\r\nhi",
+        "keep",
     )
     reply = await forward(gateway, "/page", "Sec-Fetch-Dest: document")
     assert reply["Set-Cookie"] == "a=b"

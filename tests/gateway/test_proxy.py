@@ -143,7 +143,7 @@ async def test_a_body_until_close_is_whole_only_if_the_control_port_says_so(
 @ensureDeferred
 async def test_malformed_responses_are_bad_responses(either: Gateway, wire: bytes) -> None:
     """Rules 7 and 12, towards destinations."""
-    either.origin.canned[b"/odd"] = Canned(wire)
+    either.origin.canned[b"/odd"] = Canned(wire, "close")
     reply = await either.fetch("/odd")
     assert reply.status == 502
     assert reply.json["code"] == reply["Tortxd-Error"] == "bad_response"
@@ -152,7 +152,7 @@ async def test_malformed_responses_are_bad_responses(either: Gateway, wire: byte
 
 @ensureDeferred
 async def test_a_destination_that_hangs_up_is_a_reset(either: Gateway) -> None:
-    either.origin.canned[b"/empty"] = Canned(b"")
+    either.origin.canned[b"/empty"] = Canned(b"", "close")
     reply = await either.fetch("/empty")
     assert reply.status == 502
     assert reply.json["code"] == OriginReset.code
@@ -161,7 +161,7 @@ async def test_a_destination_that_hangs_up_is_a_reset(either: Gateway) -> None:
 
 @ensureDeferred
 async def test_a_tor_that_dies_is_not_the_destinations_fault(either: Gateway) -> None:
-    either.origin.canned[b"/empty"] = Canned(b"")
+    either.origin.canned[b"/empty"] = Canned(b"", "close")
     either.link.reason = None
     asking = Deferred.fromCoroutine(either.fetch("/empty"))
     await either.socks.asked()
@@ -351,7 +351,7 @@ async def test_what_could_run_or_reach_the_network_does_not_come_back(either: Ga
         "ETag: \"kept\"", "Connection: X-Hop", "X-Hop: 1",
     ]  # fmt: skip
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + "\r\n".join([*given, "", ""]).encode()
-    either.origin.canned[b"/forger"] = Canned(head + b"ok")
+    either.origin.canned[b"/forger"] = Canned(head + b"ok", "keep")
     reply = await either.fetch("/forger")
     assert reply["Content-Security-Policy"] == "sandbox; default-src 'none'"
     assert reply["X-Content-Type-Options"] == "nosniff"

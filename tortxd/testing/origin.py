@@ -45,7 +45,7 @@ class Origin:
     ``/hang``            no answer at all
     ``/gzip``            the small page, gzipped
     ``/respond``         ``?status=``, ``&header=Name: value`` (repeated), ``&body=``
-    ``/raw?...``         the percent-decoded query as the whole response
+    ``/raw?...``         the percent-decoded query as the whole response, and the connection's end
     ``/ip``              ``{"ip": ...}``, as api.ipify.org says it
     ``/api/ip``          ``{"IsTor": ..., "IP": ...}``, as check.torproject.org says it
     ===================  =======================================================================

@@ -110,10 +110,13 @@ class Reply:
 
 @frozen
 class Canned:
-    """Bytes to send as they are, and what then happens to the connection."""
+    """Bytes to send as they are, and what then happens to the connection.
+
+    Closed without a word of it in the bytes, it fails a client's next request, or not, by chance.
+    """
 
     data: bytes
-    ending: Ending = "close"
+    ending: Ending
 
 
 class _IWire(ITCPTransport, IConsumer):

@@ -139,7 +139,7 @@ def _respond(asked: Asked) -> Reply:
 def _raw(asked: Asked) -> Canned:
     # From the target itself: any byte may be meant, and a query parser would make text of it.
     data = unquote_to_bytes(asked.request.target.partition(b"?")[2])
-    return Canned(data)
+    return Canned(data, "close")
 
 
 def _ip(asked: Asked) -> Reply:
