@@ -6,7 +6,8 @@ import atexit
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from types import TracebackType
 
 from twisted.application.service import Service
@@ -70,6 +71,25 @@ class Options(usage.Options):
         """FROM=TO: a target that stands for another (repeatedly), as
         localhost:8080=name.onion:80."""
         self["alias"].append(alias)
+
+    def opt_version(self) -> None:
+        """Display tortxd's version, and Twisted's and txtorcon's, and exit."""
+        packages = ("tortxd", "twisted", "txtorcon")
+        print(", ".join(f"{package} {version(package)}" for package in packages))  # noqa: T201
+        raise SystemExit
+
+    def parseArgs(self, *words: str) -> None:
+        """There are options only."""
+        if words:
+            raise usage.UsageError(f"{words[0]} is not an option")
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """As ever, but what is wrong is one line, not the last after a page of help."""
+        try:
+            super().parseOptions(options)  # type: ignore[no-untyped-call]
+        except usage.UsageError as error:
+            sentence = str(error).rstrip(".")
+            raise SystemExit(f"tortxd: {sentence}: see twistd tortxd --help.") from None
 
     def postOptions(self) -> None:
         """Make the configuration, so that what is wrong is said before anything is started."""
