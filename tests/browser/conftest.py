@@ -76,7 +76,7 @@ def gateways(
 
 async def _said_ready(daemon: Daemon) -> None:
     # Its /health wants the token, too.
-    await daemon.when_said("Tor: Ready()")
+    await daemon.when_said("Tor is ready.")
 
 
 def _tapped(to: int) -> Iterator[Tap]:

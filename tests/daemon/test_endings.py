@@ -113,7 +113,7 @@ async def test_a_tor_that_crashes_comes_back(launch: Launcher, tor_origin: Origi
     broken = [wire.reply() for wire in halfway]
     failed = [wire.reply() for wire in waiting]
     daemon_pid = daemon.pid
-    noticed = daemon.when_said("BackingOff")
+    noticed = daemon.when_said("Tor is down")
     os.kill(tor, signal.SIGKILL)
     await noticed
     down = await daemon.ask("/health")

@@ -121,7 +121,7 @@ def lived(
         async def kill_tor() -> None:
             tor = daemon.tor_pid
             assert tor is not None
-            noticed = daemon.when_said("BackingOff")
+            noticed = daemon.when_said("Tor is down")
             os.kill(tor, signal.SIGKILL)
             await noticed
 

@@ -132,7 +132,7 @@ async def test_no_network(launch: Launcher, tmp_path: Path) -> None:
     torrc.write_text(LOCAL + "\n")
     daemon = launch(torrc=torrc)
     await daemon.when_listening()
-    await daemon.when_said("Bootstrapping(")
+    await daemon.when_said("% bootstrapped")
     tor = daemon.tor_pid
     health = await daemon.ask("/health")
     assert health.status == 503

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
 from tortxd.addresses import SocksAddress
@@ -140,6 +141,20 @@ def test_output_comes_in_any_pieces() -> None:
     tor.errReceived((STAMP + "[warn] f\xfcr\n").encode("latin-1"))
     assert listener.heard == [Bootstrapping(5, "conn", "Connecting")] * 2 + [
         Complaint("warn", "f�r")
+    ]
+
+
+def test_what_tor_logs_is_logged_once() -> None:
+    """Without its clock; its progress is told as the status."""
+    one, _, _, _ = process()
+    with capturedLogs() as events:
+        one.outReceived(f"{STAMP}[notice] Opening Socks listener on 127.0.0.1:1\n".encode())
+        one.outReceived(f"{STAMP}[notice] Bootstrapped 5% (conn): Connecting\n".encode())
+        one.outReceived(f"{STAMP}[warn] Something is {{odd}}.\n\nno log line\n".encode())
+    assert [(event["log_level"], formatEvent(event)) for event in events] == [
+        (LogLevel.info, "Opening Socks listener on 127.0.0.1:1"),
+        (LogLevel.warn, "Something is {odd}."),
+        (LogLevel.info, "no log line"),
     ]
 
 

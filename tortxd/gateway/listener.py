@@ -50,6 +50,10 @@ class FrontFactory(Factory):
         """Load what the first request would have to wait for."""
         _ = self.site
 
+    def logPrefix(self) -> str:
+        """What the log calls it."""
+        return "Gateway"
+
     def buildProtocol(self, addr: IAddress | None) -> Front | None:
         if len(self._refused) >= REFUSALS:
             return None  # Twisted closes the connection

@@ -23,7 +23,7 @@ from tortxd.tor.lock import DataDirLock, tor_lives_in
 from tortxd.tor.ports import SocksChoice
 from tortxd.tor.process import find_tor
 from tortxd.tor.session import Watch
-from tortxd.tor.status import Bootstrapping, Failed, Status, Stopped, serves
+from tortxd.tor.status import Bootstrapping, Failed, Status, Stopped, sentence, serves
 from tortxd.tor.table import Source, Table
 from tortxd.tor.torrc import check_lines
 from tortxd.tor.waiting import Waiting
@@ -75,7 +75,7 @@ class TorDaemon:
     :param mark: how our own SOCKS usernames begin; an attached Tor may have other users.
     """
 
-    _log = Logger()
+    _log = Logger(namespace="tortxd.tor")
 
     def __init__(
         self,
@@ -379,7 +379,7 @@ class TorDaemon:
 
     def _status_is(self, status: Status) -> None:
         self._status = status
-        self._log.info("Tor: {status}", status=status)
+        self._log.info("{sentence}", sentence=sentence(status))
         if serves(status):
             self._ready.fire(None)
         elif isinstance(status, Failed):

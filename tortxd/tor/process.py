@@ -162,7 +162,8 @@ class TorProcess(ProcessProtocol):
     """
 
     transport: IProcessTransport
-    _log = Logger()
+    _log = Logger(namespace="tor")
+    """Under Tor's own name: every line of it is a line of Tor's."""
 
     def __init__(self, clock: IReactorTime, listener: ProcessListener) -> None:
         self._clock = clock
@@ -218,14 +219,22 @@ class TorProcess(ProcessProtocol):
             self._buffer = b""
         for raw in lines:
             line = raw.decode("utf-8", "replace").rstrip()
-            self._log.debug("tor: {line}", line=line)
             event = parse_line(line)
+            self._pass_on(line, event)
             if isinstance(event, Complaint):
                 self._complaints.append(event.text)
             if event is not None:
                 self._listener.said(event)
 
     errReceived = outReceived
+
+    def _pass_on(self, line: str, event: Opened | Bootstrapping | Complaint | None) -> None:
+        """Log what Tor logs, without its clock beside ours; its progress is told as our status."""
+        if isinstance(event, Complaint):
+            self._log.warn("{text}", text=event.text)
+        elif line and not isinstance(event, Bootstrapping):
+            match = _LINE.match(line)
+            self._log.info("{text}", text=line if match is None else match[2])
 
     def processEnded(self, reason: Failure) -> None:
         """Tor is gone and all its output is read."""

@@ -60,6 +60,26 @@ class Failed:
 Status = Stopped | Launching | Bootstrapping | Ready | Degraded | BackingOff | Failed
 
 
+def sentence(status: Status) -> str:
+    """``status`` in words, for a log."""
+    match status:
+        case Stopped():
+            return "Tor is stopped."
+        case Launching():
+            return "Tor is starting."
+        case Bootstrapping(progress, _, summary, warning):
+            trouble = "" if warning is None else f" ({warning})"
+            return f"Tor is {progress} % bootstrapped: {summary}{trouble}."
+        case Ready():
+            return "Tor is ready."
+        case Degraded(reasons):
+            return f"Tor is ready, but: {' '.join(reasons)}"
+        case BackingOff(seconds, reason):
+            return f"Tor is down, and tried again in {seconds:.0f} s: {reason}"
+        case Failed(reason):
+            return f"Tor cannot run: {reason}"
+
+
 def serves(status: Status) -> bool:
     """Whether requests are expected to be served."""
     return isinstance(status, Ready | Degraded)
