@@ -55,6 +55,8 @@ def test_status_events() -> None:
     assert bootstrap_of(event) == Bootstrapping(
         5, "conn", "Connecting to a relay", 'Connection "refused"'
     )
+    closed = parse_status('WARN BOOTSTRAP PROGRESS=5 WARNING="DONE" REASON=DONE')
+    assert bootstrap_of(closed).warning == "a relay closed the connection"
     assert bootstrap_of(parse_status("NOTICE BOOTSTRAP PROGRESS=x")) == Bootstrapping()
     assert parse_status("NOTICE CIRCUIT_ESTABLISHED").action == "CIRCUIT_ESTABLISHED"
 

@@ -133,7 +133,7 @@ def test_a_tor_that_is_up_already() -> None:
         (
             "STATUS_CLIENT",
             "NOTICE CIRCUIT_NOT_ESTABLISHED REASON=CLOCK_JUMPED",
-            ("interrupted", "CLOCK_JUMPED"),
+            ("interrupted", "the clock jumped"),
         ),
         ("NETWORK_LIVENESS", "DOWN", ("trouble", "network", "Tor hears nothing from the network.")),
         ("NETWORK_LIVENESS", "UP", ("trouble", "network", None)),

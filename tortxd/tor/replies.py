@@ -21,6 +21,29 @@ _OCTAL = re.compile(r"\\[0-7]")
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
 
 
+_IN_WORDS = {
+    "CONNECTREFUSED": "a relay refused the connection",
+    "CONNECTRESET": "a connection was reset",
+    "DONE": "a relay closed the connection",
+    "IDENTITY": "what answered was not the relay that was meant",
+    "IOERROR": "a connection broke off",
+    "NOROUTE": "there is no route to a relay",
+    "PT_MISSING": "the pluggable transport is missing",
+    "RESOURCELIMIT": "there are not enough descriptors or memory",
+    "TIMEOUT": "a connection timed out",
+    "CLOCK_JUMPED": "the clock jumped",
+    "DIR_ALL_UNREACHABLE": "no directory can be reached",
+    "EXTERNAL_ADDRESS": "the machine's address changed",
+}
+"""Reasons of ORCONN events (control-spec, section 4.1.4), which BOOTSTRAP events have too, also as
+their WARNING; and of CIRCUIT_NOT_ESTABLISHED (section 4.1.10)."""
+
+
+def in_words(reason: str) -> str:
+    """A reason that is a keyword, for people; another as it is."""
+    return _IN_WORDS.get(reason, reason)
+
+
 def unquoted(text: str) -> str:
     """A value without its quotes and escapes; unquoted text as it is. Octal escapes are bytes of
     UTF-8, as in file names."""
@@ -84,11 +107,12 @@ def bootstrap_of(event: StatusEvent) -> Bootstrapping:
     """The progress that a BOOTSTRAP event shows."""
     told = event.arguments
     progress = told.get("PROGRESS", "0")
+    warning = told.get("WARNING") or told.get("REASON")
     return Bootstrapping(
         progress=min(100, int(progress)) if progress.isdecimal() else 0,
         tag=told.get("TAG", "starting"),
         summary=told.get("SUMMARY", "Starting"),
-        warning=told.get("WARNING") or told.get("REASON"),
+        warning=None if warning is None else in_words(warning),
     )
 
 

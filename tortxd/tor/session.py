@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from tortxd.errors import TorDown, TortxdError
 from tortxd.tor.exits import Exits
 from tortxd.tor.link import Relay, SocksAddress
-from tortxd.tor.replies import bootstrap_of, parse_status, relay_address
+from tortxd.tor.replies import bootstrap_of, in_words, parse_status, relay_address
 from tortxd.tor.status import Bootstrapping
 from tortxd.tor.table import Source, Table
 
@@ -202,7 +202,8 @@ class Session:
         elif event.action == "CIRCUIT_ESTABLISHED":
             self._listener.established()
         elif event.action == "CIRCUIT_NOT_ESTABLISHED":
-            self._listener.interrupted(event.arguments.get("REASON", "circuits cannot be built"))
+            reason = event.arguments.get("REASON", "circuits cannot be built")
+            self._listener.interrupted(in_words(reason))
         elif event.action == "CLOCK_SKEW":
             self._clock_skew(event.arguments.get("SKEW", "unknown"))
 
