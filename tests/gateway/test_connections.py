@@ -9,7 +9,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred, gatherResults
 
 from tests.gateway.conftest import Gateway
-from tortxd.gateway.upstream import LIFETIME
+from tortxd.gateway.upstream import FRESH, LIFETIME
 from tortxd.testing import Canned, pattern
 
 
@@ -101,6 +101,22 @@ async def test_an_old_connection_is_not_kept(either: Gateway) -> None:
     await either.fetch("/bytes/1")
     assert len(either.socks.served) == 1
     assert len(either.plane.pool) == 0
+
+
+@pytest.mark.parametrize(("method", "connections"), [("GET", 1), ("POST", 2)])
+@ensureDeferred
+async def test_what_may_not_be_repeated_takes_no_stale_connection(
+    either: Gateway, method: str, connections: int
+) -> None:
+    """Servers close connections that have been idle for some seconds."""
+    await either.fetch("/upload", method="POST", body=b"1")
+    await either.fetch("/upload", method="POST", body=b"2")
+    assert len(either.socks.served) == 1
+    (upstream,) = either.plane.pool._waiting
+    upstream.waiting_since -= FRESH
+    reply = await either.fetch("/upload", method=method, body=b"3" if method == "POST" else None)
+    assert reply.status == 200
+    assert len(either.socks.served) == connections
 
 
 def close_at_next_request(gateway: Gateway) -> None:

@@ -67,7 +67,8 @@ class Exchange(Outbound):
 
     def start(self) -> None:
         """Find or make a connection, and send the request."""
-        upstream = self._carrier.pool.take(self.order.route, self)
+        order = self.order
+        upstream = self._carrier.pool.take(order.route, self, fresh=not order.repeatable)
         if upstream is not None:
             self.upstream_open(upstream)
             self._established()

@@ -24,6 +24,9 @@ LIFETIME = 600.0
 MaxCircuitDirtiness)."""
 IDLE = 90.0
 """Seconds that a connection waits for its next request."""
+FRESH = 4.0
+"""Seconds of waiting after which a request that may not be repeated takes no connection: many
+servers close idle ones after 5 s, and what is sent to them just then is lost."""
 REMEMBERED = 10_000
 """Retired credentials that are remembered while requests under way may still have them."""
 
@@ -49,6 +52,8 @@ class Upstream(Protocol):
         self.requests = 0
         """How many requests it has carried, the present one included."""
         self.born = pool.timeouts.clock.seconds()
+        self.waiting_since = self.born
+        """When its last exchange ended."""
         self.generation = pool.generation
         self.source: tuple[str, int] | None = None
         """Our end of the SOCKS connection, by which the control port names the stream."""
@@ -106,12 +111,15 @@ class Pool:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def take(self, route: Route, exchange: Outbound) -> Upstream | None:
-        """The connection of ``route`` that was used last, now carrying ``exchange``."""
+    def take(self, route: Route, exchange: Outbound, *, fresh: bool = False) -> Upstream | None:
+        """The connection of ``route`` that was used last, now carrying ``exchange``; with
+        ``fresh``, only if that was in the last :data:`FRESH` seconds."""
         waiting = self._by_route.get(route)
         if not waiting:
             return None
         upstream = waiting[-1]
+        if fresh and self.timeouts.clock.seconds() - upstream.waiting_since > FRESH:
+            return None
         self.forget(upstream)
         upstream.exchange = exchange
         return upstream
@@ -126,6 +134,7 @@ class Pool:
         if len(self._waiting) >= self._limit:
             self.discard(next(iter(self._waiting)))
         self._by_route.setdefault(upstream.route, []).append(upstream)
+        upstream.waiting_since = self.timeouts.clock.seconds()
         self._waiting[upstream] = self.timeouts.start(
             min(IDLE, int(left)), lambda: self.discard(upstream)
         )
