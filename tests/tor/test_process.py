@@ -151,6 +151,7 @@ def test_what_tor_logs_is_logged_once() -> None:
         one.outReceived(f"{STAMP}[notice] Opening Socks listener on 127.0.0.1:1\n".encode())
         one.outReceived(f"{STAMP}[notice] Bootstrapped 5% (conn): Connecting\n".encode())
         one.outReceived(f"{STAMP}[warn] Something is {{odd}}.\n\nno log line\n".encode())
+    assert {event["log_namespace"] for event in events} == {"tor"}
     assert [(event["log_level"], formatEvent(event)) for event in events] == [
         (LogLevel.info, "Opening Socks listener on 127.0.0.1:1"),
         (LogLevel.warn, "Something is {odd}."),

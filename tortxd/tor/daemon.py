@@ -39,6 +39,8 @@ _NEWNYM_PATIENCE = 20.0
 _FORSAKEN_FOR = 0.5
 """Seconds that Tor has for noticing by itself that a client has closed its SOCKS connection."""
 
+log = Logger(namespace="tortxd.tor")
+
 
 @frozen
 class LaunchSettings:
@@ -74,8 +76,6 @@ class TorDaemon:
     :param watch: the watchdog's interval and patience.
     :param mark: how our own SOCKS usernames begin; an attached Tor may have other users.
     """
-
-    _log = Logger(namespace="tortxd.tor")
 
     def __init__(
         self,
@@ -379,7 +379,7 @@ class TorDaemon:
 
     def _status_is(self, status: Status) -> None:
         self._status = status
-        self._log.info("{sentence}", sentence=sentence(status))
+        log.info("{sentence}", sentence=sentence(status))
         if serves(status):
             self._ready.fire(None)
         elif isinstance(status, Failed):

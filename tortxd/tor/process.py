@@ -53,6 +53,9 @@ _GENERIC = (
     "TestingTorNetwork is set",
 )
 
+tor_log = Logger(namespace="tor")
+"""Every line of it is a line of Tor's."""
+
 
 @frozen
 class Opened:
@@ -162,8 +165,6 @@ class TorProcess(ProcessProtocol):
     """
 
     transport: IProcessTransport
-    _log = Logger(namespace="tor")
-    """Under Tor's own name: every line of it is a line of Tor's."""
 
     def __init__(self, clock: IReactorTime, listener: ProcessListener) -> None:
         self._clock = clock
@@ -231,10 +232,10 @@ class TorProcess(ProcessProtocol):
     def _pass_on(self, line: str, event: Opened | Bootstrapping | Complaint | None) -> None:
         """Log what Tor logs, without its clock beside ours; its progress is told as our status."""
         if isinstance(event, Complaint):
-            self._log.warn("{text}", text=event.text)
+            tor_log.warn("{text}", text=event.text)
         elif line and not isinstance(event, Bootstrapping):
             match = _LINE.match(line)
-            self._log.info("{text}", text=line if match is None else match[2])
+            tor_log.info("{text}", text=line if match is None else match[2])
 
     def processEnded(self, reason: Failure) -> None:
         """Tor is gone and all its output is read."""
