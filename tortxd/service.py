@@ -71,6 +71,7 @@ class TorService(Service):
         keys = IsolationKeys()
         self._daemon = TorDaemon(reactor, _settings(self.config), mark=keys.mark)
         policy = _policy(self.config, None)
+        _check_services(self.config, policy.targets)
         self._plane = DataPlane(reactor, self._daemon, policy, keys, limits=Limits.here())
         self._http: HTTPClient | None = None
         self._api: Api | None = None
@@ -333,6 +334,15 @@ def _policy(config: DaemonConfig, operator_token: bytes | None) -> GatewayPolicy
         timeout=config.timeout,
         idle_timeout=config.idle_timeout,
     )
+
+
+def _check_services(config: DaemonConfig, targets: TargetPolicy) -> None:
+    """Refuse services that no request could reach."""
+    for option, url in (("--check-url", config.check_url), ("--ip-url", config.ip_url)):
+        try:
+            targets.parse(url)
+        except TortxdError as error:
+            raise SetupError(f"{option}: {error}") from None
 
 
 def _in_use(error: Exception) -> bool:

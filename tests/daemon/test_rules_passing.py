@@ -219,9 +219,13 @@ async def test_rule_19_there_is_no_cookie_jar(daemon: Daemon, tor_origin: Origin
         assert "Set-Cookie" not in await daemon.fetch(url + "/canary-19")
         await daemon.fetch(url + "/echo")
         assert tor_origin.requests[-1].header(b"Cookie") is None
-    for route in ("/ip", "/verify-tor"):
-        await daemon.ask(route)
-        assert tor_origin.requests[-1].header(b"Cookie") is None
+    address = b'{"ip": "192.0.2.1", "IsTor": true, "IP": "192.0.2.1"}'
+    for route, target in (("/ip", b"/ip"), ("/verify-tor", b"/api/ip")):
+        tor_origin.canned[target] = canned("Set-Cookie: canary=1; Path=/", body=address)
+        for _ in range(2):
+            assert (await daemon.ask(route)).json["exitIp"] == "192.0.2.1"
+            assert tor_origin.requests[-1].header(b"Cookie") is None
+        del tor_origin.canned[target]
 
 
 @ensureDeferred

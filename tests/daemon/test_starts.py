@@ -89,6 +89,8 @@ STARTS = [
     Start("no token", ("--token-file=/nonexistent",), ("--token-file", "/nonexistent")),
     Start("directory is a file", ("--data-dir=FILE",), ("--data-dir",), file=NOT_TOML),
     Start("no password", ("--control-password-file=/nonexistent",), ("/nonexistent",)),
+    Start("local service", ("--ip-url=http://127.0.0.1/",), ("--ip-url", "public addresses")),
+    Start("malformed service", ("--check-url=http://[/",), ("--check-url",)),
     Start("bad control", ("--control=nonsense",), ("control endpoint",)),
 ]
 
@@ -153,7 +155,7 @@ async def test_no_network(launch: Launcher, tmp_path: Path) -> None:
         assert reply["Tortxd-Error"] == "tor_not_ready"
     assert installed().seconds() - begun < 5
     for route in ("/verify-tor", "/ip"):
-        reply = await daemon.ask(route)
+        reply = await daemon.ask(route, "Tortxd-Timeout: 0.5")
         assert (reply.status, reply.json["code"]) == (503, "tor_not_ready")
     assert daemon.status is None
     assert daemon.tor_pid == tor is not None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
 from tests.gateway.conftest import CIRCUIT, EXIT, OPERATOR, Gateway
 from tortxd.testing import Canned
@@ -142,6 +144,7 @@ async def test_each_verification_has_a_circuit_of_its_own(either: Gateway) -> No
     await either.ask("/verify-tor")
     first, second = either.socks.served
     assert first.username != second.username
+    assert len(either.plane.pool) == 0
 
 
 @pytest.mark.parametrize(("path", "asked"), [("/verify-tor", b"/api/ip"), ("/ip", b"/ip")])
@@ -162,9 +165,90 @@ async def test_a_client_that_leaves_takes_its_probe_along(
 @ensureDeferred
 async def test_probes_while_tor_is_not_ready(either: Gateway, path: str) -> None:
     either.link.status = Bootstrapping(20, "x", "y")
-    reply = await either.ask(path)
+    either.link.socks_address = None
+    reply = await either.ask(path, "Tortxd-Timeout: 0.2")
     assert reply.status == 503
     assert reply["Tortxd-Error"] == "tor_not_ready"
+    assert reply.json["bootstrap"]["progress"] == 20
+
+
+@ensureDeferred
+async def test_ip_waits_for_tor(either: Gateway) -> None:
+    address, either.link.socks_address = either.link.socks_address, None
+    either.link.status = Bootstrapping(20, "x", "y")
+    asking = Deferred.fromCoroutine(either.ask("/ip"))
+    while not either.link.waiting:
+        await deferLater(either.reactor, 0)
+    assert address is not None
+    either.link.waiting.pop().callback(address)
+    assert (await asking).json["exitIp"] == "127.0.0.1"
+
+
+PARTS = [
+    Canned(b"", "hang"),
+    Canned(b"HTTP/1.1 200 OK\r\nX: y\r\n", "hang"),
+    Canned(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "hang"),
+]
+
+
+@pytest.mark.parametrize("part", PARTS)
+@ensureDeferred
+async def test_a_service_that_does_not_answer_in_time(either: Gateway, part: Canned) -> None:
+    """It is the service's fault, and said so; the client's own limit counts."""
+    either.origin.canned[b"/ip"] = either.origin.canned[b"/api/ip"] = part
+    reply = await either.ask("/ip", "Tortxd-Timeout: 0.2")
+    assert (reply.status, reply.json["code"]) == (504, "origin_timeout")
+    reply = await either.ask("/verify-tor", "Tortxd-Timeout: 0.2")
+    assert (reply.status, reply.json["verdict"]) == (200, "unverified")
+    assert reply.json["evidence"]["checkService"]["error"] == "origin_timeout"
+    for number in list(either.origin.connections):
+        await either.origin.when_closed(number)
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 300,
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\n\r\n" + b" " * 70_000,
+        b"HTTP/1.1 302 Found\r\nLocation: /ip\r\nContent-Length: 0\r\n\r\n",
+    ],
+)
+@ensureDeferred
+async def test_a_services_answer_is_held_to_the_same_rules(either: Gateway, wire: bytes) -> None:
+    """Rules 7 and 12; the connections stay open, so that nothing else ends the waiting."""
+    either.origin.canned[b"/ip"] = either.origin.canned[b"/api/ip"] = Canned(wire, "hang")
+    reply = await either.ask("/ip")
+    assert (reply.status, reply.json["code"]) == (502, "bad_response")
+    reply = await either.ask("/verify-tor")
+    assert reply.json["evidence"]["checkService"]["error"] == "bad_response"
+    for number in list(either.origin.connections):
+        await either.origin.when_closed(number)
+
+
+@ensureDeferred
+async def test_a_probe_asks_for_nothing_but_its_page(either: Gateway) -> None:
+    """Rules 6 and 19: what the client sends stays here, and cookies are not kept."""
+    cookie = b"Set-Cookie: canary=1; Path=/\r\nContent-Length: 2\r\n\r\n{}"
+    either.origin.canned[b"/ip"] = Canned(b"HTTP/1.1 200 OK\r\n" + cookie, "keep")
+    for _ in range(2):
+        await either.ask("/ip", "X-Mine: canary", "Authorization: canary")
+        assert either.origin.requests[-1].head == (
+            b"GET /ip HTTP/1.1\r\nHost: origin.test.example\r\n\r\n"
+        )
+    assert len(either.socks.served) == 1
+
+
+@pytest.mark.parametrize("path", ["/verify-tor", "/ip"])
+@pytest.mark.parametrize(
+    ("header", "status"), [("Tortxd-Exit-Country: de", 501), ("Tortxd-Timeout: soon", 400)]
+)
+@ensureDeferred
+async def test_probes_overlook_no_directive(
+    either: Gateway, path: str, header: str, status: int
+) -> None:
+    assert (await either.ask(path, header)).status == status
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from tortxd.errors import (
     TooLarge,
     TortxdError,
 )
-from tortxd.gateway.answers import OWN_HEADERS, Answer, json_answer, status_json
+from tortxd.gateway.answers import OWN_HEADERS, Answer, json_answer, not_ready, status_json
 from tortxd.gateway.handover import LONG_BODY, MAX_BODY
 from tortxd.gateway.plane import DataPlane, peer_name
 from tortxd.gateway.probes import Probed, probe
@@ -157,11 +157,10 @@ class Api:
     @serves_to(RouteKind.CLIENT, b"GET")
     async def ip(self, call: Call) -> Answer:
         """The address from which the caller's requests leave Tor."""
-        plane = self._plane
-        host = plane.policy.targets.parse(self._ip_url).host
-        asked = directives(call.fields)
-        credentials = plane.credentials(call.admission, asked, call.peer, host)
-        probed = await probe(plane, self._ip_url, credentials, plane.policy.timeout)
+        plane, asked = self._plane, directives(call.fields)
+        target = plane.policy.targets.parse(self._ip_url)
+        credentials = plane.credentials(call.admission, asked, call.peer, target.host)
+        probed = await probe(plane, target, credentials, plane.timeout_for(asked))
         if probed.answer is None:
             raise probed.error or Internal()
         address = probed.answer.get("ip", probed.answer.get("IP"))
@@ -173,12 +172,15 @@ class Api:
 
     @app.route("/verify-tor")
     @serves_to(RouteKind.CLIENT, b"GET")
-    async def verify_tor(self, _: Call) -> Answer:
+    async def verify_tor(self, call: Call) -> Answer:
         """Whether requests go through Tor: by the control port's word and a check service's."""
-        plane = self._plane
+        plane, asked = self._plane, directives(call.fields)
+        if not serves(plane.link.status):
+            raise not_ready(plane.link.status)
+        target = plane.policy.targets.parse(self._check_url)
         # A circuit of its own: what is asked here is linked to nobody's requests.
         credentials = plane.keys.credentials(Isolation("key", token_bytes(16)))
-        probed = await probe(plane, self._check_url, credentials, plane.policy.timeout)
+        probed = await probe(plane, target, credentials, plane.timeout_for(asked), keep=False)
         return json_answer(200, {**verdict(probed), "proxyUrl": self._proxy_url()})
 
     @app.route("/proxy")

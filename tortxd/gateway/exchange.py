@@ -43,6 +43,8 @@ class Order:
     """Makes the response's headers fit for the client; framing is the client's affair."""
     upgrade: bool = False
     """Whether it asks for a WebSocket."""
+    keep: bool = True
+    """Whether its connection may carry further requests."""
 
     @property
     def repeatable(self) -> bool:
@@ -133,6 +135,8 @@ class Exchange(Outbound):
             return
         if body:
             self._client.write(body)
+        if self._over:
+            return
         if self._body.done:
             self._complete()
         else:
@@ -167,7 +171,8 @@ class Exchange(Outbound):
         upstream, self._upstream = self._upstream, None
         assert upstream is not None and self._head is not None and self._body is not None
         reusable = (
-            self._head.keep_alive
+            self.order.keep
+            and self._head.keep_alive
             and self._uploaded
             and self._connected
             and not self._body.rest

@@ -1,27 +1,29 @@
-"""What the gateway asks through Tor for itself: which exit it has, and whether that is Tor."""
+"""What the gateway asks through Tor for itself: which exit it has, and whether that is Tor.
+
+A probe is an exchange like any client's, so the same limits hold for what a service answers, and
+the same errors say what became of it.
+"""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-import treq
-from attrs import field, frozen
-from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
-from twisted.web.client import URI, Agent
-from twisted.web.iweb import IAgentEndpointFactory
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from tortxd.errors import BadResponse, Internal, OriginTimeout, TortxdError
-from tortxd.gateway.answers import not_ready
+from tortxd.errors import BadResponse, OriginReset, OriginTimeout, TortxdError
+from tortxd.gateway.exchange import Exchange, Order
+from tortxd.gateway.outbound import Start
 from tortxd.gateway.plane import DataPlane
-from tortxd.tor.agents import translated
+from tortxd.gateway.timeouts import Timeout
+from tortxd.gateway.upstream import Route, Upstream
+from tortxd.policy.target import Target
 from tortxd.tor.isolation import Credentials
 from tortxd.tor.link import Circuit, SocksAddress
-from tortxd.tor.socks import open_stream
-from tortxd.tor.status import serves
+from tortxd.wire.http1 import Headers, head_bytes
 
 MAX_ANSWER = 64 * 1024
 """Bytes of a service's answer."""
@@ -39,49 +41,48 @@ class Probed:
     """The circuit on which the control port showed the probe's own stream."""
 
 
-async def probe(plane: DataPlane, url: str, credentials: Credentials, timeout: float) -> Probed:
-    """Ask the service at ``url`` for a JSON object, through Tor, within ``timeout`` seconds.
+async def probe(
+    plane: DataPlane,
+    target: Target,
+    credentials: Credentials,
+    timeout: float,
+    *,
+    keep: bool = True,
+) -> Probed:
+    """Ask the service at ``target`` for a JSON object, through Tor.
 
-    :raises TorNotReady: or :raises TorDown: while Tor does not serve.
+    :param timeout: seconds for all of it, waiting for Tor included.
+    :param keep: whether further requests with these credentials may use the same connection.
     """
-    if not serves(plane.link.status):
-        raise not_ready(plane.link.status)
-    address = await plane.link.when_usable()
-    streams = _Streams(plane, address, credentials, timeout)
-    agent = Agent.usingEndpointFactory(plane.reactor, streams)
+    streams = _Streams(plane)
     answer, error = None, None
     try:
-        answer = await Deferred.fromCoroutine(_ask(agent, url)).addTimeout(timeout, plane.reactor)
-    except CancelledError:
-        raise
-    except Exception as caught:
-        error = _ours(caught)
-    circuit = None
-    for source in streams.sources:
-        circuit = plane.link.circuit_of(source) or circuit
-    return Probed(answer, error, circuit)
+        answer = _read(
+            await _Asking(plane, streams, _order(target, credentials, timeout, keep)).body
+        )
+    except TortxdError as caught:
+        error = caught
+    return Probed(answer, error, streams.circuit())
 
 
-def _ours(caught: Exception) -> TortxdError:
-    if isinstance(caught, TimeoutError):
-        return OriginTimeout()
-    error = translated(caught)
-    return error if isinstance(error, TortxdError) else Internal()
+def _order(target: Target, credentials: Credentials, timeout: float, keep: bool) -> Order:
+    """A request that says nothing of who asks."""
+    line = b"GET %b HTTP/1.1" % target.path
+    return Order(
+        method=b"GET",
+        head=head_bytes(line, [(b"Host", target.authority)]),
+        route=Route(credentials, target.scheme, target.host, target.port),
+        timeout=timeout,
+        idle_timeout=timeout,
+        has_body=False,
+        chunked=False,
+        expects_continue=False,
+        filter=lambda head: head.headers,
+        keep=keep,
+    )
 
 
-async def _ask(agent: Agent, url: str) -> dict[str, Any]:
-    client = HTTPClient(agent)
-    response = await client.get(url, allow_redirects=False, unbuffered=True)
-    if response.code != 200:
-        raise BadResponse("The service did not answer with a result.")
-    body = bytearray()
-
-    def collect(piece: bytes) -> None:
-        body.extend(piece)
-        if len(body) > MAX_ANSWER:
-            raise BadResponse("The service's answer is too long.")
-
-    await treq.collect(response, collect)
+def _read(body: bytes) -> dict[str, Any]:
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
@@ -91,39 +92,114 @@ async def _ask(agent: Agent, url: str) -> dict[str, Any]:
     return answer
 
 
-@implementer(IAgentEndpointFactory)
-@frozen
 class _Streams:
-    """Opens a probe's streams, and remembers how the control port will name them."""
+    """The plane, as one exchange needs it; remembers which connections it used."""
 
-    plane: DataPlane
-    address: SocksAddress
-    credentials: Credentials
-    timeout: float
-    sources: list[tuple[str, int]] = field(factory=list)
+    def __init__(self, plane: DataPlane) -> None:
+        self.link, self.pool, self.timeouts = plane.link, plane.pool, plane.timeouts
+        self._plane = plane
+        self._used: list[Upstream] = []
 
-    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        return _StreamEndpoint(self, uri)
+    def connect(
+        self, address: SocksAddress, upstream: Upstream, *, early: bool, timeout: float
+    ) -> Deferred[Upstream]:
+        """See :class:`tortxd.gateway.outbound.Carrier`."""
+        self._used.append(upstream)
+        return self._plane.connect(address, upstream, early=early, timeout=timeout)
+
+    def annotate(self, upstream: Upstream) -> Headers:
+        """See :class:`tortxd.gateway.outbound.Carrier`; an old connection may answer, too."""
+        self._used.append(upstream)
+        return []
+
+    def circuit(self) -> Circuit | None:
+        """The circuit of the connection that was used last, if the control port shows it."""
+        for upstream in reversed(self._used):
+            if upstream.source is not None:
+                circuit = self.link.circuit_of(upstream.source)
+                if circuit is not None:
+                    return circuit
+        return None
 
 
-@implementer(IStreamClientEndpoint)
-@frozen
-class _StreamEndpoint:
-    streams: _Streams
-    uri: URI
+@implementer(IPushProducer)
+class _NoBody:
+    """There is nothing to pause: a probe sends no body."""
 
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        streams, uri = self.streams, self.uri
-        protocol = protocolFactory.buildProtocol(None)  # type: ignore[arg-type]
-        assert protocol is not None
-        return open_stream(
-            streams.plane.reactor,
-            streams.address,
-            uri.host.decode("ascii"),
-            uri.port,
-            streams.credentials,
-            protocol,
-            tls=streams.plane.tls if uri.scheme == b"https" else None,
-            timeout=streams.timeout,
-            reached=lambda source: None if source is None else streams.sources.append(source),
-        )
+    def pauseProducing(self) -> None:
+        pass
+
+    def resumeProducing(self) -> None:
+        pass
+
+    def stopProducing(self) -> None:
+        pass
+
+
+class _Asking:
+    """The client of a probe's exchange: keeps the body of a short answer.
+
+    ``body`` fires with it, or fails with a :class:`~tortxd.errors.TortxdError`; cancelling it ends
+    the exchange.
+    """
+
+    def __init__(self, plane: DataPlane, streams: _Streams, order: Order) -> None:
+        self.reading: IPushProducer = _NoBody()
+        self.body: Deferred[bytes] = Deferred(lambda _: self._leave())
+        self._received = bytearray()
+        self._timeouts = plane.timeouts
+        self._deadline = self._timeouts.clock.seconds() + order.timeout
+        self._timeout: Timeout | None = None
+        self._exchange = Exchange(streams, order, self)
+        self._exchange.start()
+
+    def proceed(self) -> None:
+        """See :class:`tortxd.gateway.outbound.Client`; there is no body to ask for."""
+
+    def respond(self, start: Start, data: bytes) -> None:
+        """See :class:`tortxd.gateway.outbound.Client`."""
+        if start.status != 200:
+            self._give_up(BadResponse("The service did not answer with a result."))
+            return
+        # Until now the exchange has looked at the time itself.
+        left = max(0.0, self._deadline - self._timeouts.clock.seconds())
+        self._timeout = self._timeouts.start(left, lambda: self._give_up(OriginTimeout()))
+        self.write(data)
+
+    def write(self, data: bytes) -> None:
+        """See :class:`tortxd.gateway.outbound.Client`."""
+        self._received += data
+        if len(self._received) > MAX_ANSWER:
+            self._give_up(BadResponse("The service's answer is too long."))
+
+    def finish(self) -> None:
+        """See :class:`tortxd.gateway.outbound.Client`."""
+        self._stop_timer()
+        if not self.body.called:
+            self.body.callback(bytes(self._received))
+
+    def truncate(self) -> None:
+        """See :class:`tortxd.gateway.outbound.Client`."""
+        self.fail(OriginReset())
+
+    def fail(self, error: TortxdError) -> None:
+        """See :class:`tortxd.gateway.outbound.Client`."""
+        self._stop_timer()
+        if not self.body.called:
+            self.body.errback(error)
+
+    def draw_from(self, producer: IPushProducer | None) -> None:
+        """See :class:`tortxd.gateway.outbound.Client`; what is short need not be slowed down."""
+
+    def _give_up(self, error: TortxdError) -> None:
+        self._leave()
+        self.fail(error)
+
+    def _leave(self) -> None:
+        self._stop_timer()
+        self._exchange.client_gone()
+
+    def _stop_timer(self) -> None:
+        if self._timeout is not None:
+            self._timeout.cancel()
+            self._timeout = None
