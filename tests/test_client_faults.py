@@ -186,6 +186,32 @@ async def test_broken_answers(answer: bytes, kind: type[TortxdError]) -> None:
         assert type(caught.value) is kind
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 300 + b"Content-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 12_000,
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 3_000,
+    ],
+)
+@ensureDeferred
+async def test_heads_have_limits(head: bytes) -> None:
+    """Rule 12, for the library; the destination leaves the connection open."""
+
+    def answer(asked: Request) -> bytes:
+        return ok(b"x" * 200_000) if asked.path == b"/long" else head
+
+    async with world(answer) as here:
+        for method in ("GET", "POST"):
+            with pytest.raises(BadResponse, match="too large"):
+                await here.client().request(method, "http://example.com/")
+        for served in here.socks.served:
+            await served.lost
+        # Bodies may be longer than that, in as many pieces as they come.
+        response = await here.client().get("http://example.com/long")
+        assert len(await response.content()) == 200_000
+
+
 @ensureDeferred
 async def test_a_dead_connection_is_replaced_for_what_is_safe_to_repeat() -> None:
     """The origin closes what is kept when the second request comes."""

@@ -40,6 +40,7 @@ from tortxd.errors import (
 )
 from tortxd.policy.site import site_of
 from tortxd.policy.target import Target, TargetPolicy
+from tortxd.tor.heads import CappedFactory
 from tortxd.tor.isolation import Isolation, IsolationKeys
 from tortxd.tor.socks import Locate, TorEndpoint
 from tortxd.tor.tls import ClientTls
@@ -209,6 +210,7 @@ class TorAgent:
         pool.cachedConnectionTimeout = IDLE
         pool.maxPersistentPerHost = 6
         pool.retryAutomatically = repeats
+        pool._factory = CappedFactory
         return cast(HTTPConnectionPool, pool)
 
     def drop_connections(self) -> Deferred[None]:

@@ -1,0 +1,69 @@
+"""A limit to what twisted.web's HTTP client takes for a response's head.
+
+It has none of its own: a destination that goes on sending fields would fill the memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web._newclient import HTTP11ClientProtocol
+from twisted.web.client import _HTTP11ClientFactory
+from twisted.web.iweb import IResponse
+
+from tortxd.errors import BadResponse
+from tortxd.wire.http1 import MAX_FIELDS, MAX_HEAD
+
+
+class CappedHeads(HTTP11ClientProtocol):
+    """A connection whose responses have heads of no more than :data:`MAX_HEAD` bytes and
+    :data:`MAX_FIELDS` fields; else the request fails with BadResponse."""
+
+    transport: Any
+    _awaited: int | None = None
+    """Bytes that have come since the request, until the head is whole."""
+    _given_up = False
+
+    def request(self, request: Any) -> Deferred[IResponse]:
+        self._awaited = 0
+        return super().request(request).addBoth(self._answered)
+
+    def _answered(self, result: Any) -> Any:
+        self._awaited = None
+        if not isinstance(result, Failure):
+            fields = sum(len(values) for _, values in result.headers.getAllRawHeaders())
+            if fields > MAX_FIELDS:
+                self.transport.abortConnection()
+                return Failure(_too_large())
+        return result
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._given_up:
+            return
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
+        if self._awaited is None:
+            return
+        self._awaited += len(data)
+        if self._awaited > MAX_HEAD:
+            self.connectionLost(Failure(_too_large()))
+            self._given_up = True
+            self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if not self._given_up:
+            super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+
+class CappedFactory(_HTTP11ClientFactory):
+    """Makes such connections for a twisted.web ``HTTPConnectionPool``."""
+
+    def buildProtocol(self, addr: IAddress | None) -> CappedHeads:
+        return CappedHeads(self._quiescentCallback)  # type: ignore[no-untyped-call]
+
+
+def _too_large() -> BadResponse:
+    return BadResponse("The destination's header section is too large.")
