@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -445,6 +446,14 @@ def test_exposed_gateways_need_a_token_or_open(tmp_path: Path) -> None:
         assert load(http=both, token_file=str(token)).token
     with pytest.raises(SetupError, match="--http"):
         DaemonConfig(http=["tcp:3080"]).check_exposure()
+
+
+@pytest.mark.parametrize(("given", "read"), [("0", False), ("off", False), ("1", True), (1, True)])
+def test_open_is_read_as_options_are(given: Any, read: bool) -> None:
+    """Rule 11: no text opens the proxy that does not say so."""
+    assert DaemonConfig(open=given).open is read
+    with pytest.raises(SetupError, match="--open"):
+        DaemonConfig(open="perhaps")
 
 
 def test_exposed_socks_ports_need_open(tmp_path: Path) -> None:

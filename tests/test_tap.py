@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 import tortxd
@@ -24,6 +27,19 @@ def test_what_is_wrong_is_one_line(
         Options().parseOptions(given)
     assert said.value.code == sentence
     assert capsys.readouterr() == ("", "")
+
+
+def test_time_goes_by_a_clock_that_nobody_sets() -> None:
+    """The fault "clock jumps": the daemon's timers are monotonic."""
+    script = """
+import time
+from tortxd.config import DaemonConfig
+from tortxd.tap import make_daemon
+make_daemon(DaemonConfig(http=()))
+from twisted.internet import reactor
+assert reactor.seconds is time.monotonic
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_the_version_is_its_own(capsys: pytest.CaptureFixture[str]) -> None:

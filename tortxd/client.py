@@ -15,7 +15,7 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint, connectProtocol
-from twisted.internet.error import ConnectError, ConnectionDone
+from twisted.internet.error import ConnectError, ConnectionDone, DNSLookupError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -282,7 +282,7 @@ class SocksClient:
                 endpoint = TCP4ClientEndpoint(self._reactor, address.host, address.port, timeout)
             await connectProtocol(endpoint, probe)
             return await probe.answer.addTimeout(timeout, self._reactor)
-        except (ConnectError, DeferredTimeout):
+        except (ConnectError, DNSLookupError, DeferredTimeout):
             return False
 
 

@@ -77,6 +77,13 @@ def _number(value: float | str) -> float:
         return math.nan
 
 
+def _flag(value: bool | str) -> bool:
+    flag = value if isinstance(value, bool) else _FLAGS.get(str(value).lower())
+    if flag is None:
+        raise SetupError("--open takes 1 or 0.")
+    return flag
+
+
 def _file(value: str | os.PathLike[str] | None) -> Path | None:
     return None if value is None else _directory(value)
 
@@ -208,7 +215,7 @@ class DaemonConfig:
     """Host names beyond loopback ones, lower case, IPv6 in brackets."""
     aliases: tuple[str, ...] = field(default=(), converter=_texts, validator=_one_line)
     """``HOST[:PORT]=HOST[:PORT]`` each; a mapping is taken too. The target policy reads them."""
-    open: bool = False
+    open: bool = field(default=False, converter=_flag)
     timeout: float = field(default=60.0, converter=_number, validator=_positive)
     """Seconds from a request to the response headers."""
     idle_timeout: float = field(default=300.0, converter=_number, validator=_positive)

@@ -50,8 +50,9 @@ if TYPE_CHECKING:
 _EMBEDDER = b"\x00embedder"
 """The caller that the embedding app is, unlike any peer or token."""
 
-DRAIN = 3.0
-"""Seconds that requests under way have left when the daemon stops."""
+DRAIN = 2.0
+"""Seconds that requests under way have left when the daemon stops. With those that Tor has, it must
+be gone within 5."""
 
 log = Logger()
 
@@ -86,8 +87,9 @@ class TorService(Service):
         """
         self.config.check_exposure()
         data_dir = prepare(self.config.data_dir)
+        policy = _policy(self.config, operator_token(data_dir).encode())
         self._daemon.start()
-        self._plane.policy = _policy(self.config, operator_token(data_dir).encode())
+        self._plane.policy = policy
         self.reactor.callLater(0, self._plane.prepare)
         super().startService()  # type: ignore[no-untyped-call]
 

@@ -74,6 +74,23 @@ async def test_rule_24_sigterm_ends_both_in_order(launch: Launcher, tor_origin: 
 
 
 @ensureDeferred
+async def test_rule_24_sigterm_when_tor_hangs(launch: Launcher, tor_origin: Origin) -> None:
+    """Rule 24, with a request under way that gets its time, and a Tor that must be killed."""
+    daemon = launch()
+    await daemon.when_ready()
+    tor = daemon.tor_pid
+    assert tor is not None
+    count = len(tor_origin.requests)
+    wire = await daemon.get_unread(tor_origin.http + "/hang")
+    await soon(tor_origin.when_requested(count + 1))
+    os.kill(tor, signal.SIGSTOP)
+    daemon.kill(signal.SIGTERM)
+    assert await daemon.when_ended(5.0) in ENDED_IN_ORDER
+    assert not alive(tor)
+    await soon(wire.lost, 1.0)
+
+
+@ensureDeferred
 async def test_rule_24_sigterm_while_tor_starts(launch: Launcher) -> None:
     """Rule 24."""
     daemon = launch()

@@ -7,7 +7,9 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import pytest_twisted
@@ -18,9 +20,14 @@ from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
 from tests.daemon.process import Daemon, Launcher, installed, soon
+from tests.daemon.servers import destination
 from tests.tor.lone_tor import free_port
 from tests.web_client import Reply
+from tortxd.errors import TortxdError
 from tortxd.testing import Client, Origin, PrivateNetwork
+
+if TYPE_CHECKING:
+    from tortxd.tor.control import Control
 
 # --- who shares a circuit -------------------------------------------------------------------------
 
@@ -152,12 +159,44 @@ class Unheard:
         """Nothing follows from it."""
 
 
-async def publish(client: Client, port: int) -> str:
-    """Make this Tor serve a port as an onion service; its name, once it can be found."""
+async def control_of(socket: Path) -> Control:
+    """A further control connection to a Tor."""
+    # Importing it installs the reactor, which pytest-twisted wants to do.
     from tortxd.tor.control import Control
 
-    endpoint = UNIXClientEndpoint(installed(), str(client.control_socket))
-    control = await Control.connect(installed(), endpoint, Unheard())
+    endpoint = UNIXClientEndpoint(installed(), str(socket))
+    return await Control.connect(installed(), endpoint, Unheard())
+
+
+@ensureDeferred
+async def test_rule_14_a_circuit_that_dies_shows(launch: Launcher, tor_origin: Origin) -> None:
+    """Rule 14, and the fault "circuit dies mid-body", however the body is framed."""
+    daemon = launch()
+    await daemon.when_ready()
+    wires = [
+        await daemon.get_unread(f"{tor_origin.http}/{framing}/200000000")
+        for framing in ("bytes", "chunked", "close")
+    ]
+    async with destination() as server:
+        through = await daemon.connect()
+        through.send(f"CONNECT origin.test.example:{server.port} HTTP/1.1\r\n\r\n".encode())
+        for wire in (*wires, through):
+            await soon(wire.when_came(b"\r\n\r\n"))
+        broken = [wire.reply() for wire in wires]
+        control = await control_of(daemon.data_dir / "tor" / "control.socket")
+        for circuit in (await daemon.told("/circuits"))["circuits"]:
+            # Of two legs of one path, the second may go with the first.
+            with suppress(TortxdError):
+                await control.tell(f"CLOSECIRCUIT {circuit['id']}")
+        for reply in broken:
+            assert not (await soon(reply)).whole
+        await soon(through.lost)
+        control.close()
+
+
+async def publish(client: Client, port: int) -> str:
+    """Make this Tor serve a port as an onion service; its name, once it can be found."""
+    control = await control_of(client.control_socket)
     uploaded: Deferred[None] = Deferred()
     under_way = Counter[str]()
 

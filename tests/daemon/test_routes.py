@@ -184,5 +184,5 @@ def test_rule_20_what_lies_in_the_data_directory_is_private(daemon: Daemon) -> N
     """Rule 20."""
     assert stat.S_IMODE(daemon.data_dir.stat().st_mode) == 0o700
     assert stat.S_IMODE((daemon.data_dir / "operator-token").stat().st_mode) == 0o600
-    for file in daemon.data_dir.rglob("*cookie*"):
-        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    (cookie,) = daemon.data_dir.rglob("*cookie*")
+    assert stat.S_IMODE(cookie.stat().st_mode) == 0o600

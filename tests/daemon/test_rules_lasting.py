@@ -102,7 +102,7 @@ async def test_rule_17_bodies_that_stand_still_are_given_up(
     head = f"POST /proxy?url={url} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
     upload.send((head + "canary").encode())
     answer = await soon(upload.reply(b"POST"), 10.0)
-    assert (answer.status, answer["Tortxd-Error"]) == (504, "origin_timeout")
+    assert (answer.status, answer["Tortxd-Error"]) == (408, "request_timeout")
     for request in tor_origin.requests[count:]:
         await soon(tor_origin.when_closed(request.connection), 2.0)
 

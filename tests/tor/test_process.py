@@ -186,11 +186,11 @@ def test_ended_by_a_signal_or_in_order() -> None:
     assert "Old" not in listener.end[0]
 
 
-def test_stop_is_patient_for_three_seconds() -> None:
+def test_stop_is_patient_for_two_seconds() -> None:
     tor, transport, _, clock = process()
     stopped = tor.stop()
     assert transport.signals == [15]
-    clock.advance(2.9)
+    clock.advance(1.9)
     assert transport.signals == [15]
     clock.advance(0.2)
     assert transport.signals == [15, 9]

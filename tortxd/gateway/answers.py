@@ -24,6 +24,7 @@ OWN_HEADERS: Headers = [
     (b"X-Content-Type-Options", b"nosniff"),
     (b"Content-Security-Policy", b"sandbox; default-src 'none'; frame-ancestors 'none'"),
     (b"Referrer-Policy", b"no-referrer"),
+    (b"X-DNS-Prefetch-Control", b"off"),
 ]
 """On everything that the gateway says itself: it is data, for nobody to keep, run or embed."""
 

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from attrs import frozen
 from twisted.python.failure import Failure
 
-from tortxd.errors import OriginReset, TortxdError
-from tortxd.gateway.outbound import TUNNEL_IDLE_TIME, Carrier, Client, Outbound, Start
+from tortxd.errors import OriginReset, RequestTimeout, TortxdError
+from tortxd.gateway.outbound import AHEAD, TUNNEL_IDLE_TIME, Carrier, Client, Outbound, Start
 from tortxd.gateway.upstream import Route, Upstream
 from tortxd.wire.http1 import LAST_CHUNK, BodyReader, Headers, ResponseHead, ResponseReader, chunk
 
@@ -61,6 +61,8 @@ class Exchange(Outbound):
         self.order = order
         self.early = order.repeatable
         self._uploaded = not order.has_body
+        self._left = order.timeout
+        """Seconds for the response head after the upload, whose own time does not count."""
         self._reader: ResponseReader | None = None
         self._body: BodyReader | None = None
         self._head: ResponseHead | None = None
@@ -88,6 +90,7 @@ class Exchange(Outbound):
         self._connected = True
         if self._upstream is None or not self.order.has_body:
             return
+        self._left = max(AHEAD, self._deadline - self._carrier.timeouts.clock.seconds())
         self._wait(self.order.idle_timeout)
         if self.order.expects_continue and not self._held:
             self._client.proceed()
@@ -115,7 +118,7 @@ class Exchange(Outbound):
             # Whoever is not read cannot be seen to leave.
             self._client.reading.resumeProducing()
             if self._head is None:
-                self._wait(self.order.timeout)
+                self._wait(self._left)
 
     # --- the response ----------------------------------------------------------------------------
 
@@ -207,6 +210,14 @@ class Exchange(Outbound):
             # else the connection attempt says the same, and is asked why
         else:
             self._ask_how_it_ended(upstream, lambda _: self._fail(self._why_lost()))
+
+    def _late(self) -> None:
+        stands_still = self._connected and not self._uploaded and not self._client.reading.paused
+        if stands_still and not self.started:
+            self._timeout = None
+            self._fail(RequestTimeout("The body of the request took too long to arrive."))
+        else:
+            super()._late()
 
     def _untouched(self) -> bool:
         return self._reader is None or self._reader.size == 0

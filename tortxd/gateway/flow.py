@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IConsumer, IPushProducer, ITCPTransport
 from zope.interface import implementer
 
+from tortxd.gateway.outbound import Reading
 from tortxd.gateway.timeouts import Timeout, Timeouts
 
 LOOK_EVERY = 1.0
@@ -96,18 +97,21 @@ class Reader(Protocol):
         """The client takes no more for now, or takes it again."""
 
 
-@implementer(IPushProducer)
+@implementer(Reading)
 class ClientReading:
     """Pauses and resumes the reading of a client; a destination cannot end it."""
 
     def __init__(self, front: Reader) -> None:
+        self.paused = False
         self._front = front
 
     def pauseProducing(self) -> None:
+        self.paused = True
         self._front.transport.pauseProducing()
         self._front.paused()
 
     def resumeProducing(self) -> None:
+        self.paused = False
         self._front.resumed()
         self._front.transport.resumeProducing()
 

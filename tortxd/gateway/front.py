@@ -37,7 +37,7 @@ from tortxd.gateway.exchange import Exchange, Order
 from tortxd.gateway.flow import ClientReading, ClientTransport, ClientWriting
 from tortxd.gateway.framing import Framing, answer_bytes
 from tortxd.gateway.handover import Handover
-from tortxd.gateway.outbound import Start
+from tortxd.gateway.outbound import Reading, Start
 from tortxd.gateway.plane import peer_name
 from tortxd.gateway.proxy_mode import decide, is_proxy_mode, refusal
 from tortxd.gateway.timeouts import Timeout
@@ -94,7 +94,7 @@ class Front(Protocol):
         self._take: Callable[[bytes], None] = self._read_head
         self._timeout: Timeout | None = None
         self._peer = b""
-        self.reading: IPushProducer = ClientReading(self)
+        self.reading: Reading = ClientReading(self)
 
     # --- the connection --------------------------------------------------------------------------
 

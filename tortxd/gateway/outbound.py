@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
+from zope.interface import Attribute
 
 from tortxd.errors import (
     ConnectFailed,
@@ -74,11 +75,17 @@ class Start:
     """Whether what follows, both ways, is no longer HTTP (101, and 200 to CONNECT)."""
 
 
+class Reading(IPushProducer):
+    """What a client sends."""
+
+    paused: bool = Attribute("Whether it is not taken for now.")
+
+
 class Client(Protocol):
     """Who asked."""
 
     @property
-    def reading(self) -> IPushProducer:
+    def reading(self) -> Reading:
         """Pauses and resumes what the client sends."""
 
     def proceed(self) -> None:

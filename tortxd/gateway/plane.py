@@ -90,6 +90,7 @@ class DataPlane:
     def stop(self) -> None:
         """Let go of waiting connections and of timers."""
         self.pool.clear()
+        self._drop_agents_connections()
         self.timeouts.stop()
 
     # --- admission -------------------------------------------------------------------------------
@@ -209,9 +210,12 @@ class DataPlane:
         part, which it does once in 10 s; fails as :meth:`TorLink.new_identity` does."""
         self.keys.renew_all()
         self.pool.retire_all()
+        self._drop_agents_connections()
+        return self.link.new_identity()
+
+    def _drop_agents_connections(self) -> None:
         for agent in self.agents:
             agent.drop_connections()
-        return self.link.new_identity()
 
     def refusal(self, error: TortxdError, head: RequestHead | None) -> Answer:
         """The answer that ``error`` makes; a page on an allowed origin can read it."""

@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from tortxd.errors import BadResponse, OriginReset, OriginTimeout, TortxdError
 from tortxd.gateway.exchange import Exchange, Order
-from tortxd.gateway.outbound import Start
+from tortxd.gateway.outbound import Reading, Start
 from tortxd.gateway.plane import DataPlane
 from tortxd.gateway.timeouts import Timeout
 from tortxd.gateway.upstream import Route, Upstream
@@ -122,9 +122,11 @@ class _Streams:
         return None
 
 
-@implementer(IPushProducer)
+@implementer(Reading)
 class _NoBody:
     """There is nothing to pause: a probe sends no body."""
+
+    paused = False
 
     def pauseProducing(self) -> None:
         pass
@@ -144,7 +146,7 @@ class _Asking:
     """
 
     def __init__(self, plane: DataPlane, streams: _Streams, order: Order) -> None:
-        self.reading: IPushProducer = _NoBody()
+        self.reading: Reading = _NoBody()
         self.body: Deferred[bytes] = Deferred(lambda _: self._leave())
         self._received = bytearray()
         self._timeouts = plane.timeouts

@@ -18,7 +18,7 @@ from tortxd.errors import TortxdError
 from tortxd.gateway.answers import Answer
 from tortxd.gateway.exchange import Exchange
 from tortxd.gateway.flow import ClientReading, ClientTransport, Departures
-from tortxd.gateway.outbound import Start
+from tortxd.gateway.outbound import Reading, Start
 from tortxd.gateway.plane import DataPlane, peer_name
 from tortxd.wire.http1 import RequestHead, head_bytes
 
@@ -99,7 +99,7 @@ class RequestClient:
         self._exchange: Exchange | None = None
         self._switched: Switched | None = None
         self._stored = StoredBody(request.content)
-        self.reading: IPushProducer = self._stored
+        self.reading: Reading = self._stored
 
     def start(self, exchange: Exchange) -> None:
         """Go on with ``exchange``."""
@@ -207,25 +207,25 @@ class Switched(Protocol):
         """The destination's connection is told by the transport itself."""
 
 
-@implementer(IPushProducer)
+@implementer(Reading)
 class StoredBody:
     """Feeds a body that a ``Site`` has stored to an exchange, no faster than it is taken."""
 
     def __init__(self, content: IO[bytes]) -> None:
         self.exchange: Exchange | None = None
         self._content = content
-        self._paused = False
+        self.paused = False
         self._feeding = False
 
     def pauseProducing(self) -> None:
-        self._paused = True
+        self.paused = True
 
     def resumeProducing(self) -> None:
-        self._paused = False
+        self.paused = False
         if self._feeding or self.exchange is None:
             return
         self._feeding = True
-        while not self._paused:
+        while not self.paused:
             piece = self._content.read(PIECE)
             if not piece:
                 exchange, self.exchange = self.exchange, None

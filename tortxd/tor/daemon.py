@@ -121,7 +121,7 @@ class TorDaemon:
         self._life.start()
 
     def stop(self) -> Deferred[None]:
-        """Stop, and fire when a launched Tor's process is gone (SIGTERM, SIGKILL after 3 s)."""
+        """Stop, and fire when a launched Tor's process is gone (SIGTERM, SIGKILL after 2 s)."""
         self._life.stop()
         stopped: Deferred[None] = Deferred()
         self._ended.addCallback(self._release)

@@ -41,7 +41,7 @@ _LINE = re.compile(r"^\w+ +\d+ [\d:.]+ \[(debug|info|notice|warn|err)\] (.*)$")
 _BOOTSTRAPPED = re.compile(r"^Bootstrapped (\d+)% \(([^)]*)\): (.*)$")
 _SOCKS = "Opened Socks listener connection (ready) on "
 _CONTROL = "Opened Control listener connection (ready) on "
-_KILL_AFTER = 3.0
+_KILL_AFTER = 2.0
 _LONGEST_LINE = 16 * 1024
 _GENERIC = (
     "Reading config failed",
@@ -259,7 +259,7 @@ class TorProcess(ProcessProtocol):
         self._signal(signal.SIGKILL)
 
     def stop(self) -> Deferred[None]:
-        """End it in order: SIGTERM, and SIGKILL after 3 s. Fires when it is gone."""
+        """End it in order: SIGTERM, and SIGKILL after 2 s. Fires when it is gone."""
         if self._ended:
             done: Deferred[None] = Deferred()
             done.callback(None)
