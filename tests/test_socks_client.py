@@ -10,6 +10,7 @@ import pytest
 from attrs import evolve
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
+from twisted.internet.error import DNSLookupError
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
@@ -116,3 +117,14 @@ async def test_check_connection() -> None:
         assert await SocksClient(here.config, here.reactor).check_connection() is True
         origin = Config(f"127.0.0.1:{here.socks.origin}", timeout=0.2)
         assert await SocksClient(origin, here.reactor).check_connection() is False
+
+
+@ensureDeferred
+async def test_check_connection_to_a_name_that_nobody_knows() -> None:
+    class Nobody:
+        """A reactor that resolves no name."""
+
+        def connectTCP(self, host: str, port: int, factory: Any, **_: Any) -> None:
+            factory.clientConnectionFailed(None, Failure(DNSLookupError()))
+
+    assert await SocksClient(Config("nobody.invalid:9050"), Nobody()).check_connection() is False

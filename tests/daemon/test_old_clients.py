@@ -61,17 +61,21 @@ print(json.dumps({
 }))
 """
 
-CLIENTS = {"urllib": (sys.executable, "-c", PYTHON)}
-if (_node := shutil.which("node")) is not None:
-    CLIENTS["fetch"] = (_node, "-e", NODE)
+CLIENTS = {
+    "urllib": (sys.executable, "-c", PYTHON),
+    # Node 18 takes the first address of localhost only, and the daemon of the tests has no [::1].
+    "fetch": ("node", "--dns-result-order=ipv4first", "-e", NODE),
+}
 
 
 async def talk(client: tuple[str, ...], daemon: Daemon, url: str) -> Any:
     """Let a client ask for what the old ones asked for, and give what it got."""
+    program = shutil.which(client[0])
+    assert program is not None, f"{client[0]} is not installed"
     words = [f"http://localhost:{daemon.port}", url, json.dumps(BODY), PAGE]
     out, err, status = await soon(
         getProcessOutputAndValue(
-            client[0], [*client[1:], *words], env={}, path="/", reactor=installed()
+            program, [*client[1:], *words], env={}, path="/", reactor=installed()
         )
     )
     assert status == 0, err.decode()
