@@ -40,6 +40,8 @@ def read(reader: RequestReader | ResponseReader, data: bytes, cuts: Cuts) -> Out
     except TortxdError:
         return ("refused",)  # of two faults either may be named
     body = reader.body(head)  # type: ignore[arg-type]
+    if isinstance(head, RequestHead):
+        head = head._replace(section=None)  # it is kept of some that come in one piece
     if body.done:
         return ("read", head, b"", True, reader.rest + b"".join(pieces))
     return ("read", head, *read_body(body, [piece for piece in (reader.rest, *pieces) if piece]))

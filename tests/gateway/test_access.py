@@ -151,3 +151,15 @@ async def test_the_access_token_does_not_leave(either: Gateway, make_policy: Pol
     either.plane.policy = make_policy(access=AccessPolicy(token=b"clients-token"))
     reply = await either.fetch("/echo", "Tortxd-Token: clients-token")
     assert "clients-token" not in reply.body.decode()
+
+
+@ensureDeferred
+async def test_what_is_remembered_of_a_head_goes_with_the_policy(
+    either: Gateway, make_policy: Policy
+) -> None:
+    """The daemon learns its operator token after it listens."""
+    assert (await either.fetch("/bytes/1", PAGE)).status == 200
+    either.plane.policy = make_policy(access=AccessPolicy(token=b"canary"))
+    assert (await either.fetch("/bytes/1", PAGE)).status == 401
+    assert (await either.fetch("/bytes/1", PAGE, "Tortxd-Token: canary")).status == 200
+    assert (await either.fetch("/bytes/1", PAGE)).status == 401

@@ -326,3 +326,35 @@ def test_any_bytes_give_a_head_or_one_of_our_errors(data: bytes, size: int) -> N
 def test_head_bytes() -> None:
     assert head_bytes(b"GET / HTTP/1.1", [(b"A", b"b")]) == b"GET / HTTP/1.1\r\nA: b\r\n\r\n"
     assert head_bytes(b"GET / HTTP/1.1", []) == b"GET / HTTP/1.1\r\n\r\n"
+
+
+def test_a_header_section_that_comes_again_is_known() -> None:
+    section = b" HTTP/1.1\r\nHost: h\r\nAccept: */*\r\n\r\n"
+    one = RequestReader().feed(b"GET /a" + section)
+    two = RequestReader().feed(b"HEAD http://a.example/b" + section)
+    assert one is not None
+    assert two is not None
+    assert one.section is two.section is not None
+    assert (one.method, one.target) == (b"GET", b"/a")
+    assert (two.method, two.target) == (b"HEAD", b"http://a.example/b")
+    assert one.headers == two.headers == [(b"Host", b"h"), (b"Accept", b"*/*")]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"POST / HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"GET / HTTP/1.0\r\nHost: h\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"y" * 3000 + b"\r\n\r\n",
+        b"GET /|a HTTP/1.1\r\nHost: h\r\n\r\n",
+    ],
+)
+def test_heads_that_need_a_closer_look(data: bytes) -> None:
+    head = RequestReader().feed(data)
+    assert head is not None
+    assert head.section is None

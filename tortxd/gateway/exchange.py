@@ -14,8 +14,8 @@ is relayed both ways, like a body that ends with the connection.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
-from attrs import frozen
 from twisted.python.failure import Failure
 
 from tortxd.errors import OriginReset, RequestTimeout, TortxdError
@@ -24,8 +24,7 @@ from tortxd.gateway.upstream import Route, Upstream
 from tortxd.wire.http1 import LAST_CHUNK, BodyReader, Headers, ResponseHead, ResponseReader, chunk
 
 
-@frozen
-class Order:
+class Order(NamedTuple):
     """A request that may pass, ready to be sent."""
 
     method: bytes

@@ -8,9 +8,8 @@ It is written with callbacks rather than coroutines: this is the path of every b
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IPushProducer
@@ -60,8 +59,7 @@ _REASONS: dict[str, type[TortxdError]] = {
 failed."""
 
 
-@frozen
-class Start:
+class Start(NamedTuple):
     """The start of a response, as the client is to have it."""
 
     status: int

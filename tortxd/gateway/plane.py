@@ -7,6 +7,7 @@ call :meth:`DataPlane.admit`, and both get the same orders, answers and errors.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Literal
 from weakref import WeakSet
 
@@ -35,16 +36,22 @@ from tortxd.tor.socks import open_stream
 from tortxd.tor.tls import ClientTls
 from tortxd.wire.http1 import (
     Headers,
+    HeaderSection,
     RequestHead,
     ResponseHead,
     connection_options,
-    head_bytes,
+    field_lines,
 )
 
 _UPGRADE: Headers = [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
+_UPGRADE_LINES = field_lines(_UPGRADE)
 _OFFERED_IN_PASSING = frozenset((b"h2c",))
 """Protocols that clients offer with requests that are complete without them (RFC 7540, section
 3.2)."""
+_JUDGEMENTS = 1024
+"""Header sections of which it is remembered what follows from them."""
+_isolated = lru_cache(4096)(Isolation)
+_route = lru_cache(4096)(Route)
 
 
 @frozen
@@ -56,6 +63,17 @@ class GatewayPolicy:
     user_agent: UserAgent
     timeout: float = 60.0
     idle_timeout: float = 300.0
+
+
+@frozen(eq=False)
+class _Judged:
+    """What follows from a request's method and header section alone."""
+
+    fields: Fields
+    admission: Admission
+    asked: Directives
+    sent: bytes
+    """The fields that go on to the destination, as lines."""
 
 
 class DataPlane:
@@ -72,7 +90,7 @@ class DataPlane:
     ) -> None:
         self.reactor = reactor
         self.link = link
-        self.policy = policy
+        self._policy = policy
         self.keys = keys or IsolationKeys()
         self.tls = tls or ClientTls()
         self.timeouts = Timeouts(reactor)
@@ -81,6 +99,17 @@ class DataPlane:
         self.pool = Pool(self.timeouts, self.limits.idle)
         self.agents: WeakSet[TorAgent] = WeakSet()
         """Those that keep connections of their own."""
+        self._judged = lru_cache(_JUDGEMENTS)(self._judge_section)
+
+    @property
+    def policy(self) -> GatewayPolicy:
+        """What the gateway was told; another one counts from the next request on."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: GatewayPolicy) -> None:
+        self._policy = policy
+        self._judged.cache_clear()
 
     def prepare(self) -> None:
         """Load what the first request would have to wait for, 0.1 s of work, while Tor starts."""
@@ -105,34 +134,48 @@ class DataPlane:
         :param route: the path under which the client knows ``/proxy``.
         :raises TortxdError: if it is refused.
         """
-        policy = self.policy
-        fields = gateway_fields(head.headers)
-        admission = policy.access.admit(
-            fields, method=head.method, path=b"/proxy", kind=RouteKind.PROXY
-        )
+        policy = self._policy
+        if head.section is not None:
+            judged = self._judged(head.method, head.section)
+        else:
+            judged = self._judge(head.method, head.headers)
+        admission = judged.admission
         if admission.preflight is not None:
             return Answer(204, list(admission.preflight))
         if head.method == b"CONNECT":
             raise BadRequest("CONNECT takes a host and a port.")
         upgrade = self.asks_for_websocket(head)
-        asked = directives(fields)
         wanted = target_of(query)
         schemes = WEBSOCKET_SCHEMES if upgrade else HTTP_SCHEMES
         target = policy.targets.parse(wanted.url, schemes)
-        headers = head.headers
-        if wanted.redirected:
-            headers = check_redirected(headers, has_body=head.has_body)
-        sent = outgoing(headers, user_agent=policy.user_agent, websocket=upgrade)
+        sent = judged.sent
+        if wanted.redirected or upgrade:
+            headers = head.headers
+            if wanted.redirected:
+                headers = check_redirected(headers, has_body=head.has_body)
+            sent = field_lines(outgoing(headers, user_agent=policy.user_agent, websocket=upgrade))
         return self.order(
             head,
             target,
-            [(b"Host", target.authority), *sent],
+            sent,
             path=target.path,
-            credentials=self.credentials(admission, asked, peer, target.host),
-            timeout=self.timeout_for(asked),
+            credentials=self.credentials(admission, judged.asked, peer, target.host),
+            timeout=self.timeout_for(judged.asked),
             upgrade=upgrade,
-            filter=self._filter(fields, admission, target, wanted.redirected, route),
+            filter=self._filter(judged.fields, admission, target, wanted.redirected, route),
         )
+
+    def _judge_section(self, method: bytes, section: HeaderSection) -> _Judged:
+        return self._judge(method, section.headers)
+
+    def _judge(self, method: bytes, headers: Headers) -> _Judged:
+        policy = self._policy
+        fields = gateway_fields(headers)
+        admission = policy.access.admit(fields, method=method, path=b"/proxy", kind=RouteKind.PROXY)
+        if admission.preflight is not None:
+            return _Judged(fields, admission, Directives(), b"")
+        sent = field_lines(outgoing(headers, user_agent=policy.user_agent))
+        return _Judged(fields, admission, directives(fields), sent)
 
     def asks_for_websocket(self, head: RequestHead) -> bool:
         """Whether the request is a WebSocket's handshake (RFC 6455, section 4.1).
@@ -160,7 +203,7 @@ class DataPlane:
         self,
         head: RequestHead,
         target: Target,
-        headers: Headers,
+        sent: bytes,
         *,
         path: bytes,
         credentials: Credentials,
@@ -168,18 +211,20 @@ class DataPlane:
         upgrade: bool,
         filter: Callable[[ResponseHead], Headers],
     ) -> Order:
-        """The order for a request that goes to ``target`` with these headers, framed anew."""
+        """The order for a request that goes to ``target`` with these fields, framed anew."""
+        framing = b""
         if upgrade:
-            headers += _UPGRADE
+            framing = _UPGRADE_LINES
             filter = _switching(filter)
         if head.chunked:
-            headers.append((b"Transfer-Encoding", b"chunked"))
+            framing += b"Transfer-Encoding: chunked\r\n"
         elif head.length is not None:
-            headers.append((b"Content-Length", b"%d" % head.length))
+            framing += b"Content-Length: %d\r\n" % head.length
         return Order(
             method=head.method,
-            head=head_bytes(b"%b %b HTTP/1.1" % (head.method, path), headers),
-            route=Route(credentials, target.scheme, target.host, target.port),
+            head=b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n"
+            % (head.method, path, target.authority, sent, framing),
+            route=_route(credentials, target.scheme, target.host, target.port),
             timeout=timeout,
             idle_timeout=self.policy.idle_timeout,
             has_body=head.has_body,
@@ -303,7 +348,7 @@ def _isolation(
     kind: Literal["key", "site"], name: bytes, admission: Admission, peer: bytes
 ) -> Isolation:
     """Equal keys of different callers, or of pages of different origins, are different."""
-    return Isolation(kind, name, admission.token or peer, admission.origin or b"")
+    return _isolated(kind, name, admission.token or peer, admission.origin or b"")
 
 
 def peer_name(address: IAddress) -> bytes:

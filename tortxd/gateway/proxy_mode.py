@@ -17,7 +17,7 @@ from tortxd.gateway.upstream import Route
 from tortxd.policy.headers import incoming_proxy_mode, outgoing_proxy_mode
 from tortxd.policy.request import directives, gateway_fields
 from tortxd.policy.target import HTTP_SCHEMES, WEBSOCKET_SCHEMES
-from tortxd.wire.http1 import Headers, RequestHead, ResponseHead
+from tortxd.wire.http1 import Headers, RequestHead, ResponseHead, field_lines
 
 _OF_TOR: Headers = [
     # Tor lists none itself so far (measured on 0.4.9.11).
@@ -108,7 +108,7 @@ def _forward(plane: DataPlane, head: RequestHead, peer: bytes) -> Order:
     return plane.order(
         head,
         target,
-        [(b"Host", target.authority), *outgoing_proxy_mode(head.headers)],
+        field_lines(outgoing_proxy_mode(head.headers)),
         path=path,
         credentials=plane.credentials(admission, asked, peer, target.host),
         timeout=plane.timeout_for(asked),

@@ -23,7 +23,7 @@ _MARK = 8
 _REMEMBERED_CREDENTIALS = 4_096
 
 
-@frozen
+@frozen(cache_hash=True)
 class Credentials:
     """A SOCKS username and password: streams share a circuit only if both are equal."""
 

@@ -17,8 +17,8 @@ that follow at once only set ``overrun``, and such a connection is not used agai
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from functools import lru_cache
+from typing import Generic, NamedTuple, TypeVar
 
 from attrs import frozen
 from httptools import (
@@ -52,8 +52,21 @@ _CHUNKED_PRIMER = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 _BODILESS = frozenset((204, 304))
 
 
-@frozen
-class RequestHead:
+@frozen(eq=False)
+class HeaderSection:
+    """The header section of requests without a body (RFC 9110, section 6.3).
+
+    Clients send the same one again and again, with other targets. What follows from it alone can be
+    kept with it: equal ones that come close to each other are one and the same object.
+    """
+
+    headers: Headers
+    fields: dict[bytes, bytes]
+    hosts: tuple[bytes, ...]
+    keep_alive: bool
+
+
+class RequestHead(NamedTuple):
     """A request's first line and header section."""
 
     method: bytes
@@ -70,6 +83,8 @@ class RequestHead:
     """Content-Length, where it was given."""
     chunked: bool
     keep_alive: bool
+    section: HeaderSection | None = None
+    """All but the first line, where that is kept."""
 
     @property
     def has_body(self) -> bool:
@@ -82,8 +97,7 @@ class RequestHead:
         return self.minor == 1 and self.fields.get(b"expect", b"").lower() == b"100-continue"
 
 
-@frozen
-class ResponseHead:
+class ResponseHead(NamedTuple):
     """A final response's status line and header section, and how its body is framed."""
 
     status: int
@@ -107,18 +121,18 @@ class _HeadReader(Generic[P]):
 
     _ignored = b""
     """Line ends that may stand before the first line."""
+    rest = b""
+    """What followed the head."""
+    size = 0
+    """Bytes of the head so far."""
+    _parser: P
+    _line = b""
+    _tail = b""
+    _complete = False
 
-    def __init__(self, parser: Callable[[object], P]) -> None:
-        self._parser: P = parser(self)
-        self.rest = b""
-        """What followed the head."""
-        self.size = 0
-        """Bytes of the head so far."""
+    def __init__(self) -> None:
         self.headers: Headers = []
         self.fields: dict[bytes, bytes] = {}
-        self._line = b""
-        self._tail = b""
-        self._complete = False
 
     # What llhttp calls.
 
@@ -143,6 +157,8 @@ class _HeadReader(Generic[P]):
                 end = found + len(_END) - len(self._tail)
                 self._tail = b""
                 piece, data = (data, b"") if end == len(data) else (data[:end], data[end:])
+            if not self.size:
+                self._parser = self._make_parser()
             self.size += len(piece)
             if not self._line.endswith(b"\r\n"):
                 self._line = _first_line((self._line + piece).lstrip(self._ignored))
@@ -157,6 +173,9 @@ class _HeadReader(Generic[P]):
                 self.rest = data
                 return True
         return False
+
+    def _make_parser(self) -> P:
+        raise NotImplementedError
 
     def _too_large(self) -> TortxdError:
         raise NotImplementedError
@@ -179,10 +198,7 @@ class RequestReader(_HeadReader[HttpRequestParser]):
     """Reads one request: :meth:`feed` its head, then :meth:`body` its body."""
 
     _ignored = b"\r\n"  # RFC 9112, section 2.2
-
-    def __init__(self) -> None:
-        super().__init__(HttpRequestParser)
-        self._target = b""
+    _target = b""
 
     def on_url(self, piece: bytes) -> None:
         self._target += piece
@@ -194,6 +210,15 @@ class RequestReader(_HeadReader[HttpRequestParser]):
         :raises NotServed: if its method or transfer coding is not served.
         :raises TooLarge: with status 414 if the target, 431 if the header section is too large.
         """
+        if not self.size:
+            head = _known(data)
+            if head is not None:
+                self._line = data
+                return head
+        return self.read(data)
+
+    def read(self, data: bytes) -> RequestHead | None:
+        """The same, whether such a header section came before or not."""
         try:
             return self._head() if self._feed_head(data) else None
         except HttpParserInvalidMethodError:
@@ -211,6 +236,9 @@ class RequestReader(_HeadReader[HttpRequestParser]):
     def for_head(self) -> bool:
         """Whether it is a HEAD, be it malformed: then there is no body in what it is answered."""
         return self._line.startswith(b"HEAD ")
+
+    def _make_parser(self) -> HttpRequestParser:
+        return HttpRequestParser(self)
 
     def _too_large(self) -> TortxdError:
         if self.headers and len(self._target) <= MAX_TARGET:
@@ -250,6 +278,46 @@ class RequestReader(_HeadReader[HttpRequestParser]):
         return ChunkedBody(BadRequest) if head.chunked else LengthBody(head.length or 0)
 
 
+_SIMPLE_LINE = re.compile(
+    rb"(GET|HEAD|OPTIONS|DELETE) "
+    rb"((?:http://[a-z0-9.-]+(?::[0-9]{1,5})?)?/[A-Za-z0-9._~:/?@!$&'()*+,;=%-]*) HTTP/1\.1\r\n"
+)
+"""Request lines of which there is nothing to find out that llhttp would say."""
+_LONGEST_KEPT = 2048
+"""Bytes of a header section that is kept, and of the target before it."""
+
+
+def _known(data: bytes) -> RequestHead | None:
+    """The head that ``data`` is, if it is one that needs no closer look."""
+    line = _SIMPLE_LINE.match(data)
+    if line is None or line.end() > _LONGEST_KEPT or len(data) - line.end() > _LONGEST_KEPT:
+        return None
+    section = _section(data[line.end() :])
+    if section is None:
+        return None
+    method, target = line.groups()
+    headers, fields, hosts = section.headers, section.fields, section.hosts
+    keep_alive = section.keep_alive
+    return RequestHead(method, target, 1, headers, fields, hosts, None, False, keep_alive, section)
+
+
+@lru_cache(512)
+def _section(data: bytes) -> HeaderSection | None:
+    """The header section that ``data`` is, read behind a line that could be any; None if it is
+    malformed, not all, or says something about the bytes behind it."""
+    reader = RequestReader()
+    try:
+        head = reader.read(b"GET / HTTP/1.1\r\n" + data)
+    except TortxdError:
+        return None
+    if head is None or reader.rest or not _TELLS_OF_MORE.isdisjoint(head.fields):
+        return None
+    return HeaderSection(head.headers, head.fields, head.hosts, head.keep_alive)
+
+
+_TELLS_OF_MORE = frozenset((b"content-length", b"transfer-encoding", b"expect", b"upgrade"))
+
+
 class ResponseReader(_HeadReader[HttpResponseParser]):
     """Reads one response to a request of the given method: its final head, then its body.
 
@@ -258,13 +326,9 @@ class ResponseReader(_HeadReader[HttpResponseParser]):
     """
 
     def __init__(self, method: bytes, *, upgrade: bool = False) -> None:
-        super().__init__(HttpResponseParser)
+        super().__init__()
         self._method = method
         self._upgrade = upgrade
-        self._reason = b""
-
-    def on_status(self, piece: bytes) -> None:
-        self._reason += piece
 
     def feed(self, data: bytes) -> ResponseHead | None:
         """Take ``data``; give the head once it is whole. Interim responses other than 101 are
@@ -280,10 +344,16 @@ class ResponseReader(_HeadReader[HttpResponseParser]):
                 # They count towards the size of the one head that is waited for.
                 size, data = self.size, self.rest
                 self.__init__(self._method, upgrade=self._upgrade)  # type: ignore[misc]
+                self.rest = self._line = b""
+                self._complete = False
+                self._parser = self._make_parser()
                 self.size = size
         except HttpParserError as error:
             raise BadResponse(f"The destination's response is malformed: {error}.") from None
         return None
+
+    def _make_parser(self) -> HttpResponseParser:
+        return HttpResponseParser(self)
 
     def _too_large(self) -> TortxdError:
         return BadResponse("The destination's header section is too large.")
@@ -291,7 +361,8 @@ class ResponseReader(_HeadReader[HttpResponseParser]):
     def _head(self) -> ResponseHead | None:
         minor = _RESPONSE_VERSIONS.get(self._line[:9])
         status = self._parser.get_status_code()
-        if minor is None or not 100 <= status <= 599 or not _REASON.fullmatch(self._reason):
+        reason = self._line[len(b"HTTP/1.1 200 ") : -2]
+        if minor is None or not 100 <= status <= 599 or not _REASON.fullmatch(reason):
             raise BadResponse
         codings = self._codings()
         if codings and (codings != [_CHUNKED] or minor == 0):
@@ -299,7 +370,7 @@ class ResponseReader(_HeadReader[HttpResponseParser]):
         if status == 101:
             if not self._upgrade or minor == 0:
                 raise BadResponse("The destination switched to a protocol that was not asked for.")
-            return ResponseHead(101, self._reason, self.headers, None, False, None, False)
+            return ResponseHead(101, reason, self.headers, None, False, None, False)
         if status < 200:
             return None
         declared = self.fields.get(b"content-length")
@@ -310,7 +381,7 @@ class ResponseReader(_HeadReader[HttpResponseParser]):
             length, chunked = 0, False
         return ResponseHead(
             status,
-            self._reason,
+            reason,
             self.headers,
             length,
             chunked,
@@ -424,8 +495,8 @@ class ChunkedBody(BodyReader):
 
 def _first_line(head: bytes) -> bytes:
     """What of ``head`` is its first line, with the line end if it has come."""
-    line, end, _ = head.partition(b"\r\n")
-    return line + end
+    end = head.find(b"\r\n")
+    return head if end < 0 else head[: end + 2]
 
 
 def connection_options(headers: Headers) -> list[bytes]:
@@ -449,7 +520,9 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 def head_bytes(first_line: bytes, headers: Headers) -> bytes:
     """A head as it goes out."""
-    lines = [first_line]
-    lines += [name + b": " + value for name, value in headers]
-    lines.append(b"\r\n")
-    return b"\r\n".join(lines)
+    return b"%b\r\n%b\r\n" % (first_line, field_lines(headers))
+
+
+def field_lines(headers: Headers) -> bytes:
+    """Fields as they go out."""
+    return b"".join([b"%b: %b\r\n" % field for field in headers])
