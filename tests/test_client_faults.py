@@ -212,6 +212,30 @@ async def test_heads_have_limits(head: bytes) -> None:
         assert len(await response.content()) == 200_000
 
 
+@pytest.mark.parametrize(("size", "fits"), [(40_000, True), (70_000, False)])
+@ensureDeferred
+async def test_a_line_may_be_as_long_as_the_head(size: int, fits: bool) -> None:
+    async with world(lambda _: ok(b"x", b"X: " + b"y" * size)) as here:
+        asking = here.client().get("http://example.com/")
+        if fits:
+            assert (await asking).headers.getRawHeaders(b"x") == [b"y" * size]
+        else:
+            with pytest.raises(BadResponse, match="too large"):
+                await asking
+
+
+@ensureDeferred
+async def test_what_services_say_has_a_limit() -> None:
+    async with world(lambda _: ok(b" " * 100_000)) as here:
+        url = "http://example.com/"
+        client = here.client(ip_url=url, check_url=url)
+        for asking in (client.get_exit_ip(), client.verify_tor_connection()):
+            with pytest.raises(BadResponse, match="too much"):
+                await asking
+        for served in here.socks.served:
+            await served.lost
+
+
 @ensureDeferred
 async def test_a_dead_connection_is_replaced_for_what_is_safe_to_repeat() -> None:
     """The origin closes what is kept when the second request comes."""

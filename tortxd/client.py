@@ -8,6 +8,7 @@ Everything that takes time returns a Deferred, which starts at once and can be a
 
 from __future__ import annotations
 
+import json
 from io import IOBase
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,7 +24,7 @@ from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from tortxd.config import Config
-from tortxd.errors import BadResponse, BadUrl, OriginReset, OriginTimeout
+from tortxd.errors import BadResponse, BadUrl, OriginReset, OriginTimeout, TortxdError
 from tortxd.policy.addresses import public_host
 from tortxd.policy.site import site_of
 from tortxd.tor.isolation import Isolation, IsolationKeys
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from tortxd.tor.agents import TorAgent
 
 T = TypeVar("T")
+
+MAX_ANSWER = 64 * 1024
+"""Bytes of a service's answer, of ``config.check_url`` or ``config.ip_url``."""
 
 MAX_REPLY = 64 * 1024 * 1024
 """Bytes that :meth:`SocksClient.send_receive` takes, unless told otherwise."""
@@ -171,7 +175,10 @@ class TorHttpClient:
             raise translated(error) from None
 
     async def _ask(self, url: str, name: str, kind: type[T]) -> T:
-        answer = await self.get_json(url)
+        response = await self.get(url, unbuffered=True)
+        body = _ShortBody()
+        response.original.deliverBody(body)
+        answer = _parsed(await body.whole)
         value = answer.get(name) if isinstance(answer, dict) else None
         if not isinstance(value, kind):
             raise BadResponse(f"The service that was asked did not say {name}.")
@@ -186,10 +193,38 @@ def _with_body(body: Any, options: dict[str, Any]) -> dict[str, Any]:
 
 async def _json(asking: Deferred[Response]) -> Any:
     response = await asking
+    return _parsed(await response.content())
+
+
+def _parsed(body: bytes | bytearray) -> Any:
     try:
-        return await response.json()
+        return json.loads(body)
     except (ValueError, RecursionError):
         raise BadResponse("The destination's answer is not JSON.") from None
+
+
+class _ShortBody(Protocol):
+    """Keeps the body of a service's answer."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self._data = b""
+        self.whole: Deferred[bytes] = Deferred(lambda _: self.transport.loseConnection())
+
+    def dataReceived(self, data: bytes) -> None:
+        self._data += data
+        if len(self._data) > MAX_ANSWER and not self.whole.called:
+            self.whole.errback(BadResponse("The service that was asked said too much."))
+            self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.whole.called:
+            return
+        if reason.check(TortxdError):
+            self.whole.errback(reason)
+        else:
+            self.whole.callback(self._data)
 
 
 @implementer(IAgent)

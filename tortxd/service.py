@@ -99,6 +99,10 @@ class TorService(Service):
         self._plane.stop()
         return self._daemon.stop()
 
+    def wind_down(self) -> None:
+        """Let what is under way go on, but start no Tor again: :meth:`stopService` follows soon."""
+        self._daemon.wind_down()
+
     # --- what Tor does ---------------------------------------------------------------------------
 
     @property
@@ -274,6 +278,7 @@ class Daemon(Service):
         return port
 
     async def _stop(self) -> None:
+        self.tor.wind_down()
         for stopping in [port.stopListening() for port in self._ports]:
             await _settled(stopping)
         await self._factory.drain(DRAIN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -130,8 +131,15 @@ def make_daemon(config: DaemonConfig) -> Service:
     raise_descriptors()
     # Twisted's timers go by the wall clock, which may be set; this clock only goes on.
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
+    reactor.addSystemEventTrigger("before", "shutdown", _stop_once)
     sys.excepthook = _say
     return Daemon(config, reactor, _give_up)
+
+
+def _stop_once() -> None:
+    """A second signal would be told to a reactor that stops already, which takes it for a fault."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _say(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

@@ -91,6 +91,28 @@ async def test_rule_24_sigterm_when_tor_hangs(launch: Launcher, tor_origin: Orig
 
 
 @ensureDeferred
+async def test_a_terminal_ends_the_daemon_and_not_its_tor(
+    launch: Launcher, tor_origin: Origin
+) -> None:
+    """Ctrl-C goes to the whole process group; a second one changes nothing, and is no fault."""
+    daemon = launch()
+    await daemon.when_ready()
+    tor = daemon.tor_pid
+    assert tor is not None
+    assert os.getpgid(tor) != os.getpgid(daemon.pid)
+    count = len(tor_origin.requests)
+    wire = await daemon.get_unread(tor_origin.http + "/hang")
+    await soon(tor_origin.when_requested(count + 1))
+    stopping = daemon.when_said("shutting down")
+    daemon.kill(signal.SIGINT)
+    await stopping
+    daemon.kill(signal.SIGINT)
+    assert alive(tor)
+    assert await daemon.when_ended(5.0) in (0, -signal.SIGINT)
+    await soon(wire.lost, 1.0)
+
+
+@ensureDeferred
 async def test_rule_24_sigterm_while_tor_starts(launch: Launcher) -> None:
     """Rule 24."""
     daemon = launch()

@@ -144,7 +144,7 @@ def test_rule_01_nothing_goes_round_tor(lived: Lived) -> None:
     directory = re.escape(str(lived.daemon.data_dir))
     control = rf'sa_family=AF_UNIX, sun_path="{directory}/[^"]*control[^"]*"'
     check_trace(lived.trace, re.escape(inet("127.0.0.1", lived.daemon.socks)), control)
-    assert {Path(program).name for program in lived.trace.programs} == {"tor"}
+    assert {Path(program).name for program in lived.trace.programs} == {"setsid", "tor"}
 
 
 def test_rule_21_logs_know_nothing(lived: Lived) -> None:

@@ -184,6 +184,33 @@ async def test_ip_waits_for_tor(either: Gateway) -> None:
     assert (await asking).json["exitIp"] == "127.0.0.1"
 
 
+@pytest.mark.parametrize(
+    "said", [b"\\ud800", b"<script>", b"192.0.2.1\\r\\n", b"fe80::1%<script>", b"x" * 30_000, b""]
+)
+@ensureDeferred
+async def test_an_address_is_one_or_none(either: Gateway, said: bytes) -> None:
+    """What a service says is not handed on unread."""
+    answer = says(b'{"ip": "%b", "IP": "%b", "IsTor": true}' % (said, said))
+    either.origin.canned[b"/ip"] = either.origin.canned[b"/api/ip"] = answer
+    reply = await either.ask("/ip")
+    assert (reply.status, reply.json["code"]) == (502, "bad_response")
+    reply = await either.ask("/verify-tor")
+    assert (reply.status, reply.json["verdict"], reply.json["exitIp"]) == (200, "verified", None)
+
+
+@pytest.mark.parametrize("path", ["/verify-tor", "/ip"])
+@ensureDeferred
+async def test_a_tor_that_dies_under_a_probe(either: Gateway, path: str) -> None:
+    either.origin.canned[b"/ip"] = either.origin.canned[b"/api/ip"] = Canned(b"", "hang")
+    asking = Deferred.fromCoroutine(either.ask(path))
+    await either.origin.when_requested(1)
+    either.link.circuit = either.link.socks_address = either.link.reason = None
+    either.link.status = BackingOff(1.0, "Tor died.")
+    either.origin.connections[1].wire.abortConnection()
+    reply = await asking
+    assert (reply.status, reply.json["code"]) == (503, "tor_down")
+
+
 PARTS = [
     Canned(b"", "hang"),
     Canned(b"HTTP/1.1 200 OK\r\nX: y\r\n", "hang"),

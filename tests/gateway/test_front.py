@@ -406,6 +406,33 @@ async def test_an_idle_connection_is_closed(gateway: Gateway) -> None:
     assert not transport.connected
 
 
+@pytest.mark.parametrize("phase", ["waiting", "upload"])
+@ensureDeferred
+async def test_what_follows_a_drain_finds_nothing_under_way(gateway: Gateway, phase: str) -> None:
+    """The last connection to go ends its exchange first."""
+    wire = await gateway.connect()
+    wire.send(
+        get(gateway, "/hang") if phase == "waiting" else post(gateway, "/", "Content-Length: 9")
+    )
+    await gateway.origin.when_requested(1)
+    stopped = gateway.factory.drain(0.1).addCallback(lambda _: len(gateway.plane.under_way))
+    assert await stopped == 0
+    gateway.plane.stop()
+    await wire.lost
+
+
+@ensureDeferred
+async def test_a_stop_ends_what_is_under_way_in_a_site(gateway: Gateway) -> None:
+    """On a Tor that others run, nothing else would."""
+    gateway.way = "site"
+    asking = Deferred.fromCoroutine(gateway.fetch("/hang"))
+    await gateway.origin.when_requested(1)
+    gateway.plane.stop()
+    reply = await asking
+    assert (reply.status, reply.json["code"]) == (503, "tor_down")
+    await gateway.origin.when_closed(1)
+
+
 @ensureDeferred
 async def test_draining_lets_what_is_under_way_finish(gateway: Gateway) -> None:
     idle = await gateway.connect()

@@ -112,3 +112,21 @@ def test_a_callback_that_fails_keeps_none_from_firing() -> None:
     timeouts.start(10, lambda: fired.append(2))
     clock.advance(10)
     assert fired == [1, 2]
+
+
+def test_lengths_that_clients_choose_cost_few_timers() -> None:
+    clock = Clock()
+    timeouts = Timeouts(clock)
+    for number in range(20_000):
+        timeouts.start(0.001 + number * 0.003, lambda: None).cancel()
+    assert len(clock.getDelayedCalls()) < 200
+
+
+@given(st.floats(min_value=0, max_value=100))
+def test_a_timer_is_never_early_and_hardly_late(seconds: float) -> None:
+    clock, fired = Clock(), list[float]()
+    Timeouts(clock).start(seconds, lambda: fired.append(clock.seconds()))
+    clock.advance(max(0.0, seconds - 1e-5))
+    assert not fired or seconds < 1e-5
+    clock.advance((0.1 if seconds < 10 else 1.0) + 1e-5)
+    assert fired

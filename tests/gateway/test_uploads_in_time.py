@@ -17,6 +17,7 @@ async def test_a_client_that_stops_sending_is_to_blame(
     wire.send(post(gateway, "/upload", "Content-Length: 9") + b"a" * 6)
     reply = await wire.reply(b"POST")
     assert (reply.status, reply.json["code"]) == (408, "request_timeout")
+    assert reply.json["retryable"] is False  # part of it is at the destination
     await gateway.socks.served[0].lost
 
 

@@ -40,7 +40,7 @@ class Answer:
 
 def json_answer(status: int, value: object, headers: Headers | None = None) -> Answer:
     """``value`` as JSON."""
-    body = json.dumps(value, ensure_ascii=False).encode() + b"\n"
+    body = json.dumps(value).encode() + b"\n"
     return Answer(
         status,
         [(b"Content-Type", b"application/json; charset=utf-8"), *OWN_HEADERS, *(headers or [])],

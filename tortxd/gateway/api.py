@@ -6,6 +6,7 @@ before.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Awaitable, Callable
 from functools import wraps
@@ -30,6 +31,9 @@ from tortxd.errors import (
     NotFound,
     NotServed,
     TooLarge,
+    TorDown,
+    TorNotReady,
+    TorTimeout,
     TortxdError,
 )
 from tortxd.gateway.answers import OWN_HEADERS, Answer, json_answer, not_ready, status_json
@@ -163,8 +167,8 @@ class Api:
         probed = await probe(plane, target, credentials, plane.timeout_for(asked))
         if probed.answer is None:
             raise probed.error or Internal()
-        address = probed.answer.get("ip", probed.answer.get("IP"))
-        if not isinstance(address, str):
+        address = _address(probed.answer, "ip", "IP")
+        if address is None:
             raise BadResponse("The service's answer names no address.")
         return json_answer(
             200, {"exitIp": address, "viaTor": True, "circuit": _circuit_json(probed.circuit)}
@@ -181,6 +185,8 @@ class Api:
         # A circuit of its own: what is asked here is linked to nobody's requests.
         credentials = plane.keys.credentials(Isolation("key", token_bytes(16)))
         probed = await probe(plane, target, credentials, plane.timeout_for(asked), keep=False)
+        if probed.circuit is None and isinstance(probed.error, TorDown | TorNotReady | TorTimeout):
+            raise probed.error  # there is no witness, and it is known why
         return json_answer(200, {**verdict(probed), "proxyUrl": self._proxy_url()})
 
     @app.route("/proxy")
@@ -354,7 +360,7 @@ def verdict(probed: Probed) -> dict[str, object]:
     shown = circuit is not None and circuit.state == "BUILT"
     answer = probed.answer or {}
     said = answer.get("IsTor")
-    address = answer.get("IP")
+    address = _address(answer, "IP")
     evidence = {
         "controlPort": {"streamOnCircuit": shown, "circuit": _circuit_json(circuit)},
         "checkService": {
@@ -371,10 +377,24 @@ def verdict(probed: Probed) -> dict[str, object]:
         word, is_tor = "unverified", shown
     return {
         "isTor": is_tor,
-        "exitIp": address if isinstance(said, bool) and isinstance(address, str) else None,
+        "exitIp": address if isinstance(said, bool) else None,
         "verdict": word,
         "evidence": evidence,
     }
+
+
+def _address(answer: dict[str, Any], *names: str) -> str | None:
+    """The IP address that a service's answer has under one of these names."""
+    values = (answer.get(name) for name in names)
+    return next((value for value in values if isinstance(value, str) and _is_ip(value)), None)
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text  # a zone may be any text
 
 
 def _circuit_json(circuit: Circuit | None, now: float | None = None) -> dict[str, object] | None:

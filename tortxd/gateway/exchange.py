@@ -214,7 +214,9 @@ class Exchange(Outbound):
         stands_still = self._connected and not self._uploaded and not self._client.reading.paused
         if stands_still and not self.started:
             self._timeout = None
-            self._fail(RequestTimeout("The body of the request took too long to arrive."))
+            # What of it has arrived may be at the destination: to repeat it is not for programs.
+            sentence = "The body of the request took too long to arrive."
+            self._fail(RequestTimeout(sentence, retryable=False))
         else:
             super()._late()
 

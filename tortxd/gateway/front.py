@@ -142,13 +142,14 @@ class Front(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._wait(0, None)
         self._plane.departures.forget(self)
-        self._factory.gone(self)
         self._take = _ignore
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.client_gone()
         if self._site is not None:
             self._site.connectionLost(reason)
+        # Last: where it was what a stop waited for, the stop goes on from here.
+        self._factory.gone(self)
 
     @property
     def busy(self) -> bool:
@@ -384,7 +385,7 @@ class Front(Protocol):
             self.transport.write(LAST_CHUNK)
         self._done(self._is_unread())
 
-    def truncate(self) -> None:
+    def truncate(self, error: TortxdError) -> None:
         """See :class:`tortxd.gateway.outbound.Client`."""
         if self._delimited:
             # What there is still reaches the client, which sees that the rest is missing.

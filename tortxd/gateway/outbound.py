@@ -98,7 +98,7 @@ class Client(Protocol):
     def finish(self) -> None:
         """The response is whole."""
 
-    def truncate(self) -> None:
+    def truncate(self, error: TortxdError) -> None:
         """The response broke off: make that plain to the client."""
 
     def fail(self, error: TortxdError) -> None:
@@ -114,6 +114,8 @@ class Carrier(Protocol):
     link: TorLink
     pool: Pool
     timeouts: Timeouts
+    under_way: set[Any]
+    """Every :class:`Outbound` that is not over."""
 
     def connect(
         self, address: SocksAddress, upstream: Upstream, *, early: bool, timeout: float
@@ -150,6 +152,7 @@ class Outbound:
         self._over = False
         self._deadline = carrier.timeouts.clock.seconds() + timeout
         self._timeout: Timeout | None = carrier.timeouts.start(timeout, self._late)
+        carrier.under_way.add(self)
 
     # --- what a kind of it does -------------------------------------------------------------------
 
@@ -280,6 +283,10 @@ class Outbound:
 
     # --- the end ----------------------------------------------------------------------------------
 
+    def stop(self) -> None:
+        """There will be no Tor any more."""
+        self._fail(TorDown("The gateway is being stopped."))
+
     def client_gone(self) -> None:
         """The client has left: so does everything that was done for it."""
         if not self._over:
@@ -332,7 +339,7 @@ class Outbound:
         self._end()
         status = self._carrier.link.status
         if self.started:
-            self._client.truncate()
+            self._client.truncate(error)
         elif isinstance(error, TorTimeout | TorDown) and not serves(status):
             self._client.fail(not_ready(status))
         else:
@@ -341,6 +348,7 @@ class Outbound:
     def _end(self) -> None:
         """Let go of everything but the client."""
         self._over = True
+        self._carrier.under_way.discard(self)
         if self._timeout is not None:
             self._timeout.cancel()
             self._timeout = None

@@ -20,6 +20,7 @@ from tortxd.gateway.answers import Answer, error_answer
 from tortxd.gateway.exchange import Order
 from tortxd.gateway.flow import Departures
 from tortxd.gateway.limits import Limits
+from tortxd.gateway.outbound import Outbound
 from tortxd.gateway.timeouts import Timeouts
 from tortxd.gateway.upstream import Pool, Route, Upstream
 from tortxd.policy.access import AccessPolicy, Admission, RouteKind
@@ -97,6 +98,7 @@ class DataPlane:
         self.departures = Departures(self.timeouts)
         self.limits = limits or Limits()
         self.pool = Pool(self.timeouts, self.limits.idle)
+        self.under_way: set[Outbound] = set()
         self.agents: WeakSet[TorAgent] = WeakSet()
         """Those that keep connections of their own."""
         self._judged = lru_cache(_JUDGEMENTS)(self._judge_section)
@@ -117,7 +119,9 @@ class DataPlane:
         _ = self.tls.context
 
     def stop(self) -> None:
-        """Let go of waiting connections and of timers."""
+        """End what is under way, and let go of waiting connections and of timers."""
+        for outbound in list(self.under_way):
+            outbound.stop()
         self.pool.clear()
         self._drop_agents_connections()
         self.timeouts.stop()

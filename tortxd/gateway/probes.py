@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from tortxd.errors import BadResponse, OriginReset, OriginTimeout, TortxdError
+from tortxd.errors import BadResponse, OriginTimeout, TortxdError
 from tortxd.gateway.exchange import Exchange, Order
 from tortxd.gateway.outbound import Reading, Start
 from tortxd.gateway.plane import DataPlane
@@ -97,6 +97,7 @@ class _Streams:
 
     def __init__(self, plane: DataPlane) -> None:
         self.link, self.pool, self.timeouts = plane.link, plane.pool, plane.timeouts
+        self.under_way = plane.under_way
         self._plane = plane
         self._used: list[Upstream] = []
 
@@ -180,9 +181,9 @@ class _Asking:
         if not self.body.called:
             self.body.callback(bytes(self._received))
 
-    def truncate(self) -> None:
+    def truncate(self, error: TortxdError) -> None:
         """See :class:`tortxd.gateway.outbound.Client`."""
-        self.fail(OriginReset())
+        self.fail(error)
 
     def fail(self, error: TortxdError) -> None:
         """See :class:`tortxd.gateway.outbound.Client`."""

@@ -9,6 +9,7 @@ entry each.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import ceil
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -81,7 +82,12 @@ class Timeouts:
         self._queues: dict[float, _Queue] = {}
 
     def start(self, seconds: float, callback: Callable[[], object]) -> Timeout:
-        """Call ``callback`` after ``seconds``, unless the result is cancelled before."""
+        """Call ``callback`` after ``seconds``, unless the result is cancelled before.
+
+        It may be up to a tenth of a second later, above 10 s a second: clients choose lengths, too,
+        and each has a queue, and a timer of the reactor's, for as long as it is.
+        """
+        seconds = ceil(seconds * 10 - 1e-6) / 10 if seconds < 10 else ceil(seconds - 1e-6)
         queue = self._queues.get(seconds)
         if queue is None:
             queue = self._queues[seconds] = _Queue(self.clock, seconds, self._forget)

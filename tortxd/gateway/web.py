@@ -141,7 +141,7 @@ class RequestClient:
         else:
             self._request.finish()
 
-    def truncate(self) -> None:
+    def truncate(self, error: TortxdError) -> None:
         """See :class:`tortxd.gateway.outbound.Client`."""
         if self._switched is not None:
             self._switched.transport.abortConnection()

@@ -102,6 +102,7 @@ class TorDaemon:
         self._reasons: dict[Source, Waiting[str | None]] = {}
         self._ended: Deferred[None] = succeed(None)
         self._served = False
+        self._winding_down = False
         self._life = make_lifecycle(Core(self, reactor, self._status_is))
 
     # --- for those who hold it -----------------------------------------------------------------
@@ -114,11 +115,16 @@ class TorDaemon:
             taken, or the control endpoint is malformed.
         """
         settings = self._settings
+        self._winding_down = False
         if isinstance(settings, LaunchSettings):
             self._open_session = self._launching(settings)
         else:
             self._open_session = self._attaching(settings)
         self._life.start()
+
+    def wind_down(self) -> None:
+        """Start or reach no Tor again: :meth:`stop` follows soon."""
+        self._winding_down = True
 
     def stop(self) -> Deferred[None]:
         """Stop, and fire when a launched Tor's process is gone (SIGTERM, SIGKILL after 2 s)."""
@@ -260,6 +266,8 @@ class TorDaemon:
     def begin(self) -> None:
         """Make a session; called by the lifecycle alone."""
         assert self._open_session is not None
+        if self._winding_down:
+            return
         self._session = self._open_session()
         self._session.begin()
 

@@ -30,22 +30,30 @@ class CappedHeads(HTTP11ClientProtocol):
 
     def request(self, request: Any) -> Deferred[IResponse]:
         self._awaited = 0
-        return super().request(request).addBoth(self._answered)
+        asking = super().request(request)
+        if self._parser is not None:
+            self._parser.MAX_LENGTH = MAX_HEAD  # of a line
+        return asking.addBoth(self._answered)
 
     def _answered(self, result: Any) -> Any:
         self._awaited = None
-        if not isinstance(result, Failure):
-            fields = sum(len(values) for _, values in result.headers.getAllRawHeaders())
-            if fields > MAX_FIELDS:
-                self.transport.abortConnection()
-                return Failure(_too_large())
+        if isinstance(result, Failure):
+            return result
+        if sum(len(values) for _, values in result.headers.getAllRawHeaders()) > MAX_FIELDS:
+            self.transport.abortConnection()
+            return Failure(_too_large())
         return result
+
+    def _reads_head(self) -> bool:
+        """Whether the head is not whole yet. The answer to a request that is still being sent is
+        held back, though its body may come already."""
+        return self._parser is not None and self._parser.state not in ("BODY", "DONE")
 
     def dataReceived(self, data: bytes) -> None:
         if self._given_up:
             return
         super().dataReceived(data)  # type: ignore[no-untyped-call]
-        if self._awaited is None:
+        if self._awaited is None or not self._reads_head():
             return
         self._awaited += len(data)
         if self._awaited > MAX_HEAD:

@@ -195,10 +195,16 @@ class TorProcess(ProcessProtocol):
         """
         process = cls(clock, listener)
         home = os.fspath(torrc.parent)
+        command = [executable, "-f", os.fspath(torrc), "--defaults-torrc", os.fspath(defaults)]
+        # In a session of its own: what a terminal sends to all that runs in it (Ctrl-C) is for the
+        # daemon, which lets requests finish before it ends its Tor.
+        setsid = shutil.which("setsid", path=_PATH)
+        if setsid is not None:
+            command.insert(0, setsid)
         reactor.spawnProcess(
             process,
-            executable,
-            [executable, "-f", os.fspath(torrc), "--defaults-torrc", os.fspath(defaults)],
+            command[0],
+            command,
             env={"HOME": home, "PATH": _PATH, "LC_ALL": "C.UTF-8"},
             path=home,
         )
