@@ -197,3 +197,16 @@ def test_a_new_identity_that_does_not_come_in_time(world: World) -> None:
     world.reactor.advance(60)
     assert isinstance(made[0].value, TorTimeout)
     assert len(world.daemon._new_identity) == 0
+
+
+def test_no_tor_is_started_again_while_it_winds_down(world: World) -> None:
+    world.daemon.start()
+    attempts = len(world.reactor.tcpClients)
+    world.daemon.gone("Dead.")
+    world.daemon.wind_down()
+    world.reactor.advance(10)
+    assert len(world.reactor.tcpClients) == attempts > 0
+    assert result_of(world.daemon.stop()) == [None]
+    world.daemon.start()
+    assert len(world.reactor.tcpClients) == attempts + 1
+    world.daemon.stop()
