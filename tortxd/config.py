@@ -77,10 +77,14 @@ def _number(value: float | str) -> float:
         return math.nan
 
 
+_FLAGS = {"1": True, "true": True, "yes": True, "on": True}
+_FLAGS |= {"0": False, "false": False, "no": False, "off": False}
+
+
 def _flag(value: bool | str) -> bool:
     flag = value if isinstance(value, bool) else _FLAGS.get(str(value).lower())
     if flag is None:
-        raise SetupError("--open takes 1 or 0.")
+        raise SetupError("open (--open, TORTXD_OPEN) is 1 or 0.")
     return flag
 
 
@@ -312,8 +316,6 @@ def _secret(path: Path | None, name: str) -> bytes | None:
 _KEYS = frozenset(a.name for a in fields(DaemonConfig) if a.init)
 _LISTS = frozenset({"http", "allow_origins", "allow_hosts", "aliases"})
 _NUMBERS = frozenset({"timeout", "idle_timeout"})
-_FLAGS = {"1": True, "true": True, "yes": True, "on": True}
-_FLAGS |= {"0": False, "false": False, "no": False, "off": False}
 
 
 def _from_options(options: Mapping[str, object]) -> dict[str, object]:

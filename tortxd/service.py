@@ -94,7 +94,7 @@ class TorService(Service):
         super().startService()  # type: ignore[no-untyped-call]
 
     def stopService(self) -> Deferred[None]:
-        """Stop Tor; fires when it is gone."""
+        """End what is under way and close what is kept, then stop Tor; fires when it is gone."""
         super().stopService()  # type: ignore[no-untyped-call]
         self._plane.stop()
         return self._daemon.stop()

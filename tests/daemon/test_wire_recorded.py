@@ -125,7 +125,7 @@ async def test_rule_01_nothing_in_the_clear_leaves_tor(
         await daemon.stop()
     check_in_the_dark(tor_network, after, canaries)
     trace = read_trace(trace_file)
-    assert {Path(program).name for program in trace.programs} == {"tor"}
+    assert {Path(program).name for program in trace.programs} == {"setsid", "tor"}
     assert set(trace.others) == {inet("127.0.0.1", after.port)}
 
 

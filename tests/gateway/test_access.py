@@ -154,6 +154,15 @@ async def test_the_access_token_does_not_leave(either: Gateway, make_policy: Pol
 
 
 @ensureDeferred
+async def test_what_is_remembered_of_a_head_is_of_its_method(either: Gateway) -> None:
+    """The same header section is a preflight's with OPTIONS alone."""
+    asked = (PAGE, "Access-Control-Request-Method: GET")
+    methods = ("GET", "OPTIONS", "GET")
+    replies = [await either.fetch("/bytes/1", *asked, method=method) for method in methods]
+    assert [reply.status for reply in replies] == [200, 204, 200]
+
+
+@ensureDeferred
 async def test_what_is_remembered_of_a_head_goes_with_the_policy(
     either: Gateway, make_policy: Policy
 ) -> None:

@@ -434,6 +434,17 @@ async def test_a_stop_ends_what_is_under_way_in_a_site(gateway: Gateway) -> None
 
 
 @ensureDeferred
+async def test_a_stop_ends_what_was_sent_ahead_as_well(gateway: Gateway) -> None:
+    wire = await gateway.connect()
+    wire.send(get(gateway, "/hang") * 3)
+    await gateway.origin.when_requested(1)
+    gateway.plane.stop()
+    assert not gateway.plane.under_way
+    for _ in range(3):
+        assert (await wire.reply()).json["code"] == "tor_down"
+
+
+@ensureDeferred
 async def test_draining_lets_what_is_under_way_finish(gateway: Gateway) -> None:
     idle = await gateway.connect()
     busy = await gateway.connect()

@@ -206,6 +206,7 @@ def test_no_tor_is_started_again_while_it_winds_down(world: World) -> None:
     world.daemon.wind_down()
     world.reactor.advance(10)
     assert len(world.reactor.tcpClients) == attempts > 0
+    assert isinstance(world.daemon.status, BackingOff)
     assert result_of(world.daemon.stop()) == [None]
     world.daemon.start()
     assert len(world.reactor.tcpClients) == attempts + 1

@@ -72,6 +72,14 @@ class Departures:
             self._poll.unregister(fd)
             del self._gone[fd]
 
+    def stop(self) -> None:
+        """Watch nobody any longer."""
+        for client in list(self._fds):
+            self.forget(client)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def _look(self) -> None:
         self._timer = None
         for fd, events in self._poll.poll(0):

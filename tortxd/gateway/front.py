@@ -144,12 +144,14 @@ class Front(Protocol):
         self._plane.departures.forget(self)
         self._take = _ignore
         exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.client_gone()
-        if self._site is not None:
-            self._site.connectionLost(reason)
-        # Last: where it was what a stop waited for, the stop goes on from here.
-        self._factory.gone(self)
+        try:
+            if exchange is not None:
+                exchange.client_gone()
+            if self._site is not None:
+                self._site.connectionLost(reason)
+        finally:
+            # Last: where it was what a stop waited for, the stop goes on from here.
+            self._factory.gone(self)
 
     @property
     def busy(self) -> bool:

@@ -51,6 +51,7 @@ _OFFERED_IN_PASSING = frozenset((b"h2c",))
 3.2)."""
 _JUDGEMENTS = 1024
 """Header sections of which it is remembered what follows from them."""
+# Equal ones are one and the same, which makes comparing them cheap.
 _isolated = lru_cache(4096)(Isolation)
 _route = lru_cache(4096)(Route)
 
@@ -68,7 +69,7 @@ class GatewayPolicy:
 
 @frozen(eq=False)
 class _Judged:
-    """What follows from a request's method and header section alone."""
+    """What follows, under one policy, from a request's method and header section alone."""
 
     fields: Fields
     admission: Admission
@@ -120,8 +121,9 @@ class DataPlane:
 
     def stop(self) -> None:
         """End what is under way, and let go of waiting connections and of timers."""
-        for outbound in list(self.under_way):
-            outbound.stop()
+        while self.under_way:  # what ends may let a request begin that was sent ahead
+            next(iter(self.under_way)).stop()
+        self.departures.stop()
         self.pool.clear()
         self._drop_agents_connections()
         self.timeouts.stop()

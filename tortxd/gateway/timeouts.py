@@ -72,6 +72,7 @@ class _Queue:
         self.entries.clear()
         if self._call is not None and self._call.active():
             self._call.cancel()
+        self._call = None
 
 
 class Timeouts:

@@ -23,7 +23,7 @@ from tortxd.tor.lock import DataDirLock, tor_lives_in
 from tortxd.tor.ports import SocksChoice
 from tortxd.tor.process import find_tor
 from tortxd.tor.session import Watch
-from tortxd.tor.status import Bootstrapping, Failed, Status, Stopped, sentence, serves
+from tortxd.tor.status import Bootstrapping, Failed, Launching, Status, Stopped, sentence, serves
 from tortxd.tor.table import Source, Table
 from tortxd.tor.torrc import check_lines
 from tortxd.tor.waiting import Waiting
@@ -386,6 +386,8 @@ class TorDaemon:
         return open_session
 
     def _status_is(self, status: Status) -> None:
+        if self._winding_down and isinstance(status, Launching):
+            return  # nothing is launched any more
         self._status = status
         log.info("{sentence}", sentence=sentence(status))
         if serves(status):

@@ -69,9 +69,8 @@ def _read_token(path: Path) -> str:
 
 def _make_token(path: Path) -> str:
     token = secrets.token_urlsafe(32)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, flags, 0o600)
     try:
         with open(descriptor, "w", encoding="ascii") as file:

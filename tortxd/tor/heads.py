@@ -21,7 +21,8 @@ from tortxd.wire.http1 import MAX_FIELDS, MAX_HEAD
 
 class CappedHeads(HTTP11ClientProtocol):
     """A connection whose responses have heads of no more than :data:`MAX_HEAD` bytes and
-    :data:`MAX_FIELDS` fields; else the request fails with BadResponse."""
+    :data:`MAX_FIELDS` fields (besides those that are about the connection); else the request fails
+    with BadResponse."""
 
     transport: Any
     _awaited: int | None = None
@@ -40,8 +41,7 @@ class CappedHeads(HTTP11ClientProtocol):
         if isinstance(result, Failure):
             return result
         if sum(len(values) for _, values in result.headers.getAllRawHeaders()) > MAX_FIELDS:
-            self.transport.abortConnection()
-            return Failure(_too_large())
+            return self._give_up()
         return result
 
     def _reads_head(self) -> bool:
@@ -57,9 +57,14 @@ class CappedHeads(HTTP11ClientProtocol):
             return
         self._awaited += len(data)
         if self._awaited > MAX_HEAD:
-            self.connectionLost(Failure(_too_large()))
-            self._given_up = True
-            self.transport.abortConnection()
+            self._give_up()
+
+    def _give_up(self) -> Failure:
+        reason = Failure(BadResponse("The destination's header section is too large."))
+        self.connectionLost(reason)
+        self._given_up = True
+        self.transport.abortConnection()
+        return reason
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if not self._given_up:
@@ -71,7 +76,3 @@ class CappedFactory(_HTTP11ClientFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> CappedHeads:
         return CappedHeads(self._quiescentCallback)  # type: ignore[no-untyped-call]
-
-
-def _too_large() -> BadResponse:
-    return BadResponse("The destination's header section is too large.")

@@ -283,6 +283,7 @@ _SIMPLE_LINE = re.compile(
     rb"((?:http://[a-z0-9.-]+(?::[0-9]{1,5})?)?/[A-Za-z0-9._~:/?@!$&'()*+,;=%-]*) HTTP/1\.1\r\n"
 )
 """Request lines of which there is nothing to find out that llhttp would say."""
+_TELLS_OF_MORE = frozenset((b"content-length", b"transfer-encoding", b"expect", b"upgrade"))
 _LONGEST_KEPT = 2048
 """Bytes of a header section that is kept, and of the target before it."""
 
@@ -291,6 +292,9 @@ def _known(data: bytes) -> RequestHead | None:
     """The head that ``data`` is, if it is one that needs no closer look."""
     line = _SIMPLE_LINE.match(data)
     if line is None or line.end() > _LONGEST_KEPT or len(data) - line.end() > _LONGEST_KEPT:
+        return None
+    # To its end and no further: else it would be a key that never comes again.
+    if data.find(_END, line.end() - 2) != len(data) - len(_END):
         return None
     section = _section(data[line.end() :])
     if section is None:
@@ -304,18 +308,15 @@ def _known(data: bytes) -> RequestHead | None:
 @lru_cache(512)
 def _section(data: bytes) -> HeaderSection | None:
     """The header section that ``data`` is, read behind a line that could be any; None if it is
-    malformed, not all, or says something about the bytes behind it."""
+    malformed, or says something about the bytes behind it."""
     reader = RequestReader()
     try:
         head = reader.read(b"GET / HTTP/1.1\r\n" + data)
     except TortxdError:
         return None
-    if head is None or reader.rest or not _TELLS_OF_MORE.isdisjoint(head.fields):
+    if head is None or not _TELLS_OF_MORE.isdisjoint(head.fields):
         return None
     return HeaderSection(head.headers, head.fields, head.hosts, head.keep_alive)
-
-
-_TELLS_OF_MORE = frozenset((b"content-length", b"transfer-encoding", b"expect", b"upgrade"))
 
 
 class ResponseReader(_HeadReader[HttpResponseParser]):
