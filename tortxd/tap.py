@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import atexit
 import os
-import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from types import TracebackType
 
@@ -131,15 +130,22 @@ def make_daemon(config: DaemonConfig) -> Service:
     raise_descriptors()
     # Twisted's timers go by the wall clock, which may be set; this clock only goes on.
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
-    reactor.addSystemEventTrigger("before", "shutdown", _stop_once)
+    reactor.stop = _once(reactor.stop)  # type: ignore[method-assign]
     sys.excepthook = _say
     return Daemon(config, reactor, _give_up)
 
 
-def _stop_once() -> None:
-    """A second signal would be told to a reactor that stops already, which takes it for a fault."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+def _once(stop: Callable[[], None]) -> Callable[[], None]:
+    """``stop``, which takes it for a fault that a second signal comes while it is under way."""
+    stopping = False
+
+    def stop_once() -> None:
+        nonlocal stopping
+        if not stopping:
+            stop()
+            stopping = True
+
+    return stop_once
 
 
 def _say(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
