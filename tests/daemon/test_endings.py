@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from tests.daemon.process import Daemon, Launcher, installed, soon, until
 from tests.tor.lone_tor import alive
+from tests.web_client import Wire
 from tortxd.testing import Origin
 
 ORPHANED = 20.0
@@ -56,16 +57,22 @@ async def test_rule_24_a_killed_daemon_leaves_no_tor(launch: Launcher) -> None:
     await gatherResults([Deferred.fromCoroutine(one) for one in dying])
 
 
-@ensureDeferred
-async def test_rule_24_sigterm_ends_both_in_order(launch: Launcher, tor_origin: Origin) -> None:
-    """Rule 24, with a request under way."""
+async def busy(launch: Launcher, origin: Origin) -> tuple[Daemon, int, Wire]:
+    """A daemon with a request under way, its Tor's process id, and the client's connection."""
     daemon = launch()
     await daemon.when_ready()
     tor = daemon.tor_pid
     assert tor is not None
-    count = len(tor_origin.requests)
-    wire = await daemon.get_unread(tor_origin.http + "/hang")
-    await soon(tor_origin.when_requested(count + 1))
+    count = len(origin.requests)
+    wire = await daemon.get_unread(origin.http + "/hang")
+    await soon(origin.when_requested(count + 1))
+    return daemon, tor, wire
+
+
+@ensureDeferred
+async def test_rule_24_sigterm_ends_both_in_order(launch: Launcher, tor_origin: Origin) -> None:
+    """Rule 24, with a request under way."""
+    daemon, tor, wire = await busy(launch, tor_origin)
     begun = installed().seconds()
     daemon.kill(signal.SIGTERM)
     assert await daemon.when_ended(5.0) in ENDED_IN_ORDER
@@ -76,13 +83,7 @@ async def test_rule_24_sigterm_ends_both_in_order(launch: Launcher, tor_origin: 
 @ensureDeferred
 async def test_rule_24_sigterm_when_tor_hangs(launch: Launcher, tor_origin: Origin) -> None:
     """Rule 24, with a request under way that gets its time, and a Tor that must be killed."""
-    daemon = launch()
-    await daemon.when_ready()
-    tor = daemon.tor_pid
-    assert tor is not None
-    count = len(tor_origin.requests)
-    wire = await daemon.get_unread(tor_origin.http + "/hang")
-    await soon(tor_origin.when_requested(count + 1))
+    daemon, tor, wire = await busy(launch, tor_origin)
     os.kill(tor, signal.SIGSTOP)
     daemon.kill(signal.SIGTERM)
     assert await daemon.when_ended(5.0) in ENDED_IN_ORDER
@@ -95,14 +96,8 @@ async def test_a_terminal_ends_the_daemon_and_not_its_tor(
     launch: Launcher, tor_origin: Origin
 ) -> None:
     """Ctrl-C goes to the whole process group; a second one changes nothing, and is no fault."""
-    daemon = launch()
-    await daemon.when_ready()
-    tor = daemon.tor_pid
-    assert tor is not None
+    daemon, tor, wire = await busy(launch, tor_origin)
     assert os.getpgid(tor) != os.getpgid(daemon.pid)
-    count = len(tor_origin.requests)
-    wire = await daemon.get_unread(tor_origin.http + "/hang")
-    await soon(tor_origin.when_requested(count + 1))
     stopping = daemon.when_said("shutting down")
     daemon.kill(signal.SIGINT)
     await stopping
