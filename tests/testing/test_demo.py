@@ -21,6 +21,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
 
+from tests.tor.lone_tor import free_port
 from tortxd.testing import WARNING, Origin, PrivateNetwork
 from tortxd.testing.demo import Options, check_port, evidence_lines, path_lines, show
 from tortxd.testing.demo_daemon import DaemonProcess, DemoError, daemon_environment
@@ -37,13 +38,6 @@ HOPS: list[dict[str, Any]] = [
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 # --- the screen -----------------------------------------------------------------------------------

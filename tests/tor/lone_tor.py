@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from twisted.internet import reactor as installed
@@ -24,11 +25,17 @@ NOWHERE = (
 """Lines that keep a tor on loopback, and let it start fast."""
 
 
+_PORTS = iter(random.SystemRandom().sample(range(20_000, 32_000), 12_000))
+"""Below the range from which Linux takes the ports of outgoing connections: one of those could be
+gone by the time that something listens."""
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port where nothing listens yet, another at each call."""
+    for port in _PORTS:
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("There is no port left.")
 
 
 def free_socks() -> SocksAddress:
