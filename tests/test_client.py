@@ -236,3 +236,11 @@ def test_from_asyncio() -> None:
         check=False,
     )
     assert done.stdout.splitlines() == ["True", '{"IsTor": true}'], done.stderr
+
+
+@ensureDeferred
+async def test_json_in_the_encoding_that_its_type_names() -> None:
+    body = '{"a": "Grüße"}'.encode("latin-1")
+    answer = ok(body, b"Content-Type: application/json; charset=iso-8859-1")
+    async with world(lambda _: answer) as here:
+        assert await here.client().get_json("http://example.com/") == {"a": "Grüße"}

@@ -178,7 +178,10 @@ class TorHttpClient:
         response = await self.get(url, unbuffered=True)
         body = _ShortBody()
         response.original.deliverBody(body)
-        answer = _parsed(await body.whole)
+        try:
+            answer = json.loads(await body.whole)
+        except (ValueError, RecursionError):
+            raise _not_json() from None
         value = answer.get(name) if isinstance(answer, dict) else None
         if not isinstance(value, kind):
             raise BadResponse(f"The service that was asked did not say {name}.")
@@ -193,14 +196,14 @@ def _with_body(body: Any, options: dict[str, Any]) -> dict[str, Any]:
 
 async def _json(asking: Deferred[Response]) -> Any:
     response = await asking
-    return _parsed(await response.content())
-
-
-def _parsed(body: bytes | bytearray) -> Any:
     try:
-        return json.loads(body)
+        return await response.json()
     except (ValueError, RecursionError):
-        raise BadResponse("The destination's answer is not JSON.") from None
+        raise _not_json() from None
+
+
+def _not_json() -> BadResponse:
+    return BadResponse("The destination's answer is not JSON.")
 
 
 class _ShortBody(Protocol):
