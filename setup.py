@@ -11,6 +11,7 @@ setup(
         "tortxd",
         "tortxd.gateway",
         "tortxd.policy",
+        "tortxd.relay",
         "tortxd.testing",
         "tortxd.tor",
         "tortxd.wire",

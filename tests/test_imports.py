@@ -1,7 +1,7 @@
 """Imports run one way; each library that installs a reactor has one place.
 
-errors, addresses, config <- policy, wire <- tor <- gateway, client <- service <- tap, cli; testing
-apart. Read from the source, so that imports inside functions count as well.
+errors, addresses, config <- policy, wire <- tor <- relay <- gateway, client <- service <- tap, cli;
+testing apart. Read from the source, so that imports inside functions count as well.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ LAYERS = (
     {"config"},
     {"policy", "wire"},
     {"tor"},
+    {"relay"},
     {"gateway", "client"},
     {"service"},
     {"__init__"},

@@ -9,7 +9,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred, gatherResults
 
 from tests.gateway.conftest import Gateway
-from tortxd.gateway.upstream import FRESH, LIFETIME
+from tortxd.relay.upstream import FRESH, LIFETIME
 from tortxd.testing import Canned, pattern
 
 

@@ -11,8 +11,8 @@ from twisted.internet.defer import fail
 from tests.gateway.conftest import OPERATOR, Gateway, Policy
 from tests.web_client import Reply
 from tortxd.errors import TorNotReady
-from tortxd.gateway import upstream
 from tortxd.policy.access import AccessPolicy
+from tortxd.relay import upstream
 
 TOKEN = f"Tortxd-Token: {OPERATOR.decode()}"
 PAGE = "Origin: http://localhost:8000"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from tortxd.gateway.timeouts import Timeout, Timeouts
+from tortxd.relay.timeouts import Timeout, Timeouts
 
 
 def test_a_timer_fires_once_when_its_time_is_over() -> None:

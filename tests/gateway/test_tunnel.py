@@ -13,9 +13,10 @@ from twisted.internet.task import deferLater
 from tests.gateway.conftest import Gateway, Policy
 from tests.socks_server import Served
 from tests.web_client import Reply, Wire
-from tortxd.gateway import flow, listener, outbound
+from tortxd.gateway import flow, listener
 from tortxd.gateway.limits import Limits
 from tortxd.policy.access import AccessPolicy
+from tortxd.relay import outbound
 
 TOKEN = b"a-token"
 
@@ -376,7 +377,7 @@ async def test_a_client_whose_bytes_are_not_taken_is_paused(gateway: Gateway) ->
 async def test_silence_ends_it(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rule 17: with the limit of tunnels, which either side's bytes put off."""
     assert outbound.TUNNEL_IDLE_TIME == 3600
-    monkeypatch.setattr("tortxd.gateway.tunnel.TUNNEL_IDLE_TIME", 0.3)
+    monkeypatch.setattr("tortxd.relay.tunnel.TUNNEL_IDLE_TIME", 0.3)
     wire, served = await tunnel(gateway)
     for _ in range(3):
         await deferLater(gateway.reactor, 0.2)

@@ -36,7 +36,7 @@ from tortxd.errors import (
     TorTimeout,
     TortxdError,
 )
-from tortxd.gateway.answers import OWN_HEADERS, Answer, json_answer, not_ready, status_json
+from tortxd.gateway.answers import OWN_HEADERS, Answer, json_answer
 from tortxd.gateway.handover import LONG_BODY, MAX_BODY
 from tortxd.gateway.plane import DataPlane, peer_name
 from tortxd.gateway.probes import Probed, probe
@@ -52,6 +52,7 @@ from tortxd.policy.request import (
 )
 from tortxd.tor.isolation import Isolation
 from tortxd.tor.link import Circuit, Relay, Stream
+from tortxd.tor.report import not_ready, status_json
 from tortxd.tor.status import serves
 
 log = Logger()

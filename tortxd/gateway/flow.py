@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IConsumer, IPushProducer, ITCPTransport
 from zope.interface import implementer
 
-from tortxd.gateway.outbound import Reading
-from tortxd.gateway.timeouts import Timeout, Timeouts
+from tortxd.relay.outbound import Reading
+from tortxd.relay.timeouts import Timeout, Timeouts
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the connections that are not read."""

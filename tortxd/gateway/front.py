@@ -33,15 +33,15 @@ from tortxd.errors import (
     TortxdError,
 )
 from tortxd.gateway.answers import Answer
-from tortxd.gateway.exchange import Exchange, Order
 from tortxd.gateway.flow import ClientReading, ClientTransport, ClientWriting
 from tortxd.gateway.framing import Framing, answer_bytes
 from tortxd.gateway.handover import Handover
-from tortxd.gateway.outbound import Reading, Start
 from tortxd.gateway.plane import peer_name
 from tortxd.gateway.proxy_mode import decide, is_proxy_mode, refusal
-from tortxd.gateway.timeouts import Timeout
-from tortxd.gateway.tunnel import Tunnel, TunnelOrder
+from tortxd.relay.exchange import Exchange, Order
+from tortxd.relay.outbound import Reading, Start
+from tortxd.relay.timeouts import Timeout
+from tortxd.relay.tunnel import Tunnel, TunnelOrder
 from tortxd.wire.http1 import (
     CONTINUE,
     LAST_CHUNK,
@@ -330,11 +330,11 @@ class Front(Protocol):
     # --- the client, as the exchange sees it -----------------------------------------------------
 
     def proceed(self) -> None:
-        """See :class:`tortxd.gateway.outbound.Client`."""
+        """See :class:`tortxd.relay.outbound.Client`."""
         self.transport.write(CONTINUE)
 
     def respond(self, start: Start, data: bytes) -> None:
-        """See :class:`tortxd.gateway.outbound.Client`."""
+        """See :class:`tortxd.relay.outbound.Client`."""
         head = self._head
         assert head is not None
         if start.switches:
@@ -373,7 +373,7 @@ class Front(Protocol):
         """We have no more to say; the client may not be done."""
 
     def write(self, data: bytes) -> None:
-        """See :class:`tortxd.gateway.outbound.Client`."""
+        """See :class:`tortxd.relay.outbound.Client`."""
         self.transport.write(self._framed(data))
         if self._half_closed:
             self._is_idle()
@@ -382,13 +382,13 @@ class Front(Protocol):
         return chunk(data) if self._chunked and data else data
 
     def finish(self) -> None:
-        """See :class:`tortxd.gateway.outbound.Client`."""
+        """See :class:`tortxd.relay.outbound.Client`."""
         if self._chunked:
             self.transport.write(LAST_CHUNK)
         self._done(self._is_unread())
 
     def truncate(self, error: TortxdError) -> None:
-        """See :class:`tortxd.gateway.outbound.Client`."""
+        """See :class:`tortxd.relay.outbound.Client`."""
         if self._delimited:
             # What there is still reaches the client, which sees that the rest is missing.
             self._keep = False
@@ -397,11 +397,11 @@ class Front(Protocol):
             self._abort()
 
     def fail(self, error: TortxdError) -> None:
-        """See :class:`tortxd.gateway.outbound.Client`."""
+        """See :class:`tortxd.relay.outbound.Client`."""
         self._answer(self._refusal(error))
 
     def draw_from(self, producer: IPushProducer | None) -> None:
-        """See :class:`tortxd.gateway.outbound.Client`."""
+        """See :class:`tortxd.relay.outbound.Client`."""
         self._source = producer
         if producer is not None and self._congested:
             producer.pauseProducing()

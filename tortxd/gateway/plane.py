@@ -17,12 +17,8 @@ from twisted.internet.interfaces import IAddress
 
 from tortxd.errors import BadRequest, BadResponse, ForbiddenHost, NotServed, TortxdError
 from tortxd.gateway.answers import Answer, error_answer
-from tortxd.gateway.exchange import Order
 from tortxd.gateway.flow import Departures
 from tortxd.gateway.limits import Limits
-from tortxd.gateway.outbound import Outbound
-from tortxd.gateway.timeouts import Timeouts
-from tortxd.gateway.upstream import Pool, Route, Upstream
 from tortxd.policy.access import AccessPolicy, Admission, RouteKind
 from tortxd.policy.headers import UserAgent, incoming, outgoing
 from tortxd.policy.query import target_of
@@ -30,6 +26,10 @@ from tortxd.policy.redirects import check_redirected
 from tortxd.policy.request import Directives, Fields, directives, gateway_fields
 from tortxd.policy.site import public_suffixes, site_of
 from tortxd.policy.target import HTTP_SCHEMES, WEBSOCKET_SCHEMES, Target, TargetPolicy
+from tortxd.relay.exchange import Order
+from tortxd.relay.outbound import Outbound
+from tortxd.relay.timeouts import Timeouts
+from tortxd.relay.upstream import Pool, Route, Upstream
 from tortxd.tor.agents import TorAgent
 from tortxd.tor.isolation import Credentials, Isolation, IsolationKeys
 from tortxd.tor.link import SocksAddress, TorLink

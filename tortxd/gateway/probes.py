@@ -15,12 +15,12 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from tortxd.errors import BadResponse, OriginTimeout, TortxdError
-from tortxd.gateway.exchange import Exchange, Order
-from tortxd.gateway.outbound import Reading, Start
 from tortxd.gateway.plane import DataPlane
-from tortxd.gateway.timeouts import Timeout
-from tortxd.gateway.upstream import Route, Upstream
 from tortxd.policy.target import Target
+from tortxd.relay.exchange import Exchange, Order
+from tortxd.relay.outbound import Reading, Start
+from tortxd.relay.timeouts import Timeout
+from tortxd.relay.upstream import Route, Upstream
 from tortxd.tor.isolation import Credentials
 from tortxd.tor.link import Circuit, SocksAddress
 from tortxd.wire.http1 import Headers, head_bytes
@@ -104,12 +104,12 @@ class _Streams:
     def connect(
         self, address: SocksAddress, upstream: Upstream, *, early: bool, timeout: float
     ) -> Deferred[Upstream]:
-        """See :class:`tortxd.gateway.outbound.Carrier`."""
+        """See :class:`tortxd.relay.outbound.Carrier`."""
         self._used.append(upstream)
         return self._plane.connect(address, upstream, early=early, timeout=timeout)
 
     def annotate(self, upstream: Upstream) -> Headers:
-        """See :class:`tortxd.gateway.outbound.Carrier`; an old connection may answer, too."""
+        """See :class:`tortxd.relay.outbound.Carrier`; an old connection may answer, too."""
         self._used.append(upstream)
         return []
 
@@ -157,10 +157,10 @@ class _Asking:
         self._exchange.start()
 
     def proceed(self) -> None:
-        """See :class:`tortxd.gateway.outbound.Client`; there is no body to ask for."""
+        """See :class:`tortxd.relay.outbound.Client`; there is no body to ask for."""
 
     def respond(self, start: Start, data: bytes) -> None:
-        """See :class:`tortxd.gateway.outbound.Client`."""
+        """See :class:`tortxd.relay.outbound.Client`."""
         if start.status != 200:
             self._give_up(BadResponse("The service did not answer with a result."))
             return
@@ -170,29 +170,29 @@ class _Asking:
         self.write(data)
 
     def write(self, data: bytes) -> None:
-        """See :class:`tortxd.gateway.outbound.Client`."""
+        """See :class:`tortxd.relay.outbound.Client`."""
         self._received += data
         if len(self._received) > MAX_ANSWER:
             self._give_up(BadResponse("The service's answer is too long."))
 
     def finish(self) -> None:
-        """See :class:`tortxd.gateway.outbound.Client`."""
+        """See :class:`tortxd.relay.outbound.Client`."""
         self._stop_timer()
         if not self.body.called:
             self.body.callback(bytes(self._received))
 
     def truncate(self, error: TortxdError) -> None:
-        """See :class:`tortxd.gateway.outbound.Client`."""
+        """See :class:`tortxd.relay.outbound.Client`."""
         self.fail(error)
 
     def fail(self, error: TortxdError) -> None:
-        """See :class:`tortxd.gateway.outbound.Client`."""
+        """See :class:`tortxd.relay.outbound.Client`."""
         self._stop_timer()
         if not self.body.called:
             self.body.errback(error)
 
     def draw_from(self, producer: IPushProducer | None) -> None:
-        """See :class:`tortxd.gateway.outbound.Client`; what is short need not be slowed down."""
+        """See :class:`tortxd.relay.outbound.Client`; what is short need not be slowed down."""
 
     def _give_up(self, error: TortxdError) -> None:
         self._leave()

@@ -10,13 +10,13 @@ from __future__ import annotations
 from tortxd._version import __version__
 from tortxd.errors import BadRequest, TortxdError
 from tortxd.gateway.answers import Answer, error_answer
-from tortxd.gateway.exchange import Order
 from tortxd.gateway.plane import DataPlane
-from tortxd.gateway.tunnel import TunnelOrder
-from tortxd.gateway.upstream import Route
 from tortxd.policy.headers import incoming_proxy_mode, outgoing_proxy_mode
 from tortxd.policy.request import directives, gateway_fields
 from tortxd.policy.target import HTTP_SCHEMES, WEBSOCKET_SCHEMES
+from tortxd.relay.exchange import Order
+from tortxd.relay.tunnel import TunnelOrder
+from tortxd.relay.upstream import Route
 from tortxd.wire.http1 import Headers, RequestHead, ResponseHead, field_lines
 
 _OF_TOR: Headers = [

@@ -16,10 +16,10 @@ from zope.interface import implementer
 
 from tortxd.errors import TortxdError
 from tortxd.gateway.answers import Answer
-from tortxd.gateway.exchange import Exchange
 from tortxd.gateway.flow import ClientReading, ClientTransport, Departures
-from tortxd.gateway.outbound import Reading, Start
 from tortxd.gateway.plane import DataPlane, peer_name
+from tortxd.relay.exchange import Exchange
+from tortxd.relay.outbound import Reading, Start
 from tortxd.wire.http1 import RequestHead, head_bytes
 
 PIECE = 64 * 1024
@@ -110,10 +110,10 @@ class RequestClient:
         exchange.start()
 
     def proceed(self) -> None:
-        """See :class:`tortxd.gateway.outbound.Client`; twisted.web has asked for it itself."""
+        """See :class:`tortxd.relay.outbound.Client`; twisted.web has asked for it itself."""
 
     def respond(self, start: Start, data: bytes) -> None:
-        """See :class:`tortxd.gateway.outbound.Client`."""
+        """See :class:`tortxd.relay.outbound.Client`."""
         request = self._request
         if start.switches:
             assert self._exchange is not None
@@ -131,18 +131,18 @@ class RequestClient:
         request.write(data)
 
     def write(self, data: bytes) -> None:
-        """See :class:`tortxd.gateway.outbound.Client`."""
+        """See :class:`tortxd.relay.outbound.Client`."""
         (self._switched.transport if self._switched else self._request).write(data)
 
     def finish(self) -> None:
-        """See :class:`tortxd.gateway.outbound.Client`."""
+        """See :class:`tortxd.relay.outbound.Client`."""
         if self._switched is not None:
             self._switched.transport.loseConnection()
         else:
             self._request.finish()
 
     def truncate(self, error: TortxdError) -> None:
-        """See :class:`tortxd.gateway.outbound.Client`."""
+        """See :class:`tortxd.relay.outbound.Client`."""
         if self._switched is not None:
             self._switched.transport.abortConnection()
             return
@@ -154,11 +154,11 @@ class RequestClient:
             channel.transport.abortConnection()
 
     def fail(self, error: TortxdError) -> None:
-        """See :class:`tortxd.gateway.outbound.Client`."""
+        """See :class:`tortxd.relay.outbound.Client`."""
         send(self._request, self._plane.refusal(error, self._head))
 
     def draw_from(self, producer: IPushProducer | None) -> None:
-        """See :class:`tortxd.gateway.outbound.Client`."""
+        """See :class:`tortxd.relay.outbound.Client`."""
         consumer = self._switched.transport if self._switched else self._request
         if producer is not None:
             consumer.registerProducer(producer, True)

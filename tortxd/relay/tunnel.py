@@ -19,8 +19,8 @@ from tortxd.errors import (
     ResolveFailed,
     TorTimeout,
 )
-from tortxd.gateway.outbound import TUNNEL_IDLE_TIME, Carrier, Client, Outbound, Start
-from tortxd.gateway.upstream import Route, Upstream
+from tortxd.relay.outbound import TUNNEL_IDLE_TIME, Carrier, Client, Outbound, Start
+from tortxd.relay.upstream import Route, Upstream
 from tortxd.wire.http1 import Headers
 
 

@@ -28,10 +28,10 @@ from tortxd.errors import (
     TorTimeout,
     TortxdError,
 )
-from tortxd.gateway.answers import is_down, not_ready
-from tortxd.gateway.timeouts import Timeout, Timeouts
-from tortxd.gateway.upstream import Pool, Route, Upstream
+from tortxd.relay.timeouts import Timeout, Timeouts
+from tortxd.relay.upstream import Pool, Route, Upstream
 from tortxd.tor.link import SocksAddress, TorLink
+from tortxd.tor.report import is_down, not_ready
 from tortxd.tor.status import serves
 from tortxd.wire.http1 import Headers
 

@@ -12,12 +12,12 @@ from attrs import frozen
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from tortxd.gateway.timeouts import Timeout, Timeouts
+from tortxd.relay.timeouts import Timeout, Timeouts
 from tortxd.tor.isolation import Credentials
 from tortxd.tor.socks import TorTransport
 
 if TYPE_CHECKING:
-    from tortxd.gateway.outbound import Outbound
+    from tortxd.relay.outbound import Outbound
 
 LIFETIME = 600.0
 """Seconds after which a connection takes no further request, like Tor's own dirty circuits (tor(1),

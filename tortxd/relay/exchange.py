@@ -1,7 +1,7 @@
 """One request on its way through Tor to its destination, and the response on its way back.
 
 An exchange knows neither how the client speaks (the front's bytes, or a twisted.web request: both
-are a :class:`~tortxd.gateway.outbound.Client`) nor why the request may pass
+are a :class:`~tortxd.relay.outbound.Client`) nor why the request may pass
 (:mod:`tortxd.gateway.plane` has made an :class:`Order` of it). It goes through these steps, and
 every step may end it:
 
@@ -19,8 +19,8 @@ from typing import NamedTuple
 from twisted.python.failure import Failure
 
 from tortxd.errors import OriginReset, RequestTimeout, TortxdError
-from tortxd.gateway.outbound import AHEAD, TUNNEL_IDLE_TIME, Carrier, Client, Outbound, Start
-from tortxd.gateway.upstream import Route, Upstream
+from tortxd.relay.outbound import AHEAD, TUNNEL_IDLE_TIME, Carrier, Client, Outbound, Start
+from tortxd.relay.upstream import Route, Upstream
 from tortxd.wire.http1 import LAST_CHUNK, BodyReader, Headers, ResponseHead, ResponseReader, chunk
 
 

@@ -1,0 +1,1 @@
+"""One request on its way through Tor and back: exchanges, tunnels, and pools of connections."""

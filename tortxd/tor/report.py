@@ -1,0 +1,71 @@
+"""What Tor is doing, as it is reported: as JSON, and as the error of a request that has to wait."""
+
+from __future__ import annotations
+
+from tortxd.errors import TorDown, TorNotReady, TortxdError
+from tortxd.tor.status import (
+    BackingOff,
+    Bootstrapping,
+    Degraded,
+    Failed,
+    Launching,
+    Ready,
+    Status,
+    Stopped,
+)
+
+
+def status_json(status: Status) -> dict[str, object]:
+    """The members of ``/health`` that say what Tor is doing."""
+    match status:
+        case Ready():
+            return {"status": "ok", "bootstrap": _bootstrap(100, "done", "Done")}
+        case Degraded(reasons):
+            return {
+                "status": "degraded",
+                "reasons": list(reasons),
+                "bootstrap": _bootstrap(100, "done", "Done"),
+            }
+        case Bootstrapping(progress, tag, summary, warning):
+            told: dict[str, object] = {
+                "status": "bootstrapping",
+                "bootstrap": _bootstrap(progress, tag, summary),
+            }
+            if warning is not None:
+                told["warning"] = warning
+            return told
+        case Launching():
+            return {"status": "starting", "bootstrap": _bootstrap(0, "starting", "Starting")}
+        case BackingOff(seconds, reason):
+            return {
+                "status": "down",
+                "reason": reason,
+                "retryIn": round(seconds, 1),
+                "bootstrap": _bootstrap(0, "down", "Tor is tried again shortly"),
+            }
+        case Failed(reason):
+            return {"status": "down", "reason": reason, "bootstrap": _bootstrap(0, "down", "Down")}
+        case Stopped():
+            return {"status": "down", "bootstrap": _bootstrap(0, "down", "Stopped")}
+
+
+def _bootstrap(progress: int, tag: str, summary: str) -> dict[str, object]:
+    return {"progress": progress, "tag": tag, "summary": summary}
+
+
+def not_ready(status: Status) -> TortxdError:
+    """The error for a request that Tor cannot carry now."""
+    details = {"bootstrap": status_json(status)["bootstrap"]}
+    if is_down(status):
+        return TorDown(details=details)
+    if isinstance(status, Bootstrapping):
+        return TorNotReady(
+            f"Tor is not ready yet: {status.progress} % bootstrapped ({status.summary}).",
+            details=details,
+        )
+    return TorNotReady(details=details)
+
+
+def is_down(status: Status) -> bool:
+    """Whether waiting for Tor makes no sense at the moment."""
+    return isinstance(status, Stopped | BackingOff | Failed)
