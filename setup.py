@@ -15,6 +15,7 @@ setup(
         "tortxd.testing",
         "tortxd.tor",
         "tortxd.wire",
+        "tortxd.wire.http1",
         "twisted.plugins",
     ],
     package_dir={"": "."},

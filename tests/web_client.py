@@ -27,6 +27,8 @@ class Reply:
     """Whether the body came to its proper end."""
     aborted: bool = False
     """Whether the connection was reset."""
+    interim: list[ResponseHead] = field(factory=list)
+    """What came ahead of it."""
 
     def all(self, name: str) -> list[str]:
         """Every value of a header."""
@@ -113,6 +115,7 @@ class Wire(Protocol):
             data = self._reader.rest
             self._body = self._reader.body(self._head)
             self._reply = Reply(self._head.status, self._head.reason, self._head.headers)
+            self._reply.interim += self._reader.interim
         assert self._body is not None
         assert self._reply is not None
         if data:

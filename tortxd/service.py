@@ -207,7 +207,7 @@ class TorService(Service):
 
     def gateway_factory(self) -> FrontFactory:
         """The gateway as a protocol factory, to listen with on an endpoint of your own."""
-        return FrontFactory(self._plane, lambda: self._make_api().site())
+        return FrontFactory(self._plane, self._make_api)
 
     def _make_api(self) -> Api:
         if self._api is None:

@@ -79,11 +79,11 @@ async def test_rule_07_destinations_are_held_to_the_same(
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip",
         "HTTP/1.1 200 OK\r\nX: a\r\n b",
-        "HTTP/1.1 200 OK\r\nX : a",
+        "HTTP/1.1 200 OK\r\nX: a\x7f",
         "HTTP/1.1 2000 OK",
         "ICY 200 OK",
-        "HTTP/1.1 200 OK\r\n" + "\r\n".join(f"X{n}: y" for n in range(300)),
-        "HTTP/1.1 200 OK\r\nX: " + "y" * 70_000,
+        "HTTP/1.1 200 OK\r\n" + "\r\n".join(f"X{n}: y" for n in range(1001)),
+        "HTTP/1.1 200 OK\r\nX: " + "y" * 270_000,
     ):
         tor_origin.canned[b"/canary-framing"] = Canned((head + ends).encode(), "close")
         reply = await daemon.fetch(tor_origin.http + "/canary-framing")

@@ -17,6 +17,8 @@ from tests.fuzz.second_opinion import Message, Refused
 from tests.fuzz.world import Client, client_of, example, send_pieces, until
 from tests.gateway.conftest import Gateway
 from tests.socks_server import Served
+from tortxd.errors import BadResponse
+from tortxd.wire.http1 import ResponseReader
 
 _SECOND = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecond"
 _TURNS = 12
@@ -29,11 +31,32 @@ REASONS = {"close": "DONE", "reset": "CONNRESET", "cut off": None, "stay": None}
 
 
 def expected(data: bytes, method: bytes, ending: str) -> Message | None:
-    """What another reader makes of the answer."""
+    """What another reader makes of the answer; of one that is too lax for it, what ours does, of
+    which the gateway should make no more and no less."""
     try:
         return second_opinion.response(data, method, ended=ending == "close")
     except Refused:
+        return leniently_read(data, method, ended=ending == "close")
+
+
+def leniently_read(data: bytes, method: bytes, *, ended: bool) -> Message | None:
+    reader = ResponseReader(method)
+    try:
+        head = reader.feed(data)
+    except BadResponse:
         return None
+    if head is None:
+        return None
+    body = reader.body(head)
+    content = b""
+    try:
+        content = body.feed(reader.rest)
+    except BadResponse:
+        return Message(head.status, 1, head.headers, content, whole=False)
+    whole = body.done or (head.until_close and ended)
+    rest = reader.rest if head.length == 0 else body.rest
+    named = [(name.lower(), value) for name, value in head.headers]
+    return Message(head.status, 1, named, content, whole, rest)
 
 
 def shown(client: Client, method: bytes) -> Message | None:
@@ -120,7 +143,7 @@ def check(client: Client, other: Message | None, method: bytes, ending: str) -> 
     answer = shown(client, method)
     event(f"{ending}: {None if answer is None else answer.start}, {other and other.whole}")
     if answer is None:
-        assert not client.raw
+        assert not client.raw or client.raw.startswith((b"HTTP/1.1 102 ", b"HTTP/1.1 103 "))
         return
     named = dict(answer.headers)
     if b"tortxd-error" in named:

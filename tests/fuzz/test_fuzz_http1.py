@@ -9,8 +9,9 @@ from tests.fuzz import second_opinion
 from tests.fuzz.cutting import CUTS, SPOILING, Cuts, Spoiling, cut, spoil
 from tests.fuzz.messages import chunked_bodies, requests, responses
 from tests.fuzz.profile import fuzzed
-from tortxd.errors import BadRequest, TortxdError
+from tortxd.errors import TortxdError
 from tortxd.wire.http1 import (
+    OF_REQUEST,
     BodyReader,
     ChunkedBody,
     Headers,
@@ -55,9 +56,6 @@ def read_body(body: BodyReader, pieces: list[bytes]) -> Outcome:
     except TortxdError:
         return ("broken",)
     rest = body.rest + b"".join(pieces)
-    if isinstance(body, ChunkedBody):
-        # Only that something follows is known, and empty lines are nothing.
-        return (content, body.done, body.overrun or bool(rest.strip(b"\r\n")))
     return (content, body.done, rest)
 
 
@@ -113,20 +111,32 @@ def test_a_request_that_is_taken_has_no_other_reading(data: bytes, spoiling: Spo
 def test_a_response_that_is_taken_has_no_other_reading(
     data: bytes, spoiling: Spoiling, method: bytes, ended: bool
 ) -> None:
+    """Where h11 takes it as well, which is stricter: it understands the same."""
     data = spoil(data, spoiling)
     outcome = read(ResponseReader(method), data, [])
-    event(str(outcome[0]))
     if outcome[0] != "read":
+        event(str(outcome[0]))
         return
     head = outcome[1]
     assert isinstance(head, ResponseHead)
-    other = second_opinion.response(data, method, ended=ended)
+    try:
+        other = second_opinion.response(data, method, ended=ended)
+    except second_opinion.Refused:
+        event("read, and refused by h11")
+        return
+    event("read by both")
     assert other is not None
     assert other.start == head.status
-    assert other.headers == lowered(head.headers)
+    assert without_framing(other.headers) == without_framing(lowered(head.headers))
     if outcome[2] != "broken":
         whole = outcome[3] is True or (head.until_close and ended)
         assert (other.body, other.whole) == (outcome[2], whole)
+
+
+def without_framing(headers: Headers) -> Headers:
+    """What goes on; of framing fields h11 shows what it has made of them."""
+    framing = (b"content-length", b"transfer-encoding")
+    return [field for field in headers if field[0] not in framing]
 
 
 @fuzzed(60, data=requests(), spoiling=SPOILING)
@@ -144,9 +154,9 @@ def test_a_head_that_is_sent_on_reads_as_it_did(data: bytes, spoiling: Spoiling)
 @fuzzed(80, data=chunked_bodies(), spoiling=SPOILING, cuts=CUTS)
 def test_a_chunked_body_has_one_reading(data: bytes, spoiling: Spoiling, cuts: Cuts) -> None:
     data = spoil(data, spoiling)
-    whole = read_body(ChunkedBody(BadRequest), cut(data, []))
-    assert read_body(ChunkedBody(BadRequest), cut(data, cuts)) == whole
-    assert read_body(ChunkedBody(BadRequest), cut(data, list(range(len(data))))) == whole
+    whole = read_body(ChunkedBody(OF_REQUEST), cut(data, []))
+    assert read_body(ChunkedBody(OF_REQUEST), cut(data, cuts)) == whole
+    assert read_body(ChunkedBody(OF_REQUEST), cut(data, list(range(len(data))))) == whole
     event(str(whole[0] if whole[0] == "broken" else whole[1]))
     if whole[0] == "broken":
         return
@@ -157,5 +167,5 @@ def test_a_chunked_body_has_one_reading(data: bytes, spoiling: Spoiling, cuts: C
     assert other is not None
     assert (other.body, other.whole) == (content, done)
     if content:  # and one after it was framed anew
-        anew = ChunkedBody(BadRequest)
-        assert read_body(anew, cut(chunk(content) + b"0\r\n\r\n", cuts)) == (content, True, False)
+        anew = ChunkedBody(OF_REQUEST)
+        assert read_body(anew, cut(chunk(content) + b"0\r\n\r\n", cuts)) == (content, True, b"")

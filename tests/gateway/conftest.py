@@ -12,10 +12,11 @@ import pytest
 import pytest_twisted
 from attrs import define, field
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
 
-from tests.socks_server import SocksServer
+from tests.socks_server import Served, SocksServer
 from tests.web_client import Reply, Wire, ask, connect
 from tortxd.config import SocksAddress
 from tortxd.gateway.listener import FrontFactory
@@ -108,6 +109,13 @@ class Gateway:
         """Ask the gateway itself."""
         return await ask(self.reactor, self.port, path, *headers, **options)
 
+    async def heard(self, served: Served, number: int = 1) -> None:
+        """Wait until a destination that the SOCKS server plays has had this many requests' heads,
+        and so its answer may follow."""
+        await deferLater(self.reactor, 0)  # first, it answers itself
+        while served.received.count(b"\r\n\r\n") < number:
+            await deferLater(self.reactor, 0)
+
     async def connect(self) -> Wire:
         """A connection to send raw bytes on."""
         return await connect(self.reactor, self.port)
@@ -163,7 +171,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     link = FakeLink(socks_address=SocksAddress("127.0.0.1", port_of(socks_port)))
     plane = DataPlane(reactor, link, policy(timeout=5.0))
     api = Api(plane, "http://origin.test.example/api/ip", "http://origin.test.example/ip")
-    factory = FrontFactory(plane, api.site)
+    factory = FrontFactory(plane, lambda: api)
     front_port = reactor.listenTCP(0, factory, interface="127.0.0.1")
     site = api.site()
     site_port = reactor.listenTCP(0, site, interface="127.0.0.1")

@@ -235,8 +235,8 @@ async def test_a_service_that_does_not_answer_in_time(either: Gateway, part: Can
 @pytest.mark.parametrize(
     "wire",
     [
-        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 300,
-        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000,
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1001 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 270_000,
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\n\r\n" + b" " * 70_000,
         b"HTTP/1.1 302 Found\r\nLocation: /ip\r\nContent-Length: 0\r\n\r\n",

@@ -182,7 +182,7 @@ async def test_a_destination_that_does_not_switch_answers_as_ever(either: Gatewa
         (handshake("ws://a.example/").replace(b"GET", b"POST"), 400),
         (handshake("ws://a.example/").replace(b"HTTP/1.1", b"HTTP/1.0"), 400),
         (handshake("ws://a.example/", "Content-Length: 2") + b"ab", 400),
-        (handshake("ws://a.example/").replace(b"Upgrade: websocket", b"Upgrade: irc/1.0"), 501),
+        (handshake("ws://a.example/").replace(b"Upgrade: websocket", b"Upgrade: irc/1.0"), 403),
         (handshake("ws://a.example/").replace(b"Upgrade: websocket", b"Accept: x"), 403),
         (handshake("ws://a.example/", "Origin: http://evil.example"), 403),
         (handshake("ws://a.example/").replace(b"localhost", b"evil.example"), 403),

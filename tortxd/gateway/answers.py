@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 from attrs import frozen
 
@@ -26,6 +27,10 @@ class Answer:
     status: int
     headers: Headers
     body: bytes = b""
+
+    def with_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> Answer:
+        """The same answer with these headers as well."""
+        return Answer(self.status, [*self.headers, *headers], self.body)
 
 
 def json_answer(status: int, value: object, headers: Headers | None = None) -> Answer:

@@ -50,10 +50,12 @@ from tortxd.policy.request import (
     gateway_fields,
     key_forms,
 )
+from tortxd.relay.outbound import STOPPING
 from tortxd.tor.isolation import Isolation
 from tortxd.tor.link import Circuit, Relay, Stream
 from tortxd.tor.report import not_ready, status_json
 from tortxd.tor.status import serves
+from tortxd.wire.http1 import RequestHead
 
 log = Logger()
 
@@ -74,16 +76,34 @@ Handler = Callable[["Api", Call], Awaitable[Answer]]
 Route = Callable[Concatenate["Api", Any, ...], Deferred[None]]
 
 
+@frozen
+class Served:
+    """Whom a route serves, and which methods."""
+
+    kind: RouteKind
+    methods: tuple[bytes, ...] | None
+    """None: whatever method."""
+
+    @property
+    def allow(self) -> tuple[bytes, bytes]:
+        """The header that names the methods (RFC 9110, section 10.2.1)."""
+        return (b"Allow", b", ".join((*(self.methods or ()), b"OPTIONS")))
+
+
+_UNKNOWN = Served(RouteKind.CLIENT, None)
+"""Whatever path is none of the routes."""
+
+
 def serves_to(kind: RouteKind, *methods: bytes) -> Callable[[Handler], Route]:
     """Make a handler a klein route for ``kind`` of caller and these methods; HEAD goes with GET."""
-    allowed = (*methods, b"HEAD") if b"GET" in methods else methods
+    served = Served(kind, (*methods, b"HEAD") if b"GET" in methods else methods)
 
     def decorate(handler: Handler) -> Route:
         @wraps(handler)
         def route(self: Api, request: Any, **_: str) -> Deferred[None]:
-            # klein cancels it when the client leaves, and with it what is asked of Tor.
-            return Deferred.fromCoroutine(self.serve(request, kind, allowed, handler))
+            return self.start(request, served, handler)
 
+        route.served = served  # type: ignore[attr-defined]
         return route
 
     return decorate
@@ -98,6 +118,8 @@ class Api:
         self._plane = plane
         self._check_url = check_url
         self._ip_url = ip_url
+        self._serving: set[Deferred[None]] = set()
+        self._stopping = False
 
     def resource(self) -> IResource:
         """Every route, as a resource to put anywhere in a ``Site``."""
@@ -107,41 +129,84 @@ class Api:
         """A ``Site`` of these routes."""
         return _QuietSite(self.resource())  # type: ignore[no-untyped-call]
 
-    async def serve(
-        self, request: Any, kind: RouteKind, methods: tuple[bytes, ...], handler: Handler
-    ) -> None:
+    def stop(self) -> None:
+        """Answer what is being served, now: the gateway stops."""
+        self._stopping = True
+        for serving in list(self._serving):
+            serving.cancel()
+
+    def answer_to_head(self, head: RequestHead) -> Answer | None:
+        """The answer to a request whose head alone decides it, before its body has come; None if
+        that is for the route to say."""
+        served = _served_at(head.target.partition(b"?")[0])
+        try:
+            judged = self._judge(head, served)
+        except TortxdError as error:
+            return self._refusal(error, head, served)
+        return judged if isinstance(judged, Answer) else None
+
+    def start(self, request: Any, served: Served, handler: Handler) -> Deferred[None]:
+        """Begin to :meth:`serve`; klein cancels it when the client leaves, and with it what is
+        asked of Tor."""
+        serving = Deferred.fromCoroutine(self.serve(request, served, handler))
+        self._serving.add(serving)
+        return serving.addBoth(lambda _: self._serving.discard(serving))
+
+    async def serve(self, request: Any, served: Served, handler: Handler) -> None:
         """Judge ``request``, then answer it with what ``handler`` says."""
         head = head_of(request)
-        fields = gateway_fields(head.headers)
-        peer = peer_name(request.getClientAddress())
         try:
-            path, _, query = request.uri.partition(b"?")
-            token = token_of(query) if path == b"/" else None
-            admission = self._plane.policy.access.admit(
-                fields, method=request.method, path=path, kind=kind, given=token
-            )
-            if admission.preflight is not None:
-                answer = Answer(204, list(admission.preflight))
-            elif request.method == b"OPTIONS" and b"OPTIONS" not in methods:
-                answer = Answer(204, [(b"Allow", b", ".join((*methods, b"OPTIONS")))])
-            elif request.method not in methods:
-                raise MethodNotAllowed
+            judged = self._judge(head, served)
+            if isinstance(judged, Answer):
+                answer = judged
             else:
-                call = Call(admission, fields, peer, token, _body_of(request))
-                answer = await handler(self, call)
-                answer = Answer(answer.status, [*answer.headers, *admission.cors], answer.body)
+                call = Call(
+                    judged,
+                    gateway_fields(head.headers),
+                    peer_name(request.getClientAddress()),
+                    _token_in(head.target),
+                    _body_of(request),
+                )
+                answer = (await handler(self, call)).with_headers(judged.cors)
         except TortxdError as error:
-            # What operators' routes answer is for no other origin to read, errors neither.
-            answer = self._plane.refusal(error, None if kind is RouteKind.OPERATOR else head)
-            if isinstance(error, MethodNotAllowed):
-                answer.headers.append((b"Allow", b", ".join((*methods, b"OPTIONS"))))
+            answer = self._refusal(error, head, served)
         except CancelledError:
-            return  # the client has left
+            if not self._stopping:
+                return  # the client has left
+            answer = self._refusal(TorDown(STOPPING), head, served)
         except Exception:
             log.failure("A route failed")
-            answer = self._plane.refusal(Internal(), head)
+            answer = self._refusal(Internal(), head, served)
         if not request._disconnected:
             send(request, answer)
+
+    def _judge(self, head: RequestHead, served: Served) -> Admission | Answer:
+        """Whether a request may be served, by its head; or what it is answered in any case.
+
+        :raises TortxdError: it may not.
+        """
+        admission = self._plane.policy.access.admit(
+            gateway_fields(head.headers),
+            method=head.method,
+            path=head.target.partition(b"?")[0],
+            kind=served.kind,
+            given=_token_in(head.target),
+        )
+        if admission.preflight is not None:
+            return Answer(204, list(admission.preflight))
+        if served.methods is None or head.method in served.methods:
+            return admission
+        if head.method == b"OPTIONS":
+            return Answer(204, [served.allow])
+        raise MethodNotAllowed
+
+    def _refusal(self, error: TortxdError, head: RequestHead, served: Served) -> Answer:
+        # What operators' routes answer is for no other origin to read, errors neither.
+        operators = served.kind is RouteKind.OPERATOR
+        answer = self._plane.refusal(error, None if operators else head)
+        if isinstance(error, MethodNotAllowed):
+            answer.headers.append(served.allow)
+        return answer
 
     # --- clients ---------------------------------------------------------------------------------
 
@@ -267,9 +332,7 @@ class Api:
     @app.route("/<path:_path>")
     def unknown(self, request: Any, _path: str = "") -> Deferred[None]:
         """Whatever path is none of the routes."""
-        return Deferred.fromCoroutine(
-            self.serve(request, RouteKind.CLIENT, (request.method,), _not_found)
-        )
+        return self.start(request, _UNKNOWN, _not_found)
 
     def _proxy_url(self) -> str | None:
         address = self._plane.link.socks_address
@@ -323,6 +386,21 @@ def _is_text(segment: bytes) -> bool:
         return segment.decode().isprintable()
     except UnicodeDecodeError:
         return False
+
+
+def _served_at(path: bytes) -> Served:
+    """Whom the route at ``path`` serves."""
+    try:
+        endpoint, _ = Api.app.url_map.bind("").match(path.decode("ascii"))
+    except (HTTPException, UnicodeDecodeError):
+        return _UNKNOWN
+    return getattr(getattr(Api, endpoint), "served", _UNKNOWN)
+
+
+def _token_in(target: bytes) -> bytes | None:
+    """The token that the address of the dashboard gives."""
+    path, _, query = target.partition(b"?")
+    return token_of(query) if path == b"/" else None
 
 
 async def _not_found(_: Api, __: Call) -> Answer:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import select
 import socket
+import sys
+import termios
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from twisted.internet.interfaces import IConsumer, IPushProducer, ITCPTransport
+from twisted.internet.interfaces import (
+    IConsumer,
+    IPullProducer,
+    IPushProducer,
+    ITCPTransport,
+)
 from zope.interface import implementer
 
 from tortxd.relay.outbound import Reading
@@ -15,6 +23,11 @@ from tortxd.relay.timeouts import Timeout, Timeouts
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the connections that are not read."""
+LINGER_TIME = 2.0
+"""Seconds in which a client can read the last that it gets, on a connection that does not end in
+order."""
+SENT_LOOK = 0.1
+"""Seconds between two looks at whether the last bytes have been sent."""
 
 _ENDED = select.POLLHUP | select.POLLERR
 _KEEP_ALIVE = (
@@ -51,7 +64,7 @@ class Departures:
         """Call ``gone`` when ``client`` has left: that it has no more to say is enough, unless it
         is ``half_closed``, where that is known already."""
         self.forget(client)
-        handle = getattr(transport, "transport", transport).getHandle()  # TLS lies over TCP
+        handle = _socket_of(transport).getHandle()
         fd = handle.fileno()
         if fd < 0:
             return
@@ -125,6 +138,57 @@ class ClientReading:
 
     def stopProducing(self) -> None:
         """The upstream connection is gone; the exchange decides what that means."""
+
+
+@implementer(IPullProducer)
+class LastBytes:
+    """Aborts a connection when the peer's kernel has all that was written to it, so that the end is
+    a reset, which nobody takes for a regular one, and yet nothing is lost.
+
+    :param patience: seconds after which it is aborted in any case.
+    """
+
+    def __init__(self, transport: ClientTransport, timeouts: Timeouts, patience: float) -> None:
+        self._transport = transport
+        self._timeouts = timeouts
+        self._looks = int(patience / SENT_LOOK) + 1
+        self._registered = False
+        transport.unregisterProducer()
+        # Twisted asks such a producer for more now, and when its own buffer has become empty.
+        transport.registerProducer(self, False)
+        self._registered = True
+        _socket_of(transport).startWriting()  # it may be empty already
+        timeouts.start(patience, transport.abortConnection)
+
+    def resumeProducing(self) -> None:
+        if self._registered:
+            self._transport.unregisterProducer()
+            self._look()
+
+    def stopProducing(self) -> None:
+        """The client has left."""
+
+    def _look(self) -> None:
+        self._looks -= 1
+        if self._looks and _unsent(self._transport):
+            self._timeouts.start(SENT_LOOK, self._look)
+        else:
+            self._transport.abortConnection()
+
+
+def _socket_of(transport: Any) -> Any:
+    """The transport that has the socket: TLS lies over TCP."""
+    return getattr(transport, "transport", transport)
+
+
+def _unsent(transport: Any) -> int:
+    """Bytes that the kernel has still to send, or has no acknowledgement of (tcp(7), SIOCOUTQ)."""
+    try:
+        fd = _socket_of(transport).getHandle().fileno()
+        answer = fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4))
+    except (OSError, ValueError):  # it is closed by now
+        return 0
+    return int.from_bytes(answer, sys.byteorder)
 
 
 @implementer(IPushProducer)

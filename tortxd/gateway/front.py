@@ -30,16 +30,23 @@ from tortxd.errors import (
     Internal,
     Overloaded,
     RequestTimeout,
+    TorDown,
     TortxdError,
 )
 from tortxd.gateway.answers import Answer
-from tortxd.gateway.flow import ClientReading, ClientTransport, ClientWriting
+from tortxd.gateway.flow import (
+    LINGER_TIME,
+    ClientReading,
+    ClientTransport,
+    ClientWriting,
+    LastBytes,
+)
 from tortxd.gateway.framing import Framing, answer_bytes
 from tortxd.gateway.handover import Handover
 from tortxd.gateway.plane import peer_name
 from tortxd.gateway.proxy_mode import decide, is_proxy_mode, refusal
 from tortxd.relay.exchange import Exchange, Order
-from tortxd.relay.outbound import Reading, Start
+from tortxd.relay.outbound import STOPPING, Interim, Reading, Start
 from tortxd.relay.timeouts import Timeout
 from tortxd.relay.tunnel import Tunnel, TunnelOrder
 from tortxd.wire.http1 import (
@@ -59,8 +66,6 @@ HEAD_TIME = 10.0
 """Seconds for a request head from its first byte."""
 IDLE_TIME = 300.0
 """Seconds that a connection is kept between two requests."""
-LINGER_TIME = 2.0
-"""Seconds in which a client that is still sending can read why it was refused."""
 MAX_AHEAD = 64 * 1024
 """Bytes that a client may send ahead of their turn."""
 
@@ -168,6 +173,11 @@ class Front(Protocol):
         """Close the connection once everything is written."""
         self._close(unread=False)
 
+    def give_up(self) -> None:
+        """The gateway stops, and whatever is still being asked here is not answered in time."""
+        if self._site is None and self._take in (self._read_head, self._read_for_site):
+            self._refuse(TorDown(STOPPING))
+
     def _hold(self, data: bytes) -> None:
         """Keep what is sent ahead of its turn."""
         self._ahead += data
@@ -177,6 +187,12 @@ class Front(Protocol):
     def _abort(self) -> None:
         self._take = _ignore
         self.transport.abortConnection()
+
+    def _abort_when_sent(self) -> None:
+        """Let the client have what there is, and see that it is not all."""
+        self._take = _ignore
+        self._head = self._exchange = None
+        LastBytes(self.transport, self._plane.timeouts, LINGER_TIME)
 
     def paused(self) -> None:
         """See :class:`tortxd.gateway.flow.Reader`."""
@@ -246,6 +262,14 @@ class Front(Protocol):
         if path == b"/proxy":
             self._relay(head, lambda: plane.admit(head, query, peer), reader.rest)
             return
+        if head.has_body:
+            answer = self._factory.control.answer_to_head(head)
+            if answer is not None:
+                self._take = self._read_body
+                self._read_body(reader.rest)
+                if self._head is head:  # else the body was refused, and the request with it
+                    self._answer(answer)
+                return
         self._handover = Handover(head, self._body)
         self._take = self._read_for_site
         self._wait(HEAD_TIME, self._too_slow)
@@ -294,7 +318,6 @@ class Front(Protocol):
                         return
                 self._refuse(error)
                 return
-            self._keep = self._keep and not body.overrun
             data = body.rest
             if exchange is not None and piece:
                 exchange.upload(piece)
@@ -332,6 +355,13 @@ class Front(Protocol):
     def proceed(self) -> None:
         """See :class:`tortxd.relay.outbound.Client`."""
         self.transport.write(CONTINUE)
+
+    def interim(self, interim: Interim) -> None:
+        """See :class:`tortxd.relay.outbound.Client`."""
+        head = self._head
+        if head is not None and head.minor == 1:  # RFC 9110, section 15.2
+            line = b"HTTP/1.1 %d %b" % (interim.status, interim.reason)
+            self.transport.write(head_bytes(line, interim.headers))
 
     def respond(self, start: Start, data: bytes) -> None:
         """See :class:`tortxd.relay.outbound.Client`."""
@@ -394,7 +424,7 @@ class Front(Protocol):
             self._keep = False
             self._done(self._is_unread())
         else:
-            self._abort()
+            self._abort_when_sent()
 
     def fail(self, error: TortxdError) -> None:
         """See :class:`tortxd.relay.outbound.Client`."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from urllib.parse import quote
+
 from tortxd.errors import TooLarge
 from tortxd.policy.request import read_by_gateway
 from tortxd.wire.http1 import BodyReader, RequestHead, head_bytes
@@ -10,6 +13,8 @@ MAX_BODY = 64 * 1024
 """Bytes of a request body on the control plane."""
 MAX_HEAD = 8 * 1024
 """Bytes of a request head as the control plane gets it; twisted.web takes 16 KiB."""
+
+_NOT_ASCII = re.compile(rb"[\x80-\xff]+")
 
 LONG_BODY = "The request body is larger than this route takes."
 
@@ -44,8 +49,14 @@ class Handover:
         headers = read_by_gateway(head.headers)
         headers.append((b"Content-Length", b"%d" % len(self._body)))
         headers.append((b"Connection", b"close"))
-        request = head_bytes(b"%b %b HTTP/1.1" % (head.method, head.target), headers)
+        target = _NOT_ASCII.sub(_escape, head.target)
+        request = head_bytes(b"%b %b HTTP/1.1" % (head.method, target), headers)
         if len(request) > MAX_HEAD:
-            status = 414 if len(head.target) > MAX_HEAD // 2 else 431
+            status = 414 if len(target) > MAX_HEAD // 2 else 431
             raise TooLarge("The request is too long.", status=status)
         return request + self._body
+
+
+def _escape(match: re.Match[bytes]) -> bytes:
+    """What a URI cannot hold, as a browser sends it."""
+    return quote(match[0]).encode("ascii")

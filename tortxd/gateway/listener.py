@@ -4,16 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.web.server import Site
 
+from tortxd.gateway.answers import Answer
 from tortxd.gateway.front import Front
 from tortxd.gateway.limits import REFUSALS
 from tortxd.gateway.plane import DataPlane
+from tortxd.wire.http1 import RequestHead
 
+
+class ControlPlane(Protocol):
+    """What serves all that is not relayed."""
+
+    def site(self) -> Site:
+        """A ``Site`` of its routes."""
+
+    def answer_to_head(self, head: RequestHead) -> Answer | None:
+        """The answer to a request whose head alone decides it; None if there is more to see."""
+
+    def stop(self) -> None:
+        """Answer what is being served, now."""
+
+
+LAST_WORDS = 0.3
+"""Seconds in which clients can take the answer that there will be none, at a stop."""
 LONG_IDLE = 5.0
 """Seconds without a request, or a byte, after which a connection may have to make room."""
 
@@ -24,15 +43,15 @@ class FrontFactory(Factory):
     Where there are as many as there may be, the one that has been idle longest makes room; where
     none is idle, the new one is told to try again.
 
-    :param make_site: makes the ``Site`` of the control plane, once, when it is first needed: the
-        port should listen before all that is loaded.
+    :param make_control: makes the control plane, once, when it is first needed: the port should
+        listen before all that is loaded.
     """
 
     noisy = False
 
-    def __init__(self, plane: DataPlane, make_site: Callable[[], Site]) -> None:
+    def __init__(self, plane: DataPlane, make_control: Callable[[], ControlPlane]) -> None:
         self.plane = plane
-        self._make_site = make_site
+        self._make_control = make_control
         self.connections: set[Front] = set()
         self.idle: dict[Front, float] = {}
         """Those between two requests, or in a tunnel whose client says no more, and since when; the
@@ -42,9 +61,14 @@ class FrontFactory(Factory):
         self._emptied: Deferred[None] | None = None
 
     @cached_property
-    def site(self) -> Site:
+    def control(self) -> ControlPlane:
         """The control plane."""
-        return self._make_site()
+        return self._make_control()
+
+    @cached_property
+    def site(self) -> Site:
+        """Its routes."""
+        return self.control.site()
 
     def prepare(self) -> None:
         """Load what the first request would have to wait for."""
@@ -85,15 +109,23 @@ class FrontFactory(Factory):
 
     def drain(self, seconds: float) -> Deferred[None]:
         """Close idle connections now, busy ones when their request is served; after ``seconds``,
-        every one. Fires when none is left."""
+        every one, with an answer that says why. Fires when none is left."""
         self.closing = True
         done = self._emptied = Deferred()
         for front in list(self.connections):
             if not front.busy:
                 front.leave()
-        self.plane.timeouts.start(seconds, self._abort_all)
+        self.plane.timeouts.start(seconds, self._end_all)
         self._check_empty()
         return done
+
+    def _end_all(self) -> None:
+        self.plane.end_under_way()
+        if "control" in vars(self):
+            self.control.stop()
+        for front in list(self.connections):
+            front.give_up()
+        self.plane.timeouts.start(LAST_WORDS, self._abort_all)
 
     def _check_empty(self) -> None:
         if self._emptied is not None and not self.connections:

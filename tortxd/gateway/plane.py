@@ -15,9 +15,10 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 
-from tortxd.errors import BadRequest, BadResponse, ForbiddenHost, NotServed, TortxdError
+from tortxd.errors import BadRequest, BadResponse, ForbiddenHost, TortxdError
 from tortxd.gateway.answers import Answer, error_answer
 from tortxd.gateway.flow import Departures
+from tortxd.gateway.hops import counted_down, hops_left, last_answer
 from tortxd.gateway.limits import Limits
 from tortxd.policy.access import AccessPolicy, Admission, RouteKind
 from tortxd.policy.headers import UserAgent, incoming, outgoing
@@ -46,9 +47,6 @@ from tortxd.wire.http1 import (
 
 _UPGRADE: Headers = [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
 _UPGRADE_LINES = field_lines(_UPGRADE)
-_OFFERED_IN_PASSING = frozenset((b"h2c",))
-"""Protocols that clients offer with requests that are complete without them (RFC 7540, section
-3.2)."""
 _JUDGEMENTS = 1024
 """Header sections of which it is remembered what follows from them."""
 # Equal ones are one and the same, which makes comparing them cheap.
@@ -121,12 +119,16 @@ class DataPlane:
 
     def stop(self) -> None:
         """End what is under way, and let go of waiting connections and of timers."""
-        while self.under_way:  # what ends may let a request begin that was sent ahead
-            next(iter(self.under_way)).stop()
+        self.end_under_way()
         self.departures.stop()
         self.pool.clear()
         self._drop_agents_connections()
         self.timeouts.stop()
+
+    def end_under_way(self) -> None:
+        """End each request that is on its way, with an answer where none has begun."""
+        while self.under_way:  # what ends may let a request begin that was sent ahead
+            next(iter(self.under_way)).stop()
 
     # --- admission -------------------------------------------------------------------------------
 
@@ -155,11 +157,17 @@ class DataPlane:
         schemes = WEBSOCKET_SCHEMES if upgrade else HTTP_SCHEMES
         target = policy.targets.parse(wanted.url, schemes)
         sent = judged.sent
-        if wanted.redirected or upgrade:
+        hops = hops_left(head)
+        if wanted.redirected or upgrade or hops is not None:
             headers = head.headers
             if wanted.redirected:
                 headers = check_redirected(headers, has_body=head.has_body)
-            sent = field_lines(outgoing(headers, user_agent=policy.user_agent, websocket=upgrade))
+            if hops:
+                headers = counted_down(headers, hops)
+            fields = outgoing(headers, user_agent=policy.user_agent, websocket=upgrade)
+            if hops == 0:
+                return last_answer(head, fields).with_headers(admission.cors)
+            sent = field_lines(fields)
         return self.order(
             head,
             target,
@@ -184,19 +192,17 @@ class DataPlane:
         return _Judged(fields, admission, directives(fields), sent)
 
     def asks_for_websocket(self, head: RequestHead) -> bool:
-        """Whether the request is a WebSocket's handshake (RFC 6455, section 4.1).
+        """Whether the request is a WebSocket's handshake (RFC 6455, section 4.1). Offers of other
+        protocols are passed over (RFC 9110, section 7.8): clients make them with requests that are
+        complete without.
 
         :raises BadRequest: it is a malformed one.
-        :raises NotServed: it asks for another protocol that nobody could do without.
         """
         offered = head.fields.get(b"upgrade")
         if offered is None or b"upgrade" not in connection_options(head.headers):
             return False
-        protocols = {name.strip().lower() for name in offered.split(b",")}
-        if b"websocket" not in protocols:
-            if protocols <= _OFFERED_IN_PASSING:
-                return False
-            raise NotServed("The gateway does not switch to this protocol.")
+        if b"websocket" not in {name.strip().lower() for name in offered.split(b",")}:
+            return False
         if head.method != b"GET" or head.minor == 0 or head.has_body:
             raise BadRequest("A WebSocket begins with a GET of HTTP/1.1 without a body.")
         return True

@@ -18,7 +18,7 @@ from tortxd.errors import BadResponse, OriginTimeout, TortxdError
 from tortxd.gateway.plane import DataPlane
 from tortxd.policy.target import Target
 from tortxd.relay.exchange import Exchange, Order
-from tortxd.relay.outbound import Reading, Start
+from tortxd.relay.outbound import Interim, Reading, Start
 from tortxd.relay.timeouts import Timeout
 from tortxd.relay.upstream import Route, Upstream
 from tortxd.tor.isolation import Credentials
@@ -158,6 +158,9 @@ class _Asking:
 
     def proceed(self) -> None:
         """See :class:`tortxd.relay.outbound.Client`; there is no body to ask for."""
+
+    def interim(self, interim: Interim) -> None:
+        """See :class:`tortxd.relay.outbound.Client`; it says nothing of the answer."""
 
     def respond(self, start: Start, data: bytes) -> None:
         """See :class:`tortxd.relay.outbound.Client`."""

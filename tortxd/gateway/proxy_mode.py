@@ -10,6 +10,7 @@ from __future__ import annotations
 from tortxd._version import __version__
 from tortxd.errors import BadRequest, TortxdError
 from tortxd.gateway.answers import Answer, error_answer
+from tortxd.gateway.hops import METHODS, counted_down, hops_left, last_answer
 from tortxd.gateway.plane import DataPlane
 from tortxd.policy.headers import incoming_proxy_mode, outgoing_proxy_mode
 from tortxd.policy.request import directives, gateway_fields
@@ -24,7 +25,6 @@ _OF_TOR: Headers = [
     (b"Tor-Capabilities", b""),
     (b"Via", b"tor/1.0 tor-network (tortxd %b)" % __version__.encode()),
 ]
-_METHODS = b"CONNECT, OPTIONS, GET, HEAD, POST, PUT, PATCH, DELETE"
 
 _END_REASONS = frozenset(
     (
@@ -59,10 +59,10 @@ def decide(plane: DataPlane, head: RequestHead, peer: bytes) -> Order | TunnelOr
     """
     if len(head.hosts) > 1:
         raise BadRequest("The request has more than one Host header.")
-    if head.method == b"CONNECT":
-        return _tunnel(plane, head, peer)
     if not head.hosts and head.minor == 1:
         raise BadRequest("The request has no Host header.")  # RFC 9112, section 3.2
+    if head.method == b"CONNECT":
+        return _tunnel(plane, head, peer)
     if b"://" in head.target:
         return _forward(plane, head, peer)
     if head.target == b"*" and head.method == b"OPTIONS":
@@ -95,20 +95,26 @@ def _tunnel(plane: DataPlane, head: RequestHead, peer: bytes) -> TunnelOrder:
     )
 
 
-def _forward(plane: DataPlane, head: RequestHead, peer: bytes) -> Order:
+def _forward(plane: DataPlane, head: RequestHead, peer: bytes) -> Order | Answer:
     fields = gateway_fields(head.headers)
     admission = plane.policy.access.admit_proxy_mode(fields)
     asked = directives(fields, proxy_mode=True)
     upgrade = plane.asks_for_websocket(head)
     schemes = WEBSOCKET_SCHEMES if upgrade else HTTP_SCHEMES
     target = plane.policy.targets.parse(head.target, schemes)
+    fields_sent = outgoing_proxy_mode(head.headers)
+    hops = hops_left(head)
+    if hops == 0:
+        return last_answer(head, fields_sent).with_headers(_OF_TOR)
+    if hops is not None:
+        fields_sent = counted_down(fields_sent, hops)
     path = target.path
     if head.method == b"OPTIONS" and not set(head.target.partition(b"://")[2]) & set(b"/?"):
         path = b"*"  # RFC 9112, section 3.2.4
     return plane.order(
         head,
         target,
-        field_lines(outgoing_proxy_mode(head.headers)),
+        field_lines(fields_sent),
         path=path,
         credentials=plane.credentials(admission, asked, peer, target.host),
         timeout=plane.timeout_for(asked),
@@ -127,4 +133,4 @@ def _options(plane: DataPlane, head: RequestHead) -> Answer:
     """What the gateway can do as a proxy; nothing is connected to."""
     plane.policy.access.admit_options(gateway_fields(head.headers))
     server = b"tortxd/" + __version__.encode()
-    return Answer(200, [(b"Allow", _METHODS), (b"Server", server), *_OF_TOR])
+    return Answer(200, [(b"Allow", b"CONNECT, " + METHODS), (b"Server", server), *_OF_TOR])

@@ -12,14 +12,21 @@ from typing import IO, Any
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
 from tortxd.errors import TortxdError
 from tortxd.gateway.answers import Answer
-from tortxd.gateway.flow import ClientReading, ClientTransport, Departures
+from tortxd.gateway.flow import (
+    LINGER_TIME,
+    ClientReading,
+    ClientTransport,
+    Departures,
+    LastBytes,
+)
 from tortxd.gateway.plane import DataPlane, peer_name
 from tortxd.relay.exchange import Exchange
-from tortxd.relay.outbound import Reading, Start
+from tortxd.relay.outbound import Interim, Reading, Start
 from tortxd.wire.http1 import RequestHead, head_bytes
 
 PIECE = 64 * 1024
@@ -112,6 +119,14 @@ class RequestClient:
     def proceed(self) -> None:
         """See :class:`tortxd.relay.outbound.Client`; twisted.web has asked for it itself."""
 
+    def interim(self, interim: Interim) -> None:
+        """See :class:`tortxd.relay.outbound.Client`; twisted.web itself has no way to say it."""
+        channel = self._request.channel
+        if self._head.minor == 1 and isinstance(channel, HTTPChannel):
+            line = b"HTTP/1.1 %d %b" % (interim.status, interim.reason)
+            transport: Any = channel.transport
+            transport.write(head_bytes(line, interim.headers))
+
     def respond(self, start: Start, data: bytes) -> None:
         """See :class:`tortxd.relay.outbound.Client`."""
         request = self._request
@@ -144,14 +159,14 @@ class RequestClient:
     def truncate(self, error: TortxdError) -> None:
         """See :class:`tortxd.relay.outbound.Client`."""
         if self._switched is not None:
-            self._switched.transport.abortConnection()
+            LastBytes(self._switched.transport, self._plane.timeouts, LINGER_TIME)
             return
         channel = self._request.channel
         if self._delimited:
             # What there is still reaches the client, which sees that the rest is missing.
             channel.loseConnection()
         else:
-            channel.transport.abortConnection()
+            LastBytes(channel.transport, self._plane.timeouts, LINGER_TIME)
 
     def fail(self, error: TortxdError) -> None:
         """See :class:`tortxd.relay.outbound.Client`."""

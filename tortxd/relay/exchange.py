@@ -19,7 +19,15 @@ from typing import NamedTuple
 from twisted.python.failure import Failure
 
 from tortxd.errors import OriginReset, RequestTimeout, TortxdError
-from tortxd.relay.outbound import AHEAD, TUNNEL_IDLE_TIME, Carrier, Client, Outbound, Start
+from tortxd.relay.outbound import (
+    AHEAD,
+    TUNNEL_IDLE_TIME,
+    Carrier,
+    Client,
+    Interim,
+    Outbound,
+    Start,
+)
 from tortxd.relay.upstream import Route, Upstream
 from tortxd.wire.http1 import LAST_CHUNK, BodyReader, Headers, ResponseHead, ResponseReader, chunk
 
@@ -127,13 +135,14 @@ class Exchange(Outbound):
             if self._head is None:
                 assert self._reader is not None
                 head = self._reader.feed(data)
-                if head is not None:
+                self._pass_on_interim(self._reader)
+                if head is not None and not self._over:
                     self._respond(head, self._reader)
                 return
             assert self._body is not None
             body = self._body.feed(data)
         except TortxdError as error:
-            self._fail(error)
+            self._not_understood(error)
             return
         if body:
             self._client.write(body)
@@ -143,6 +152,35 @@ class Exchange(Outbound):
             self._complete()
         else:
             self._touch()
+
+    def _pass_on_interim(self, reader: ResponseReader) -> None:
+        """Hand on what the destination says ahead of its response (RFC 9110, section 15.2), but for
+        100: the gateway asks the client for its body by itself."""
+        interim, reader.interim = reader.interim, []
+        for head in interim:
+            if head.status != 100 and not self._over:
+                self._client.interim(Interim(head.status, head.reason, self.order.filter(head)))
+
+    def _not_understood(self, error: TortxdError) -> None:
+        """What came is no response, or none to this request: on a connection that was used before
+        it may belong to the one before (a body after HEAD, 204 or 304 is a common fault)."""
+        upstream, reader = self._upstream, self._reader
+        assert upstream is not None and reader is not None
+        if reader.is_http or upstream.requests == 1:
+            self._fail(error)
+            return
+        self._carrier.pool.distrust(upstream.route)
+        if not self.order.repeatable:
+            self._fail(error)
+            return
+        self._upstream = None
+        self._drop(upstream)
+        self._reconnect()
+
+    def _reconnect(self) -> None:
+        """Send the request once more, on a fresh connection."""
+        self._connected = False
+        self._connect()
 
     def _respond(self, head: ResponseHead, reader: ResponseReader) -> None:
         upstream = self._upstream
@@ -172,14 +210,16 @@ class Exchange(Outbound):
         """The response is whole."""
         upstream, self._upstream = self._upstream, None
         assert upstream is not None and self._head is not None and self._body is not None
+        if self._body.rest:
+            self._carrier.pool.distrust(upstream.route)
         reusable = (
             self.order.keep
             and self._head.keep_alive
             and self._uploaded
             and self._connected
             and not self._body.rest
-            and not self._body.overrun
         )
+        upstream.bodiless = self._head.length == 0
         self._end()
         if reusable:
             # A slow client may have left it paused; nobody else would resume it.
@@ -201,8 +241,7 @@ class Exchange(Outbound):
                 self._fail(OriginReset())
         elif upstream.requests > 1 and self.order.repeatable and self._untouched():
             # It died while it waited in the pool: that says nothing of the destination.
-            self._connected = False
-            self._connect()
+            self._reconnect()
         elif isinstance(reason.value, TortxdError):
             if self._pending is None:
                 self._fail(reason.value)

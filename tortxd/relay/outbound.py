@@ -37,6 +37,7 @@ from tortxd.wire.http1 import Headers
 
 T = TypeVar("T")
 
+STOPPING = "The gateway is being stopped."
 HELD = 64 * 1024
 """Bytes from the client that wait for the connection before the client is paused."""
 AHEAD = 0.01
@@ -73,6 +74,15 @@ class Start(NamedTuple):
     """Whether what follows, both ways, is no longer HTTP (101, and 200 to CONNECT)."""
 
 
+class Interim(NamedTuple):
+    """A response ahead of the final one (RFC 9110, section 15.2), as the client is to have it."""
+
+    status: int
+    """102 to 199."""
+    reason: bytes
+    headers: Headers
+
+
 class Reading(IPushProducer):
     """What a client sends."""
 
@@ -88,6 +98,9 @@ class Client(Protocol):
 
     def proceed(self) -> None:
         """Ask for the body that the client holds back (100 Continue)."""
+
+    def interim(self, interim: Interim) -> None:
+        """Say what comes ahead of the response, to a client that may hear it."""
 
     def respond(self, start: Start, data: bytes) -> None:
         """Start the response, with the first bytes of its body."""
@@ -285,7 +298,7 @@ class Outbound:
 
     def stop(self) -> None:
         """There will be no Tor any more."""
-        self._fail(TorDown("The gateway is being stopped."))
+        self._fail(TorDown(STOPPING))
 
     def client_gone(self) -> None:
         """The client has left: so does everything that was done for it."""

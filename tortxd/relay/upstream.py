@@ -6,7 +6,8 @@ the same destination. So a connection never links what isolation keeps apart.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import socket
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 from twisted.internet.protocol import Protocol, connectionDone
@@ -28,7 +29,10 @@ FRESH = 4.0
 """Seconds of waiting after which a request that may not be repeated takes no connection: many
 servers close idle ones after 5 s, and what is sent to them just then is lost."""
 REMEMBERED = 10_000
-"""Retired credentials that are remembered while requests under way may still have them."""
+"""Retired credentials that are remembered while requests under way may still have them; and as many
+destinations that said more than they were asked."""
+DISTRUST = 60.0
+"""Seconds in which no connection is kept to a destination that sent what nobody asked for."""
 
 
 @frozen(cache_hash=True)
@@ -57,6 +61,8 @@ class Upstream(Protocol):
         self.generation = pool.generation
         self.source: tuple[str, int] | None = None
         """Our end of the SOCKS connection, by which the control port names the stream."""
+        self.bodiless = False
+        """Whether its last response had no body: some destinations send one all the same."""
         self.annotation: list[tuple[bytes, bytes]] | None = None
         """The headers that name its circuit, once known: a stream stays on its circuit."""
         self._pool = pool
@@ -76,6 +82,7 @@ class Upstream(Protocol):
         if self.exchange is None:
             # What comes unasked for belongs to no request (RFC 9112, section 9.2).
             self._pool.discard(self)
+            self._pool.distrust(self.route)
         else:
             self.exchange.upstream_data(data)
 
@@ -85,6 +92,18 @@ class Upstream(Protocol):
             self._pool.forget(self)
         else:
             exchange.upstream_lost(reason)
+
+    def is_stale(self) -> bool:
+        """Whether its end, or something that nobody asked for, has arrived and is not read yet."""
+        transport: Any = self.transport
+        tcp = getattr(transport, "transport", transport)  # TLS lies over it
+        try:
+            tcp.getHandle().recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
 
     def abort(self) -> None:
         """Close it at once, whatever it carries."""
@@ -107,6 +126,8 @@ class Pool:
         self._by_route: dict[Route, list[Upstream]] = {}
         self._waiting: dict[Upstream, Timeout] = {}
         self._retired: dict[bytes, None] = {}
+        self._distrusted: dict[Route, float] = {}
+        """Destinations that said more than they were asked, and until when that counts."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -114,21 +135,23 @@ class Pool:
     def take(self, route: Route, exchange: Outbound, *, fresh: bool = False) -> Upstream | None:
         """The connection of ``route`` that was used last, now carrying ``exchange``; with
         ``fresh``, only if that was in the last :data:`FRESH` seconds."""
-        waiting = self._by_route.get(route)
-        if not waiting:
-            return None
-        upstream = waiting[-1]
-        if fresh and self.timeouts.clock.seconds() - upstream.waiting_since > FRESH:
-            return None
-        self.forget(upstream)
-        upstream.exchange = exchange
-        return upstream
+        while waiting := self._by_route.get(route):
+            upstream = waiting[-1]
+            if fresh and self.timeouts.clock.seconds() - upstream.waiting_since > FRESH:
+                return None
+            self.forget(upstream)
+            if (fresh or upstream.bodiless) and upstream.is_stale():
+                upstream.abort()
+                continue
+            upstream.exchange = exchange
+            return upstream
+        return None
 
     def give(self, upstream: Upstream) -> None:
         """Keep a connection whose exchange has ended cleanly, if it is young enough."""
         upstream.exchange = None
         left = LIFETIME - (self.timeouts.clock.seconds() - upstream.born)
-        if left < 1 or self._is_retired(upstream):
+        if left < 1 or self._is_retired(upstream) or self._is_distrusted(upstream.route):
             upstream.abort()
             return
         if len(self._waiting) >= self._limit:
@@ -154,6 +177,25 @@ class Pool:
         waiting.remove(upstream)
         if not waiting:
             del self._by_route[upstream.route]
+
+    def distrust(self, route: Route) -> None:
+        """Keep no connection of ``route`` for :data:`DISTRUST` seconds: what its destination sends
+        unasked could be taken for the answer to the next request."""
+        self._distrusted.pop(route, None)
+        self._distrusted[route] = self.timeouts.clock.seconds() + DISTRUST
+        if len(self._distrusted) > REMEMBERED:
+            del self._distrusted[next(iter(self._distrusted))]
+        for upstream in list(self._by_route.get(route, ())):
+            self.discard(upstream)
+
+    def _is_distrusted(self, route: Route) -> bool:
+        until = self._distrusted.get(route)
+        if until is None:
+            return False
+        if self.timeouts.clock.seconds() < until:
+            return True
+        del self._distrusted[route]
+        return False
 
     def retire(self, credentials: Credentials) -> None:
         """Let no connection with these credentials (whatever their password) take a further

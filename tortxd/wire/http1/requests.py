@@ -1,0 +1,242 @@
+"""Requests as clients send them, read strictly (RFC 9112).
+
+The first line is read here: any token is a method, and a target may hold raw UTF-8. The header
+section is read by llhttp (through httptools), behind a first line of our own, so that neither
+method nor target changes how it is read. The rules that llhttp leaves open are kept here:
+
+- versions other than 1.0 and 1.1 are refused, and so is Transfer-Encoding in HTTP/1.0;
+- the only transfer coding is ``chunked``;
+- a head has at most :data:`~tortxd.wire.http1.heads.MAX_HEAD` bytes and
+  :data:`~tortxd.wire.http1.heads.MAX_FIELDS` fields.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+from tortxd.errors import BadRequest, NotServed, TooLarge, TortxdError
+from tortxd.wire.http1.bodies import OF_REQUEST, BodyReader, ChunkedBody, LengthBody
+from tortxd.wire.http1.heads import (
+    MAX_FIELDS,
+    MAX_HEAD,
+    MAX_TARGET,
+    TOKEN,
+    Headers,
+    HeaderSection,
+    RequestHead,
+    persists,
+)
+
+_END = b"\r\n\r\n"
+_CHUNKED = b"chunked"
+_OTHER_CODING = "The only transfer coding that the gateway takes is chunked."
+
+_TARGET = rb"[\x21-\x7e\x80-\xff]+"
+_LINE = re.compile(rb"(" + TOKEN + rb") (" + _TARGET + rb") HTTP/1\.([01])\r\n")
+_OTHER_VERSION = re.compile(TOKEN + rb" " + _TARGET + rb" [A-Z]+/[0-9]\.[0-9]\r\n")
+_BEGINNING = re.compile(TOKEN + rb"(?: |$)")
+_LONGEST_METHOD = 64
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+_PRIMERS = (b"POST / HTTP/1.0\r\n", b"POST / HTTP/1.1\r\n")
+
+
+class RequestReader:
+    """Reads one request: :meth:`feed` its head, then :meth:`body` its body."""
+
+    rest = b""
+    """What followed the head."""
+    size = 0
+    """Bytes of the head so far."""
+    for_head = False
+    """Whether it is a HEAD, be it malformed: then there is no body in what it is answered."""
+
+    def __init__(self) -> None:
+        self._headers: Headers = []
+        self._fields: dict[bytes, bytes] = {}
+        self._line = bytearray()
+        """The first line, as long as it is not whole."""
+        self._first: re.Match[bytes] | None = None
+        self._parser: HttpRequestParser | None = None
+        self._tail = b""
+        self._complete = False
+
+    # What llhttp calls.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        value = value.rstrip(b" \t")
+        self._headers.append((name, value))
+        self._fields[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        self._complete = True
+
+    def feed(self, data: bytes) -> RequestHead | None:
+        """Take ``data``; give the head once it is whole.
+
+        :raises BadRequest: if it is malformed.
+        :raises NotServed: if its transfer coding is not served.
+        :raises TooLarge: with status 414 if the target, 431 if the header section is too large.
+        """
+        if not self.size:
+            head = _known(data)
+            if head is not None:
+                self.for_head = head.method == b"HEAD"
+                return head
+        return self.read(data)
+
+    def read(self, data: bytes) -> RequestHead | None:
+        """The same, whether such a header section came before or not."""
+        if self._first is None:
+            data = self._read_line(data)
+            if self._first is None:
+                return None
+        try:
+            return self._head() if self._read_section(data) else None
+        except HttpParserError as error:
+            if set(self._codings()) - {_CHUNKED, b"identity"}:
+                raise NotServed(_OTHER_CODING) from None
+            raise BadRequest(f"The request is malformed: {error}.") from None
+
+    # --- the first line ---------------------------------------------------------------------------
+
+    def _read_line(self, data: bytes) -> bytes:
+        """Take the first line from ``data``; what is behind it."""
+        line, size = self._line, len(data)
+        if not line:
+            data = data.lstrip(b"\r\n")  # RFC 9112, section 2.2
+        newline = data.find(b"\n")
+        behind = b"" if newline < 0 else data[newline + 1 :]
+        self.size += size - len(behind)
+        piece = data if newline < 0 else data[: newline + 1]
+        if newline < 0 and (line.endswith(b"\r") or _CONTROL.search(piece, 0, len(piece) - 1)):
+            line += piece
+            raise self._no_line()  # at once: what is no HTTP may never have a line's end
+        line += piece
+        self.for_head = line.startswith(b"HEAD ")
+        if newline >= 0:
+            self._end_line()
+        elif self.size > MAX_HEAD:
+            raise TooLarge("The request target is too long.", status=414)
+        elif line and not _BEGINNING.match(line, 0, _LONGEST_METHOD):
+            raise self._no_line()
+        return behind
+
+    def _end_line(self) -> None:
+        self._first = _LINE.fullmatch(bytes(self._line))
+        if self._first is None:
+            raise self._no_line()
+        if len(self._first[2]) > MAX_TARGET:
+            raise TooLarge("The request target is too long.", status=414)
+        self._parser = HttpRequestParser(self)
+        self._parser.feed_data(_PRIMERS[int(self._first[3])])
+        self._tail = b"\r\n"
+
+    def _no_line(self) -> BadRequest:
+        if _OTHER_VERSION.fullmatch(self._line):
+            return BadRequest("The gateway speaks HTTP/1.1 and HTTP/1.0.")
+        if not _BEGINNING.match(self._line, 0, _LONGEST_METHOD):
+            return BadRequest("This is not an HTTP request.")
+        return BadRequest("The request line is malformed.")
+
+    # --- the header section -----------------------------------------------------------------------
+
+    def _read_section(self, data: bytes) -> bool:
+        """Give the parser the bytes up to the head's end; whether it has been reached."""
+        assert self._parser is not None
+        if not data:
+            return False
+        # An end that straddles two reads is found with the last bytes before this one.
+        tail = self._tail
+        found = (tail + data).find(_END)
+        if found < 0:
+            self._tail = (tail + data)[-3:]
+            piece = data
+        else:
+            end = found + len(_END) - len(tail)
+            piece, self.rest = data[:end], data[end:]
+        self.size += len(piece)
+        try:
+            self._parser.feed_data(piece)
+        except HttpParserUpgrade:
+            pass  # said at the end of a head with Upgrade; others decide what comes of that
+        if self.size > MAX_HEAD or len(self._headers) > MAX_FIELDS:
+            raise TooLarge("The request's header section is too large.", status=431)
+        return self._complete
+
+    def _codings(self) -> list[bytes]:
+        """Every Transfer-Encoding field, in lower case."""
+        if b"transfer-encoding" not in self._fields:
+            return []
+        return [v.lower() for name, v in self._headers if name.lower() == b"transfer-encoding"]
+
+    def _head(self) -> RequestHead:
+        assert self._first is not None
+        method, target, minor = self._first[1], self._first[2], int(self._first[3])
+        codings = self._codings()
+        if codings and minor == 0:
+            raise BadRequest("HTTP/1.0 has no Transfer-Encoding.")
+        if codings and codings != [_CHUNKED]:
+            raise NotServed(_OTHER_CODING)
+        fields = self._fields
+        length = fields.get(b"content-length")
+        return RequestHead(
+            method,
+            target,
+            minor,
+            self._headers,
+            fields,
+            tuple([value for name, value in self._headers if name.lower() == b"host"]),
+            None if length is None else int(length),
+            bool(codings),
+            persists(minor, self._headers, fields),
+        )
+
+    def body(self, head: RequestHead) -> BodyReader:
+        """A reader of the body that follows ``head``."""
+        return ChunkedBody(OF_REQUEST) if head.chunked else LengthBody(head.length or 0)
+
+
+# --- header sections that come again --------------------------------------------------------------
+
+_SIMPLE_LINE = re.compile(
+    rb"(GET|HEAD|OPTIONS|DELETE) "
+    rb"((?:http://[a-z0-9.-]+(?::[0-9]{1,5})?)?/[A-Za-z0-9._~:/?@!$&'()*+,;=%-]*) HTTP/1\.1\r\n"
+)
+"""Request lines of which nothing else is to be found out."""
+_TELLS_OF_MORE = frozenset((b"content-length", b"transfer-encoding", b"expect", b"upgrade"))
+_LONGEST_KEPT = 2048
+"""Bytes of a header section that is kept, and of the target before it."""
+
+
+def _known(data: bytes) -> RequestHead | None:
+    """The head that ``data`` is, if it is one that needs no closer look."""
+    line = _SIMPLE_LINE.match(data)
+    if line is None or line.end() > _LONGEST_KEPT or len(data) - line.end() > _LONGEST_KEPT:
+        return None
+    # To its end and no further: else it would be a key that never comes again.
+    if data.find(_END, line.end() - 2) != len(data) - len(_END):
+        return None
+    section = _section(data[line.end() :])
+    if section is None:
+        return None
+    method, target = line.groups()
+    headers, fields, hosts = section.headers, section.fields, section.hosts
+    keep_alive = section.keep_alive
+    return RequestHead(method, target, 1, headers, fields, hosts, None, False, keep_alive, section)
+
+
+@lru_cache(512)
+def _section(data: bytes) -> HeaderSection | None:
+    """The header section that ``data`` is, read behind a line that could be any; None if it is
+    malformed, or says something about the bytes behind it."""
+    reader = RequestReader()
+    try:
+        head = reader.read(b"GET / HTTP/1.1\r\n" + data)
+    except TortxdError:
+        return None
+    if head is None or not _TELLS_OF_MORE.isdisjoint(head.fields):
+        return None
+    return HeaderSection(head.headers, head.fields, head.hosts, head.keep_alive)
