@@ -58,6 +58,8 @@ class Served(Protocol):
         """What the client has sent behind its request, before the reply and after it."""
         self.early = b""
         """What of that came before the reply."""
+        self.sent = 0
+        """Bytes of the origin's that were sent on."""
         self.lost: Deferred[None] = Deferred()
         self._origin: Relay | None = None
         self._buffer = b""
@@ -118,6 +120,11 @@ class Served(Protocol):
             endpoint = TCP4ClientEndpoint(self.server.reactor, "127.0.0.1", self.server.origin)
             connectProtocol(endpoint, Relay(self))
 
+    def end(self) -> None:
+        """End the client's connection behind what was written to it, as a circuit's end does."""
+        self.transport.unregisterProducer()  # which would have to say that it is done
+        self.transport.loseConnection()
+
     def relayed(self, relay: Relay) -> None:
         self.transport.write(OPEN + self.server.behind)
         relay.transport.write(self.received)
@@ -143,6 +150,7 @@ class Relay(Protocol):
         self._served.relayed(self)
 
     def dataReceived(self, data: bytes) -> None:
+        self._served.sent += len(data)
         self._served.transport.write(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

@@ -46,6 +46,8 @@ class FakeLink:
     carried: bool | None = None
     """What it says of IPv6 addresses."""
     renewed: int = 0
+    renewing: Deferred[None] | None = None
+    """When Tor has done its part of a new identity; None: at once."""
     forsaken: list[tuple[str, int]] = field(factory=list)
 
     def when_usable(self) -> Deferred[SocksAddress]:
@@ -75,7 +77,7 @@ class FakeLink:
 
     def new_identity(self) -> Deferred[None]:
         self.renewed += 1
-        return succeed(None)
+        return self.renewing or succeed(None)
 
 
 @define

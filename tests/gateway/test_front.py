@@ -11,9 +11,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransportWithDisconnection
 
-from tests.gateway.conftest import Gateway
-from tests.web_client import Wire
-from tortxd.gateway.front import HEAD_TIME, IDLE_TIME
+from tests.gateway.conftest import OPERATOR, Gateway
+from tortxd.gateway.flow import IDLE_TIME
+from tortxd.gateway.front import HEAD_TIME
 from tortxd.gateway.listener import FrontFactory
 from tortxd.testing import Canned, pattern
 
@@ -461,13 +461,39 @@ async def test_draining_lets_what_is_under_way_finish(gateway: Gateway) -> None:
     await drained
 
 
+WAITING = {
+    "a destination's answer": "GET {hang} HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a service's answer": "GET /ip HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "Tor": "POST /identity/new HTTP/1.1\r\nHost: localhost\r\nTortxd-Token: {token}\r\n\r\n",
+    "a body": "POST /identity/new HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n",
+    "a head": "GET /health HTTP/1.1\r\nHost: local",
+}
+
+
+@pytest.mark.parametrize("request_", WAITING.values(), ids=WAITING.keys())
 @ensureDeferred
-async def test_draining_has_an_end(gateway: Gateway) -> None:
-    busy: Wire = await gateway.connect()
-    busy.send(get(gateway, "/hang"))
-    await gateway.origin.when_requested(1)
-    await gateway.factory.drain(0.05)
-    await busy.lost
+async def test_rule_30_what_a_stop_cuts_off_is_told_so(gateway: Gateway, request_: str) -> None:
+    gateway.origin.canned[b"/ip"] = Canned(b"", "hang")
+    gateway.link.renewing = Deferred()
+    wire = await gateway.connect()
+    wire.send(request_.format(hang=gateway.path("/hang"), token=OPERATOR.decode()).encode())
+    if "GET" in request_ and "health" not in request_:
+        await gateway.origin.when_requested(1)
+    elif "Token" in request_:
+        while not gateway.link.renewed:
+            await deferLater(gateway.reactor, 0)
+    else:
+        (front,) = gateway.factory.connections
+        while front in gateway.factory.idle:
+            await deferLater(gateway.reactor, 0)
+    drained = gateway.factory.drain(0.1)
+    if "health" in request_:  # there is no request yet
+        await wire.lost
+        assert not wire.raw
+    else:
+        reply = await wire.reply()
+        assert (reply.status, reply.json["code"]) == (503, "tor_down")
+    await drained
 
 
 @pytest.mark.parametrize("leave", ["FIN", "reset"])
@@ -498,7 +524,7 @@ async def test_a_body_that_is_known_to_be_too_long_is_not_waited_for(gateway: Ga
 
 
 @pytest.mark.parametrize(
-    "line", ["HEAD a.example:80 HTTP/1.1", "HEAD /\x7f HTTP/1.1", "HEAD / HTTP/9.9", "HEAD /  X"]
+    "line", ["HEAD / HTTP/1.1\r\nX y", "HEAD /\x7f HTTP/1.1", "HEAD / HTTP/9.9", "HEAD /  X"]
 )
 @ensureDeferred
 async def test_a_malformed_head_request_gets_no_body(gateway: Gateway, line: str) -> None:

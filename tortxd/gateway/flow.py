@@ -23,6 +23,8 @@ from tortxd.relay.timeouts import Timeout, Timeouts
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the connections that are not read."""
+IDLE_TIME = 300.0
+"""Seconds that a connection is kept between two requests, and that its end may take."""
 LINGER_TIME = 2.0
 """Seconds in which a client can read the last that it gets, on a connection that does not end in
 order."""
@@ -143,22 +145,25 @@ class ClientReading:
 @implementer(IPullProducer)
 class LastBytes:
     """Aborts a connection when the peer's kernel has all that was written to it, so that the end is
-    a reset, which nobody takes for a regular one, and yet nothing is lost.
+    a reset, which nobody takes for a regular one, and yet nothing is lost. A peer that takes no
+    byte for :data:`LINGER_TIME` is not waited for.
 
-    :param patience: seconds after which it is aborted in any case.
+    :param longest: seconds after which the connection is aborted in any case.
     """
 
-    def __init__(self, transport: ClientTransport, timeouts: Timeouts, patience: float) -> None:
+    def __init__(self, transport: ClientTransport, timeouts: Timeouts, longest: float) -> None:
         self._transport = transport
         self._timeouts = timeouts
-        self._looks = int(patience / SENT_LOOK) + 1
+        self._least: int | None = None
+        self._standstill = 0
+        """Looks since the peer took something."""
         self._registered = False
         transport.unregisterProducer()
         # Twisted asks such a producer for more now, and when its own buffer has become empty.
         transport.registerProducer(self, False)
         self._registered = True
         _socket_of(transport).startWriting()  # it may be empty already
-        timeouts.start(patience, transport.abortConnection)
+        self._end = timeouts.start(longest, transport.abortConnection)
 
     def resumeProducing(self) -> None:
         if self._registered:
@@ -167,12 +172,17 @@ class LastBytes:
 
     def stopProducing(self) -> None:
         """The client has left."""
+        self._end.cancel()
 
     def _look(self) -> None:
-        self._looks -= 1
-        if self._looks and _unsent(self._transport):
+        unsent = _unsent(self._transport)
+        if self._least is None or unsent < self._least:
+            self._least, self._standstill = unsent, 0
+        self._standstill += 1
+        if unsent and self._standstill * SENT_LOOK <= LINGER_TIME:
             self._timeouts.start(SENT_LOOK, self._look)
         else:
+            self._end.cancel()
             self._transport.abortConnection()
 
 

@@ -35,6 +35,7 @@ from tortxd.errors import (
 )
 from tortxd.gateway.answers import Answer
 from tortxd.gateway.flow import (
+    IDLE_TIME,
     LINGER_TIME,
     ClientReading,
     ClientTransport,
@@ -64,8 +65,6 @@ if TYPE_CHECKING:
 
 HEAD_TIME = 10.0
 """Seconds for a request head from its first byte."""
-IDLE_TIME = 300.0
-"""Seconds that a connection is kept between two requests."""
 MAX_AHEAD = 64 * 1024
 """Bytes that a client may send ahead of their turn."""
 
@@ -175,7 +174,7 @@ class Front(Protocol):
 
     def give_up(self) -> None:
         """The gateway stops, and whatever is still being asked here is not answered in time."""
-        if self._site is None and self._take in (self._read_head, self._read_for_site):
+        if self._take == self._read_for_site:
             self._refuse(TorDown(STOPPING))
 
     def _hold(self, data: bytes) -> None:
@@ -192,7 +191,7 @@ class Front(Protocol):
         """Let the client have what there is, and see that it is not all."""
         self._take = _ignore
         self._head = self._exchange = None
-        LastBytes(self.transport, self._plane.timeouts, LINGER_TIME)
+        LastBytes(self.transport, self._plane.timeouts, IDLE_TIME)
 
     def paused(self) -> None:
         """See :class:`tortxd.gateway.flow.Reader`."""

@@ -18,7 +18,7 @@ from zope.interface import implementer
 from tortxd.errors import TortxdError
 from tortxd.gateway.answers import Answer
 from tortxd.gateway.flow import (
-    LINGER_TIME,
+    IDLE_TIME,
     ClientReading,
     ClientTransport,
     Departures,
@@ -159,14 +159,14 @@ class RequestClient:
     def truncate(self, error: TortxdError) -> None:
         """See :class:`tortxd.relay.outbound.Client`."""
         if self._switched is not None:
-            LastBytes(self._switched.transport, self._plane.timeouts, LINGER_TIME)
+            LastBytes(self._switched.transport, self._plane.timeouts, IDLE_TIME)
             return
         channel = self._request.channel
         if self._delimited:
             # What there is still reaches the client, which sees that the rest is missing.
             channel.loseConnection()
         else:
-            LastBytes(channel.transport, self._plane.timeouts, LINGER_TIME)
+            LastBytes(channel.transport, self._plane.timeouts, IDLE_TIME)
 
     def fail(self, error: TortxdError) -> None:
         """See :class:`tortxd.relay.outbound.Client`."""

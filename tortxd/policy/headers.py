@@ -196,7 +196,10 @@ def incoming(
             continue
         if key in _LOCATIONS:
             if key == b"location":
-                if any(known == b"Tortxd-Location" for known, _ in kept):
+                others = [known for shown, known in kept if shown == b"Tortxd-Location"]
+                if value in others:
+                    continue
+                if others:
                     raise BadResponse("The destination redirects to two places at once.")
                 kept.append((b"Tortxd-Location", value))
             value = gateway_link(value, target, policy, redirected=redirected, route=route)
