@@ -286,9 +286,7 @@ def test_a_target_may_hold_utf_8(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 1000])
-@pytest.mark.parametrize(
-    "line", [b"HEAD / HTTP/1.1\r\n", b"HEAD /\r\n", b"HEAD / HTTP/1.1\r\nX y\r\n"]
-)
+@pytest.mark.parametrize("behind", [b"/ HTTP/1.1\r\n", b"/\r\n", b"/ HTTP/1.1\r\nX y\r\n"])
 def test_a_malformed_head_request_is_known_for_one(behind: bytes, size: int) -> None:
     reader = RequestReader()
     with contextlib.suppress(BadRequest):
