@@ -157,7 +157,7 @@ class DataPlane:
         schemes = WEBSOCKET_SCHEMES if upgrade else HTTP_SCHEMES
         target = policy.targets.parse(wanted.url, schemes)
         sent = judged.sent
-        hops = hops_left(head)
+        hops = hops_left(head) if b"max-forwards" in head.fields else None
         if wanted.redirected or upgrade or hops is not None:
             headers = head.headers
             if wanted.redirected:

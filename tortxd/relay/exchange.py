@@ -135,7 +135,8 @@ class Exchange(Outbound):
             if self._head is None:
                 assert self._reader is not None
                 head = self._reader.feed(data)
-                self._pass_on_interim(self._reader)
+                if self._reader.interim:
+                    self._pass_on_interim(self._reader)
                 if head is not None and not self._over:
                     self._respond(head, self._reader)
                 return

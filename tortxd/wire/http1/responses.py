@@ -58,7 +58,7 @@ class ResponseReader:
         """The interim responses (RFC 9110, section 15.2) that came before the final one."""
         self._method = method
         self._upgrade = upgrade
-        self._head = bytearray()
+        self._so_far = bytearray()
         """The head that is being read, as far as it has come."""
 
     def feed(self, data: bytes) -> ResponseHead | None:
@@ -67,11 +67,8 @@ class ResponseReader:
         :raises BadResponse: if it is malformed, too large, or switches protocols unasked.
         """
         while True:
-            whole = self._take(data)
-            if whole is None:
-                return None
-            head = self._read(whole)
-            if head.status >= 200 or head.status == 101:
+            head = self._take(data)
+            if head is None or head.status >= 200 or head.status == 101:
                 return head
             self.interim.append(head)
             if len(self.interim) > MAX_INTERIM:
@@ -84,39 +81,40 @@ class ResponseReader:
             return ChunkedBody(OF_RESPONSE)
         return CloseBody() if head.length is None else LengthBody(head.length)
 
-    def _take(self, data: bytes) -> bytes | None:
+    def _take(self, data: bytes) -> ResponseHead | None:
         """The next head, once it is whole; what is behind it is in ``rest``."""
         self.size += len(data)
-        so_far = self._head
+        so_far = self._so_far
+        taken: bytes | bytearray
         if so_far:
             seen = max(0, len(so_far) - 2)
             so_far += data
-            end = _END.search(so_far, seen)
+            taken, found = so_far, _END.search(so_far, seen)
         else:
-            data = data.lstrip(b"\r\n")
-            end = _END.search(data)
-            if end is None:
+            taken = data = data.lstrip(b"\r\n")
+            found = _END.search(data)
+            if found is None:
                 so_far += data
-        taken = so_far or data
-        start = taken[: len(_START)]
-        if not _START.startswith(start):
+        self.is_http = taken.startswith(_START)
+        if not self.is_http and not _START.startswith(taken):
             raise BadResponse
-        self.is_http = self.is_http or len(start) == len(_START)
-        if end is not None:
-            self.rest = bytes(taken[end.end() :])
-            self.size -= len(self.rest)
-            whole = bytes(taken[: end.end()])
-            so_far.clear()
+        end = len(taken) if found is None else found.end()
+        self.size -= len(taken) - end
         if self.size > MAX_RESPONSE_HEAD:
             raise BadResponse("The destination's header section is too large.")
-        return None if end is None else whole
+        if found is None:
+            return None
+        self.rest = bytes(taken[end:])
+        head = self._read(taken, end)
+        so_far.clear()
+        return head
 
-    def _read(self, whole: bytes) -> ResponseHead:
-        line = _STATUS_LINE.match(whole)
+    def _read(self, data: bytes | bytearray, end: int) -> ResponseHead:
+        line = _STATUS_LINE.match(data)
         if line is None:
             raise BadResponse
-        headers: Headers = _FIELD.findall(whole, line.end())
-        if len(headers) != whole.count(b"\n", line.end()) - 1:
+        headers: Headers = _FIELD.findall(data, line.end(), end)
+        if len(headers) != data.count(b"\n", line.end(), end) - 1:
             raise BadResponse("The destination's header section is malformed.")
         if len(headers) > MAX_RESPONSE_FIELDS:
             raise BadResponse("The destination's header section is too large.")
