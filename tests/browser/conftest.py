@@ -88,7 +88,13 @@ def _tapped(to: int) -> Iterator[Tap]:
 
 @pytest.fixture(scope="session")
 def wire(gateways: Gateways) -> Iterator[Tap]:
-    """Between the browser and the daemon that wants no token."""
+    """Between the browser that uses no proxy and the daemon that wants no token."""
+    yield from _tapped(gateways.free.port)
+
+
+@pytest.fixture(scope="module")
+def proxy_wire(gateways: Gateways) -> Iterator[Tap]:
+    """Between the browser whose proxy it is and the same daemon."""
     yield from _tapped(gateways.free.port)
 
 
@@ -100,9 +106,16 @@ def guarded_wire(gateways: Gateways) -> Iterator[Tap]:
 
 @pytest.fixture
 def tap(wire: Tap) -> Tap:
-    """The same, having seen nothing yet."""
+    """The one of the browser that uses no proxy, having seen nothing yet."""
     wire.clear()
     return wire
+
+
+@pytest.fixture
+def proxy_tap(proxy_wire: Tap) -> Tap:
+    """The one of the browser whose proxy is the gateway, having seen nothing yet."""
+    proxy_wire.clear()
+    return proxy_wire
 
 
 @pytest.fixture
@@ -132,11 +145,13 @@ async def browser(direct_browser: Chromium) -> AsyncIterator[Chromium]:
     await direct_browser.close_other_tabs()
 
 
-@pytest.fixture(scope="session")
-def proxied_browser(wire: Tap, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+@pytest.fixture(scope="module")
+def proxied_browser(
+    proxy_wire: Tap, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Chromium]:
     """A browser whose HTTP proxy is the gateway, for loopback too."""
     folder = tmp_path_factory.mktemp("proxied")
-    yield from _started(Chromium(folder, HOSTS, proxy=f"http://127.0.0.1:{wire.port}"))
+    yield from _started(Chromium(folder, HOSTS, proxy=f"http://127.0.0.1:{proxy_wire.port}"))
 
 
 @pytest.fixture

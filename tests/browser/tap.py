@@ -6,10 +6,11 @@ What a page says that it could do is one thing; what the browser did is another,
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Factory
 from twisted.protocols.portforward import ProxyClient, ProxyClientFactory, ProxyServer
@@ -21,7 +22,10 @@ _REQUEST = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.1\r\n((?:[^\r\n]+\r\n)*)\r\n")
 _RESPONSE = re.compile(rb"HTTP/1\.1 ([0-9]{3})[^\r\n]*\r\n((?:[^\r\n]+\r\n)*)\r\n")
 
 
-@frozen
+_LONGEST_HEAD = 65536
+
+
+@define(eq=False)
 class Exchange:
     """A request that the browser made, and what the gateway answered."""
 
@@ -29,9 +33,9 @@ class Exchange:
     target: str
     asked: dict[str, str]
     """The request's headers, by their names in lower case."""
-    status: int | None
+    status: int | None = None
     """None: nothing yet."""
-    answered: dict[str, str]
+    answered: dict[str, str] = field(factory=dict)
 
     @property
     def error(self) -> str | None:
@@ -41,17 +45,36 @@ class Exchange:
 
 @define(eq=False)
 class _Talk:
-    sent: bytearray = field(factory=bytearray)
-    got: bytearray = field(factory=bytearray)
+    """One connection; it holds what may become a head."""
 
-    def exchanges(self) -> list[Exchange]:
-        answers = [(int(m[1]), _headers(m[2])) for m in _RESPONSE.finditer(self.got)]
-        asked = list(_REQUEST.finditer(self.sent))
-        none: list[tuple[int | None, dict[str, str]]] = [(None, {})] * len(asked)
-        return [
-            Exchange(m[1].decode(), m[2].decode("latin-1"), _headers(m[3]), status, headers)
-            for m, (status, headers) in zip(asked, [*answers, *none], strict=False)
+    unanswered: deque[Exchange] = field(factory=deque)
+    _sent: bytearray = field(factory=bytearray)
+    _got: bytearray = field(factory=bytearray)
+
+    def send(self, data: bytes) -> list[Exchange]:
+        """The requests that ``data`` completes."""
+        asked = [
+            Exchange(head[1].decode(), head[2].decode("latin-1"), _headers(head[3]))
+            for head in _heads(_REQUEST, self._sent, data)
         ]
+        self.unanswered += asked
+        return asked
+
+    def get(self, data: bytes) -> None:
+        """Note the answers that ``data`` completes."""
+        for head in _heads(_RESPONSE, self._got, data):
+            status = int(head[1])
+            if self.unanswered and (status >= 200 or status == 101):
+                exchange = self.unanswered.popleft()
+                exchange.status, exchange.answered = status, _headers(head[2])
+
+
+def _heads(kind: re.Pattern[bytes], before: bytearray, data: bytes) -> list[re.Match[bytes]]:
+    """The heads that end in ``data``; what follows the last one stays in ``before``."""
+    before += data
+    found = list(kind.finditer(bytes(before)))
+    del before[: found[-1].end() if found else max(0, len(before) - _LONGEST_HEAD)]
+    return found
 
 
 def _headers(lines: bytes) -> dict[str, str]:
@@ -64,8 +87,9 @@ class Tap:
 
     def __init__(self, to: int) -> None:
         self.port = 0
-        self.talks: list[_Talk] = []
-        """Every connection, in the order in which they came."""
+        self.exchanges: list[Exchange] = []
+        """What was asked, in that order. A browser asks for things of its own as well: a test looks
+        for what it has caused."""
         self._to = to
         self._listening: Any = None
         self._watch = Watch()
@@ -83,19 +107,16 @@ class Tap:
             server.transport.abortConnection()
 
     def clear(self) -> None:
-        """Forget what has passed. Connections stay: Chromium goes on using them."""
-        for talk in self.talks:
-            talk.sent.clear()
-            talk.got.clear()
-
-    @property
-    def exchanges(self) -> list[Exchange]:
-        """All that was asked; connections that carried no request are not in it."""
-        return [one for talk in self.talks for one in talk.exchanges()]
+        """Forget what has passed, and what is under way. Chromium goes on using its connections."""
+        self.exchanges.clear()
 
     def of(self, mark: str) -> list[Exchange]:
         """The exchanges that have ``mark`` in their target."""
         return [one for one in self.exchanges if mark in one.target]
+
+    def to(self, target: str) -> list[Exchange]:
+        """The exchanges that have just this target."""
+        return [one for one in self.exchanges if one.target == target]
 
     async def when_answered(self, *marks: str) -> None:
         """Wait until of each mark there is an exchange that was answered."""
@@ -105,6 +126,12 @@ class Tap:
             return all(any(mark in target for target in seen) for mark in marks)
 
         await soon(self.when(answered))
+
+    async def when_answered_to(self, target: str) -> Exchange:
+        """Wait until there is an exchange with just this target, and an answer; return it."""
+        await soon(self.when(lambda: any(one.status is not None for one in self.to(target))))
+        (one,) = self.to(target)
+        return one
 
     def when(self, true: Callable[[], bool]) -> Deferred[None]:
         """Fire when this is true, which is asked whenever bytes have passed."""
@@ -120,7 +147,7 @@ class _Client(ProxyClient):
         peer: Any = self.peer
         if peer is None:
             return  # the browser has closed
-        peer.talk.got += data
+        peer.talk.get(data)
         super().dataReceived(data)  # type: ignore[no-untyped-call]
         peer.factory.tap.passed()
 
@@ -136,12 +163,11 @@ class _Server(ProxyServer):
 
     def connectionMade(self) -> None:
         self.talk = _Talk()
-        self.factory.tap.talks.append(self.talk)
         self.factory.tap._open.add(self)
         super().connectionMade()
 
     def dataReceived(self, data: bytes) -> None:
-        self.talk.sent += data
+        self.factory.tap.exchanges += self.talk.send(data)
         if self.peer is None:
             return  # the gateway has closed
         super().dataReceived(data)  # type: ignore[no-untyped-call]
