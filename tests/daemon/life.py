@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from attrs import frozen
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 
+from tests.daemon.arrivals import arrivals, mark
 from tests.daemon.process import Daemon, installed, soon
 from tests.tor.lone_tor import free_port
 from tests.web_client import Reply, Wire
@@ -102,9 +103,9 @@ class Life:
             ):
                 assert reply.status == 502, (address, reply)
                 self.check_words(reply)
-        count = len(self.origin.requests)
-        leaving = await self.daemon.get_unread(f"{self.origin.http}/hang?{CANARY}", KEY)
-        await soon(self.origin.when_requested(count + 1))
+        marked = mark(CANARY)
+        leaving = await self.daemon.get_unread(f"{self.origin.http}/hang?{marked}", KEY)
+        await arrivals(self.origin, marked)
         leaving.transport.abortConnection()
 
     def check_words(self, reply: Reply) -> None:

@@ -9,10 +9,12 @@ import signal
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred, gatherResults
 
+from tests.daemon.arrivals import arrivals, mark
 from tests.daemon.process import Daemon, Launcher, installed, soon, until
-from tests.tor.lone_tor import alive
+from tests.tor.lone_tor import alive, state_of
 from tests.web_client import Wire
 from tortxd.testing import Origin
+from tortxd.testing.processes import find_program, search_path
 
 ORPHANED = 20.0
 """Seconds after which no Tor may be left of a daemon that was killed."""
@@ -27,13 +29,23 @@ async def kill_when_serving(launch: Launcher) -> int:
 
 
 async def kill_when_tor_is_spawned(launch: Launcher) -> int:
-    """Before there can be a control connection, on which Tor would notice the death at once."""
-    daemon = launch()
-    await until(lambda: daemon.tor_pid is not None, poll=0.002)
-    begun = installed().seconds()
-    tor = await killed(daemon)
-    assert installed().seconds() - begun < 0.1
-    return tor
+    """Before there can be a control connection, on which Tor would notice the death at once: it
+    begins when its daemon is gone."""
+    late = launch.folder / "late-tor"
+    tor = find_program("tor", search_path())
+    stop = 'case " $* " in *" -f "*) kill -STOP $$ ;; esac'
+    late.write_text(f'#!/bin/sh\n{stop}\nexec {tor} "$@"\n')
+    late.chmod(0o700)
+    daemon = launch(f"--tor={late}")
+    await until(lambda: stopped(daemon.tor_pid))
+    pid = await killed(daemon)
+    os.kill(pid, signal.SIGCONT)
+    return pid
+
+
+def stopped(pid: int | None) -> bool:
+    """Whether there is this process, and a signal has stopped it (proc(5), /proc/pid/stat)."""
+    return pid is not None and state_of(pid) == "T"
 
 
 async def killed(daemon: Daemon) -> int:
@@ -63,9 +75,9 @@ async def busy(launch: Launcher, origin: Origin) -> tuple[Daemon, int, Wire]:
     await daemon.when_ready()
     tor = daemon.tor_pid
     assert tor is not None
-    count = len(origin.requests)
-    wire = await daemon.get_unread(origin.http + "/hang")
-    await soon(origin.when_requested(count + 1))
+    marked = mark("busy")
+    wire = await daemon.get_unread(f"{origin.http}/hang?{marked}")
+    await arrivals(origin, marked)
     return daemon, tor, wire
 
 
@@ -137,11 +149,12 @@ async def test_a_tor_that_crashes_comes_back(launch: Launcher, tor_origin: Origi
     await daemon.when_ready()
     tor = daemon.tor_pid
     assert tor is not None
-    count = len(tor_origin.requests)
+    marked = mark("crash")
     keys = [f"Tor-Stream-Isolation: canary {number}" for number in range(4)]
-    halfway = [await daemon.get_unread(f"{tor_origin.http}/bytes/200000000", key) for key in keys]
-    waiting = [await daemon.get_unread(f"{tor_origin.https}/hang", key) for key in keys]
-    await soon(tor_origin.when_requested(count + 8))
+    endless, silent = f"{tor_origin.http}/bytes/200000000", f"{tor_origin.https}/hang"
+    halfway = [await daemon.get_unread(f"{endless}?{marked}", key) for key in keys]
+    waiting = [await daemon.get_unread(f"{silent}?{marked}", key) for key in keys]
+    await arrivals(tor_origin, marked, 8)
     for wire in halfway:
         await soon(wire.when_came(b"\r\n\r\n"))
     broken = [wire.reply() for wire in halfway]

@@ -14,6 +14,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.interfaces import IPullProducer
 from zope.interface import implementer
 
+from tests.daemon.arrivals import arrivals, mark
 from tests.daemon.process import Daemon, Launcher, installed, memory, run, soon, until
 from tests.web_client import Wire
 from tortxd.testing import Origin, PrivateNetwork, pattern
@@ -58,11 +59,12 @@ async def test_rule_12_a_download_that_nobody_reads(
     """Rules 12 and 13."""
     before = memory(lean.pid)
     forget_the_peak(lean.pid)
-    count = len(tor_origin.requests)
-    wire = await lean.get_unread(f"{getattr(tor_origin, scheme)}/{route}/{200 * MEGABYTE}")
+    marked = mark("unread")
+    url = f"{getattr(tor_origin, scheme)}/{route}/{200 * MEGABYTE}?{marked}"
+    wire = await lean.get_unread(url)
     wire.transport.pauseProducing()
-    await soon(tor_origin.when_requested(count + 1))
-    connection = tor_origin.connections[tor_origin.requests[-1].connection]
+    (request,) = await arrivals(tor_origin, marked)
+    connection = tor_origin.connections[request.connection]
     sent = [0]
 
     def stalled() -> bool:

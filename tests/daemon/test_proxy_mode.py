@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from pytest_twisted import ensureDeferred
 
+from tests.daemon.arrivals import arrived, mark
 from tests.daemon.process import Daemon
 from tests.daemon.programs import Ran, curl, proxied, run_program, run_python
 from tests.tor.lone_tor import free_port
@@ -182,10 +183,11 @@ REQUESTS = """\
 import hashlib, json, sys
 import requests
 session, told = requests.Session(), []
-for url in sys.argv[1:]:
-    reply = session.get(url + "/bytes/500000", timeout=60)
-    posted = session.post(url + "/echo", json={"a": 1}, timeout=60)
-    missing = session.get(url + "/status/404", timeout=60)
+mark, *urls = sys.argv[1:]
+for url in urls:
+    reply = session.get(f"{url}/bytes/500000?{mark}", timeout=60)
+    posted = session.post(f"{url}/echo?{mark}", json={"a": 1}, timeout=60)
+    missing = session.get(f"{url}/status/404?{mark}", timeout=60)
     told.append([
         hashlib.sha256(reply.content).hexdigest(), posted.json()["body"], missing.status_code,
     ])
@@ -200,8 +202,8 @@ json.dump(told, sys.stdout)
 @ensureDeferred
 async def test_requests(daemon: Daemon, tor_origin: Origin) -> None:
     environ = proxied(daemon.port, tor_origin.ca_file)
-    count = len(tor_origin.requests)
-    ran = await run_python(REQUESTS, tor_origin.http, tor_origin.https, environ=environ)
+    marked = mark("requests")
+    ran = await run_python(REQUESTS, marked, tor_origin.http, tor_origin.https, environ=environ)
     assert ran.status == 0, ran.err.decode()
     plain, secure, failed = json.loads(ran.out)
     assert plain == secure
@@ -210,9 +212,10 @@ async def test_requests(daemon: Daemon, tor_origin: Origin) -> None:
     assert json.loads(base64.b64decode(body)) == {"a": 1}
     assert status == 404
     assert "Tunnel connection failed: 502" in failed
-    assert [request.tls for request in tor_origin.requests[count:]] == [False] * 3 + [True] * 3
+    asked = arrived(tor_origin, marked)
+    assert [request.tls for request in asked] == [False] * 3 + [True] * 3
     # A session keeps its connection.
-    assert len({request.connection for request in tor_origin.requests[count:]}) == 2
+    assert len({request.connection for request in asked}) == 2
 
 
 # --- pip ------------------------------------------------------------------------------------------
@@ -249,7 +252,6 @@ async def test_pip(daemon: Daemon, tor_origin: Origin, tmp_path: Path) -> None:
         f"/files/{WHEEL}".encode(): canned("application/octet-stream", made),
     }
     tor_origin.canned.update(pages)
-    count = len(tor_origin.requests)
     try:
         ran = await run_program(
             sys.executable,
@@ -263,6 +265,6 @@ async def test_pip(daemon: Daemon, tor_origin: Origin, tmp_path: Path) -> None:
             del tor_origin.canned[target]
     assert ran.status == 0, ran
     assert (tmp_path / WHEEL).read_bytes() == made
-    asked = tor_origin.requests[count:]
+    asked = [request for request in tor_origin.requests if request.target in pages]
     assert {request.target for request in asked} == set(pages)
     assert all(request.tls for request in asked)

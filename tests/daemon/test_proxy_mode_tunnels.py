@@ -10,6 +10,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
+from tests.daemon.arrivals import arrived
 from tests.daemon.process import Daemon, Launcher, installed, soon
 from tests.daemon.programs import curl
 from tests.daemon.servers import FarEnd, destination
@@ -186,19 +187,17 @@ async def test_without_the_token_407(launch: Launcher, tor_origin: Origin, tmp_p
     daemon = launch(f"--token-file={file}")
     await daemon.when_listening()
     authority = f"{HOST}:{tor_origin.http_port}"
-    count = len(tor_origin.requests)
     for password in ("wrong", ""):
         login = base64.b64encode(f"tortxd:{password}".encode()).decode()
         reply = await refused(daemon, authority, f"Proxy-Authorization: Basic {login}")
         assert (reply.status, reply["Tortxd-Error"]) == (407, "unauthorized")
         assert reply["Proxy-Authenticate"].startswith("Basic ")
+    shown = ("-w", "%{http_connect} %{http_code}")
     for options in ((), ("--proxytunnel",)):
-        ran = await curl(
-            daemon.port, *options, "-w", "%{http_connect} %{http_code}", f"{tor_origin.http}/echo"
-        )
+        ran = await curl(daemon.port, *options, *shown, f"{tor_origin.http}/without-token")
         assert b"407" in ran.out
         assert ran.status == (56 if options else 0)
-    assert len(tor_origin.requests) == count
+    assert not arrived(tor_origin, "without-token")
     for options in ((), ("--proxytunnel",)):
         for user in ("tortxd", "tortxd+alice canary"):
             login = f"{user}:{TOKEN}"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pytest_twisted import ensureDeferred
 
+from tests.daemon.arrivals import arrivals, mark
 from tests.daemon.process import Daemon
 from tests.web_client import Reply
 from tortxd.testing import Origin, PrivateNetwork, Relay
@@ -149,9 +150,9 @@ async def test_responses_name_the_exit_that_the_destination_saw(
 async def test_operators_see_the_circuit_of_a_request(
     daemon: Daemon, tor_network: PrivateNetwork, tor_origin: Origin
 ) -> None:
-    count = len(tor_origin.requests)
-    wire = await daemon.get_unread(tor_origin.http + "/hang")
-    await tor_origin.when_requested(count + 1)
+    marked = mark("operators")
+    wire = await daemon.get_unread(f"{tor_origin.http}/hang?{marked}")
+    await arrivals(tor_origin, marked)
     (stream,) = [
         stream
         for stream in (await daemon.told("/streams"))["streams"]

@@ -12,7 +12,8 @@ from urllib.parse import quote
 import pytest
 from pytest_twisted import ensureDeferred
 
-from tests.daemon.process import Daemon, Launcher, soon
+from tests.daemon.arrivals import arrivals, arrived, mark
+from tests.daemon.process import Daemon, Launcher
 from tests.daemon.programs import run_program
 from tests.tor.lone_tor import free_port
 from tortxd.testing import Origin
@@ -27,8 +28,8 @@ ALLOWED = "http://localhost:8000"
 @ensureDeferred
 async def test_rule_02_a_rebound_name_reaches_nothing(daemon: Daemon, tor_origin: Origin) -> None:
     """A page whose own name resolves to this machine sends that name as its Host."""
-    before = len(tor_origin.requests)
-    url = quote(tor_origin.http + "/", safe="")
+    marked = mark("canary")
+    url = quote(f"{tor_origin.http}/{marked}", safe="")
     for path in ("/health", "/ip", "/circuits", "/", f"/proxy?url={url}"):
         for host in ("evil.example", "evil.example:3080", "localhost.evil.example", "127.0.0.1.x"):
             reply = await daemon.ask(path, host=host)
@@ -38,14 +39,14 @@ async def test_rule_02_a_rebound_name_reaches_nothing(daemon: Daemon, tor_origin
         assert (await daemon.say(doubled)).status == 400
     for host in ("localhost", "127.0.0.1:1", "127.99.0.3", "[::1]:3080", "LOCALHOST"):
         assert (await daemon.ask("/health", host=host)).status == 200
-    assert len(tor_origin.requests) == before
+    assert not arrived(tor_origin, marked)
 
 
 @ensureDeferred
 async def test_rule_04_other_sites_reach_nothing(daemon: Daemon, tor_origin: Origin) -> None:
     """Whatever a page makes a browser send: fetches, forms, images, frames."""
-    before = len(tor_origin.requests)
-    url = quote(tor_origin.http + "/", safe="")
+    marked = mark("canary")
+    url = quote(f"{tor_origin.http}/{marked}", safe="")
     tainted = [
         (f"Origin: {FOREIGN}",),
         ("Origin: null",),
@@ -60,7 +61,7 @@ async def test_rule_04_other_sites_reach_nothing(daemon: Daemon, tor_origin: Ori
                 reply = await daemon.ask(path, *headers, method=method, body=b"")
                 assert (reply.status, reply.json["code"]) == (403, "forbidden_origin")
                 assert "Access-Control-Allow-Origin" not in reply
-    assert len(tor_origin.requests) == before
+    assert not arrived(tor_origin, marked)
 
 
 @ensureDeferred
@@ -147,9 +148,10 @@ MALFORMED = [
 
 async def stream_number(daemon: Daemon, origin: Origin) -> int:
     """The number of a stream that is opened now; Tor counts them."""
-    count = len(origin.requests)
-    wire = await daemon.get_unread(origin.http + "/hang", "Tor-Stream-Isolation: canary")
-    await soon(origin.when_requested(count + 1))
+    marked = mark("canary")
+    url = f"{origin.http}/hang?{marked}"
+    wire = await daemon.get_unread(url, "Tor-Stream-Isolation: canary")
+    await arrivals(origin, marked)
     streams = (await daemon.told("/streams"))["streams"]
     wire.transport.abortConnection()
     return max(int(stream["id"]) for stream in streams)

@@ -12,6 +12,7 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import gatherResults
 
+from tests.daemon.arrivals import arrivals, arrived, mark
 from tests.daemon.process import Daemon, Launcher, installed, soon, until
 from tests.web_client import Reply, Wire
 from tortxd.testing import Canned, Origin, PrivateNetwork
@@ -21,9 +22,10 @@ KEY = "Tor-Stream-Isolation: canary-10"
 
 async def used(daemon: Daemon, origin: Origin, *headers: str) -> tuple[str, int]:
     """The circuit and the destination's connection that a request has."""
-    reply = await daemon.fetch(origin.http + "/", *headers)
+    marked = mark("canary")
+    reply = await daemon.fetch(f"{origin.http}/?{marked}", *headers)
     assert reply.status == 200, reply.body
-    return reply["Tortxd-Circuit"], origin.requests[-1].connection
+    return reply["Tortxd-Circuit"], arrived(origin, marked)[-1].connection
 
 
 # --- new identities -------------------------------------------------------------------------------
@@ -93,17 +95,18 @@ async def test_rule_17_bodies_that_stand_still_are_given_up(
     """After ``--idle-timeout``, both ways; the destination's connection goes as well."""
     daemon = launch("--idle-timeout=1")
     await daemon.when_ready()
-    count = len(tor_origin.requests)
-    download = await daemon.get_unread(f"{tor_origin.http}/bytes/1000?cut=10&ending=hang")
+    marked = mark("still")
+    url = f"{tor_origin.http}/bytes/1000?cut=10&ending=hang&{marked}"
+    download = await daemon.get_unread(url)
     reply = await soon(download.reply(), 10.0)
     assert (len(reply.body), reply.whole) == (10, False)
     upload = await daemon.connect()
-    url = quote(tor_origin.http + "/upload", safe="")
+    url = quote(f"{tor_origin.http}/upload?{marked}", safe="")
     head = f"POST /proxy?url={url} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
     upload.send((head + "canary").encode())
     answer = await soon(upload.reply(b"POST"), 10.0)
     assert (answer.status, answer["Tortxd-Error"]) == (408, "request_timeout")
-    for request in tor_origin.requests[count:]:
+    for request in arrived(tor_origin, marked):
         await soon(tor_origin.when_closed(request.connection), 2.0)
 
 
@@ -160,19 +163,19 @@ async def test_rule_25_overload_is_said_and_passes(
     daemon = launch(wrapper=(prlimit, "--nofile=300:300"), torrc=torrc)
     daemon.wrapped = False  # prlimit becomes what it starts
     await daemon.when_ready()
-    url = tor_origin.http + "/hang"
-    count = len(tor_origin.requests)
+    marked = mark("overload")
+    url = f"{tor_origin.http}/hang?{marked}"
     clients: list[Wire] = []
     refused: list[Reply] = []
     for _ in range(100):
         wire = await daemon.get_unread(url, "Tortxd-Timeout: 50")
         wire.reply().addCallbacks(refused.append, lambda _: None)
         clients.append(wire)
-    await until(lambda: bool(refused), 20.0)
+    await until(lambda: bool(refused))
     for reply in refused:
         assert (reply.status, reply.json["code"]) == (503, "overloaded")
         assert reply["Retry-After"].isdecimal()
-    assert len(tor_origin.requests) > count
+    await arrivals(tor_origin, marked)
     for wire in clients:
         wire.transport.abortConnection()
     await gatherResults([wire.lost for wire in clients])
@@ -198,15 +201,14 @@ async def test_rule_28_nothing_is_sent_twice(
 ) -> None:
     """A kept connection dies under a request: it is repeated only where that does no harm."""
     key = f"Tor-Stream-Isolation: canary-28-{method}"
-    assert (await daemon.fetch(tor_origin.http + "/", key)).status == 200
-    first = tor_origin.requests[-1].connection
-    target = f"/canary-28-{method}".encode()
-    tor_origin.canned[target] = Canned(b"", "close")
-    count = len(tor_origin.requests)
+    before = mark("canary")
+    assert (await daemon.fetch(f"{tor_origin.http}/?{before}", key)).status == 200
+    target = f"/{mark('canary')}"
+    tor_origin.canned[target.encode()] = Canned(b"", "close")
     body = b"canary" if method in ("POST", "PUT") else None
-    reply = await daemon.fetch(tor_origin.http + target.decode(), key, method=method, body=body)
+    reply = await daemon.fetch(tor_origin.http + target, key, method=method, body=body)
     assert (reply.status, reply.json["code"]) == (502, "origin_reset")
-    sent = tor_origin.requests[count:]
-    assert [request.target for request in sent] == [target] * times
-    assert sent[0].connection == first
+    sent = arrived(tor_origin, target)
+    assert len(sent) == times
+    assert sent[0].connection == arrived(tor_origin, before)[0].connection
     assert len({request.connection for request in sent}) == times

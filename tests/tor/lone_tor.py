@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from tortxd.addresses import SocksAddress
+from tortxd.tor.process import find_tor
 
 NOWHERE = (
     "TestingTorNetwork 1",
@@ -42,12 +43,17 @@ def free_socks() -> SocksAddress:
     return SocksAddress(port=free_port())
 
 
+def state_of(pid: int) -> str | None:
+    """The letter that stands for a process's state (proc(5), /proc/pid/stat); None: it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
 def alive(pid: int) -> bool:
     """Whether the process runs; a zombie does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return state_of(pid) not in (None, "Z")
 
 
 def until_gone(pid: int, seconds: float) -> bool:
@@ -78,7 +84,7 @@ def bare_tor(folder: Path, *lines: str) -> Iterator[int]:
     empty = folder / "empty"
     empty.touch()
     process = subprocess.Popen(
-        ["tor", "-f", str(torrc), "--defaults-torrc", str(empty)],
+        [find_tor(None), "-f", str(torrc), "--defaults-torrc", str(empty)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -77,10 +76,8 @@ async def test_launched(
     daemon = start(settings)
     await check(daemon, tor_network, tor_origin)
     await daemon.stop()
-    begun = time.monotonic()
     again = start(settings)
     await again.when_usable()
-    assert time.monotonic() - begun < 1.5
     await again.when_ready()
 
 

@@ -23,6 +23,7 @@ from tortxd.errors import SetupError, TorNotReady
 from tortxd.tor.control import CommandRefused
 from tortxd.tor.daemon import AttachSettings, TorDaemon
 from tortxd.tor.lifecycle import RESTORING
+from tortxd.tor.process import find_tor
 from tortxd.tor.session import Watch
 from tortxd.tor.status import BackingOff, Bootstrapping, Degraded, Failed
 
@@ -38,7 +39,10 @@ async def start() -> AsyncIterator[Started]:
 
 def hashed(password: str) -> str:
     said = subprocess.run(
-        ["tor", "--quiet", "--hash-password", password], capture_output=True, text=True, check=True
+        [find_tor(None), "--quiet", "--hash-password", password],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return said.stdout.split()[-1]
 
