@@ -1,5 +1,14 @@
-"""What all tests share: the private Tor network's fixtures."""
+"""What all tests share: the private Tor network's fixtures, and an empty environment."""
 
 from __future__ import annotations
 
+import os
+
 pytest_plugins = ["tortxd.testing.fixtures"]
+
+# What the developer has set for a daemon of their own, and for programs that go through a proxy, is
+# not what is to be tested; here, before anything has read it, once for all tests.
+_OWN = ("TORTXD_", "GATEWAY_PORT", "TOR_SOCKS_PORT", "SOCKS_ADDR", "STATE_DIRECTORY")
+for _name in list(os.environ):
+    if _name.startswith(_OWN) or _name.lower().endswith("_proxy"):
+        del os.environ[_name]
