@@ -123,7 +123,7 @@ class Twistd(ProcessProtocol):
         found: Deferred[str] = Deferred()
         self._waiting.append((pattern, found))
         self._look()
-        return found.addTimeout(30, reactor)
+        return found.addTimeout(60, reactor)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         self.printed += data.decode("utf-8", "replace")

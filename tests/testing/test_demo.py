@@ -269,11 +269,11 @@ def test_it_serves_until_it_is_stopped_and_leaves_nothing(tmp_path: Path) -> Non
         assert WARNING + "\n" in lines
         assert list(tmp_path.iterdir())
         opener = build_opener(ProxyHandler({}))
-        with opener.open(f"http://127.0.0.1:{port}/health", timeout=10) as response:
+        with opener.open(f"http://127.0.0.1:{port}/health", timeout=60) as response:
             health = json.load(response)
         assert (health["status"], health["network"]) == ("ok", "private")
         demo.send_signal(signal.SIGINT)
-        out, err = demo.communicate(timeout=30)
+        out, err = demo.communicate(timeout=60)
     assert (demo.returncode, err) == (0, "")
     assert "Stopping." in out
     assert not list(tmp_path.iterdir())
@@ -284,7 +284,7 @@ def test_a_signal_before_everything_was_shown_is_no_success(tmp_path: Path) -> N
     with program("--port", str(free_port()), TMPDIR=str(tmp_path)) as demo:
         lines_until(demo.stdout, "network: ")
         demo.send_signal(signal.SIGTERM)
-        _, err = demo.communicate(timeout=30)
+        _, err = demo.communicate(timeout=60)
     assert (demo.returncode, err) == (128 + signal.SIGTERM, "")
     assert not list(tmp_path.iterdir())
 
@@ -293,7 +293,7 @@ def test_a_taken_port_ends_it_with_a_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         with program("--port", str(port)) as demo:
-            _, err = demo.communicate(timeout=30)
+            _, err = demo.communicate(timeout=60)
     assert demo.returncode == 1
     assert err.startswith(f"tortxd demo: Port {port} of 127.0.0.1 cannot be had: it is taken.")
     assert err.count("\n") == 1

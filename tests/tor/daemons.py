@@ -55,12 +55,12 @@ def when_status(daemon: TorDaemon, kind: type[Status]) -> Deferred[Status]:
             seen.callback(status)
 
     daemon.on_status(look)
-    return seen.addTimeout(20, installed)
+    return seen.addTimeout(60, installed)
 
 
 async def when_control(daemon: TorDaemon) -> None:
     """Wait until the control connection stands and has been told all that was there already."""
-    for _ in range(1000):
+    for _ in range(3000):
         if daemon.network != "unknown":
             await daemon.control.ask("version")
             return

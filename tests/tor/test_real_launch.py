@@ -72,7 +72,7 @@ async def test_it_launches_and_stops(start: Started, tmp_path: Path) -> None:
 @ensureDeferred
 async def test_bootstrap_trouble_shows(start: Started, tmp_path: Path) -> None:
     daemon = start(tmp_path / "data")
-    for _ in range(500):
+    for _ in range(3000):
         if isinstance(daemon.status, Bootstrapping) and daemon.status.warning:
             break
         await pause(0.02)

@@ -80,7 +80,7 @@ class PrivateNetwork:
         on_progress: Callable[[int, str], object] = _untold,
         exit_countries: Sequence[str] = ("de", "fr", "nl", "se"),
         path: str | None = None,
-        timeout: float = 60.0,
+        timeout: float = 120.0,
     ) -> None:
         self.origins: Mapping[str, str] = dict(origins or {})
         self.relays: tuple[Relay, ...] = ()
