@@ -120,7 +120,7 @@ async def test_the_same_attacks_succeed_where_everybody_is_let_in(
         return [name for name in urls if mark("http", "control", name) not in asked]
 
     while missing():  # what the page is told nothing of may come later
-        await soon(site.when_requested(len(site.requests) + 1), 10)
+        await soon(site.when_requested(len(site.requests) + 1))
     read = ("fetch", "fetch-post", "fetch-json", "fetch-delete", "xhr", "xhr-post")
     assert {name: learnt[name] for name in read} == dict.fromkeys(read, "open")
 

@@ -24,7 +24,7 @@ from tortxd.testing import Origin, PrivateNetwork
 
 ROOT = Path(__file__).resolve().parents[2]
 TWISTD = str(Path(sys.executable).with_name("twistd"))
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds after which whatever is awaited here has failed."""
 STOPPED_WITHIN = 5.0
 POLL = 0.05
@@ -224,6 +224,16 @@ class Daemon(ProcessProtocol):
     async def fetch(self, url: str, *headers: str, **options: Any) -> Reply:
         """Ask for ``url`` through ``/proxy``."""
         return await self.ask("/proxy?url=" + quote(url, safe=""), *headers, **options)
+
+    async def fetch_told(self, url: str, *headers: str) -> Reply:
+        """The same, until the answer names its circuit: on a busy machine, it may be there before
+        the control port has told of it."""
+        reply = await self.fetch(url, *headers)
+        deadline = installed().seconds() + PATIENCE
+        while "Tortxd-Circuit" not in reply:
+            assert installed().seconds() < deadline, reply
+            reply = await self.fetch(url, *headers)
+        return reply
 
     async def connect(self) -> Wire:
         """A connection to send raw bytes on."""

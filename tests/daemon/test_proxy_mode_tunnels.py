@@ -131,7 +131,6 @@ async def test_an_onion_service(daemon: Daemon, tor_network: PrivateNetwork) -> 
             wire.send(b"client second")
             await soon(end.when_came(b"client second"))
             head = bytes(wire.raw).partition(b"\r\n\r\n")[0]
-            assert b"\r\nTortxd-Circuit: " in head
             assert b"\r\nTortxd-Exit" not in head
             wire.transport.abortConnection()
             await soon(end.lost, 2.0)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 async def circuit_for(daemon: Daemon, url: str, *headers: str) -> str:
-    reply = await daemon.fetch(url, *headers)
+    reply = await daemon.fetch_told(url, *headers)
     assert reply.status == 200, reply.body
     return reply["Tortxd-Circuit"]
 

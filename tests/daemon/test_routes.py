@@ -142,7 +142,7 @@ async def test_responses_name_the_exit_that_the_destination_saw(
 ) -> None:
     url = getattr(tor_origin, scheme) + "/ip"
     for key in ("canary-1", "canary-2", "canary-3", "canary-4"):
-        reply = await daemon.fetch(url, f"Tor-Stream-Isolation: {key}")
+        reply = await daemon.fetch_told(url, f"Tor-Stream-Isolation: {key}")
         check_exit(tor_network, reply, reply.json["ip"])
 
 
@@ -159,7 +159,7 @@ async def test_operators_see_the_circuit_of_a_request(
         if stream["target"].endswith(f":{tor_origin.http_port}") and stream["state"] == "SUCCEEDED"
     ][-1:]
     wire.transport.abortConnection()
-    reply = await daemon.fetch(tor_origin.http + "/")
+    reply = await daemon.fetch_told(tor_origin.http + "/")
     circuits = {one["id"]: one for one in (await daemon.told("/circuits"))["circuits"]}
     circuit = circuits[reply["Tortxd-Circuit"]]
     assert circuit["state"] == "BUILT"

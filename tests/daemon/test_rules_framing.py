@@ -47,7 +47,7 @@ async def test_rule_07_smuggling(
     wire = await daemon.connect()
     head = f"POST {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n\r\n"
     wire.send((head + "0\r\n\r\n" + behind).encode("latin-1"))
-    await soon(wire.lost, 15.0)
+    await soon(wire.lost)
     assert bytes(wire.raw).startswith(b"HTTP/1.1 %d " % status)
     assert wire.raw.count(b"HTTP/1.1 ") == 1
     assert b"Tortxd-Error: " in wire.raw

@@ -23,7 +23,7 @@ KEY = "Tor-Stream-Isolation: canary-10"
 async def used(daemon: Daemon, origin: Origin, *headers: str) -> tuple[str, int]:
     """The circuit and the destination's connection that a request has."""
     marked = mark("canary")
-    reply = await daemon.fetch(f"{origin.http}/?{marked}", *headers)
+    reply = await daemon.fetch_told(f"{origin.http}/?{marked}", *headers)
     assert reply.status == 200, reply.body
     return reply["Tortxd-Circuit"], arrived(origin, marked)[-1].connection
 
@@ -98,13 +98,13 @@ async def test_rule_17_bodies_that_stand_still_are_given_up(
     marked = mark("still")
     url = f"{tor_origin.http}/bytes/1000?cut=10&ending=hang&{marked}"
     download = await daemon.get_unread(url)
-    reply = await soon(download.reply(), 10.0)
+    reply = await soon(download.reply())
     assert (len(reply.body), reply.whole) == (10, False)
     upload = await daemon.connect()
     url = quote(f"{tor_origin.http}/upload?{marked}", safe="")
     head = f"POST /proxy?url={url} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
     upload.send((head + "canary").encode())
-    answer = await soon(upload.reply(b"POST"), 10.0)
+    answer = await soon(upload.reply(b"POST"))
     assert (answer.status, answer["Tortxd-Error"]) == (408, "request_timeout")
     for request in arrived(tor_origin, marked):
         await soon(tor_origin.when_closed(request.connection), 2.0)
@@ -128,7 +128,7 @@ async def test_rule_17_bodies_that_stand_still_are_given_up(
 async def test_rule_22_options_cannot_inject(launch: Launcher, option: str) -> None:
     """It ends before Tor is started, with a sentence that names the option."""
     daemon = launch(option, launch="--control" not in option)
-    assert await daemon.when_ended(20.0) > 0
+    assert await daemon.when_ended() > 0
     assert option.partition("=")[0].removeprefix("--") in daemon.lines[-1]
     assert "ControlPort" not in daemon.lines[-1]
 

@@ -13,7 +13,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from tests.daemon.process import POLL, Daemon, Launcher, installed, soon
+from tests.daemon.process import PATIENCE, POLL, Daemon, Launcher, installed, soon
 from tests.tor.lone_tor import NOWHERE
 from tortxd.testing import Origin
 
@@ -107,7 +107,7 @@ async def test_a_start_that_cannot_succeed(
     torrc = tmp_path / "torrc"
     torrc.write_text(LOCAL + "\n")
     daemon = launch(*options, torrc=torrc, launch=not replaced, environ=start.environ)
-    assert await daemon.when_ended(20.0) > 0, daemon.text
+    assert await daemon.when_ended() > 0, daemon.text
     last = daemon.lines[-1]
     for word in start.says:
         assert word.replace("TAKEN", str(taken)) in last, daemon.text
@@ -121,7 +121,7 @@ async def test_a_start_that_cannot_succeed(
 
 async def until_private(daemon: Daemon) -> None:
     """Wait until the control port has said which network this is."""
-    deadline = installed().seconds() + 20
+    deadline = installed().seconds() + PATIENCE
     while (await daemon.ask("/health")).json["network"] != "private":
         assert installed().seconds() < deadline
         await deferLater(installed(), POLL)
