@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from attrs import field, frozen
 from pytest_twisted import ensureDeferred
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.task import deferLater
 
-from tests.daemon.process import PATIENCE, POLL, Daemon, Launcher, installed, soon
+from tests.daemon.process import PATIENCE, POLL, Daemon, Launcher, installed, run, soon
 from tests.tor.lone_tor import NOWHERE
-from tortxd.testing import Origin
+from tortxd.testing import Origin, PrivateNetwork
 
 # --- starts that cannot succeed -------------------------------------------------------------------
 
@@ -95,19 +97,55 @@ STARTS = [
 ]
 
 
-@pytest.mark.parametrize("start", STARTS, ids=lambda start: start.id)
-@ensureDeferred
-async def test_a_start_that_cannot_succeed(
-    launch: Launcher, tmp_path: Path, taken: int, start: Start
-) -> None:
-    """It ends with a non-zero status and one line that says why; rule 11 is among the reasons."""
-    file = start.file(tmp_path) if start.file is not None else ""
+async def end_of(start: Start, launch: Launcher, folder: Path, taken: int) -> Daemon:
+    """The daemon, once it has ended."""
+    folder.mkdir()
+    file = start.file(folder) if start.file is not None else ""
     options = [one.replace("TAKEN", str(taken)).replace("FILE", file) for one in start.options]
     replaced = any(one.startswith("--control=") for one in options)
-    torrc = tmp_path / "torrc"
+    torrc = folder / "torrc"
     torrc.write_text(LOCAL + "\n")
     daemon = launch(*options, torrc=torrc, launch=not replaced, environ=start.environ)
-    assert await daemon.when_ended() > 0, daemon.text
+    await daemon.when_ended()
+    return daemon
+
+
+Ends = dict[str, "Deferred[Daemon]"]
+
+
+@pytest.fixture(scope="module")
+def ends(
+    request: pytest.FixtureRequest,
+    tor_network: PrivateNetwork,
+    tor_origin: Origin,
+    tmp_path_factory: pytest.TempPathFactory,
+    taken: int,
+) -> Iterator[Ends]:
+    """How each of the starts that are to be tested ends, by its id. Every core has one to do."""
+    folder = tmp_path_factory.mktemp("starts")
+    launch = Launcher(tor_network, tor_origin, folder)
+    cores = DeferredSemaphore(os.cpu_count() or 1)
+
+    def end(start: Start) -> Deferred[Daemon]:
+        own = folder / start.id.replace(" ", "-")
+        return cores.run(lambda: Deferred.fromCoroutine(end_of(start, launch, own, taken)))
+
+    wanted = [
+        cast(Start, item.callspec.params["start"])
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and "ends" in item.fixturenames
+    ]
+    yield {start.id: end(start) for start in wanted}
+    run(launch.stop)
+
+
+@pytest.mark.parametrize("start", STARTS, ids=lambda start: start.id)
+@ensureDeferred
+async def test_a_start_that_cannot_succeed(ends: Ends, taken: int, start: Start) -> None:
+    """It ends with a non-zero status and one line that says why; rule 11 is among the reasons."""
+    daemon = await ends[start.id]
+    assert daemon.status, daemon.text
+    assert daemon.status > 0, daemon.text
     last = daemon.lines[-1]
     for word in start.says:
         assert word.replace("TAKEN", str(taken)) in last, daemon.text
