@@ -377,7 +377,7 @@ async def test_a_client_whose_bytes_are_not_taken_is_paused(gateway: Gateway) ->
 async def test_silence_ends_it(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rule 17: with the limit of tunnels, which either side's bytes put off."""
     assert outbound.TUNNEL_IDLE_TIME == 3600
-    monkeypatch.setattr("tortxd.relay.tunnel.TUNNEL_IDLE_TIME", 0.3)
+    monkeypatch.setattr("tortxd.relay.tunnel.TUNNEL_IDLE_TIME", 0.9)
     wire, served = await tunnel(gateway)
     for _ in range(3):
         await deferLater(gateway.reactor, 0.2)
@@ -480,17 +480,17 @@ async def test_tunnels_whose_clients_say_no_more_make_room(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rule 25: such a client may have left. One that still gets bytes has not."""
-    monkeypatch.setattr(listener, "LONG_IDLE", 0.2)
+    monkeypatch.setattr(listener, "LONG_IDLE", 0.5)
     gateway.plane.limits = Limits(clients=2)
     silent, _ = await tunnel(gateway)
     talking, far = await tunnel(gateway)
     for wire in (talking, silent):
         wire.transport.loseWriteConnection()
     assert (await gateway.ask("/health")).status == 503
-    for number in range(5):
+    for _ in range(12):
         await deferLater(gateway.reactor, 0.05)
-        far.transport.write(b"%d" % number)
-    await talking.when_came(b"01234")
+        far.transport.write(b".")
+    await talking.when_came(b"." * 12)
     assert (await gateway.ask("/health")).status == 200
     await silent.lost
     assert talking.closed is None
