@@ -21,14 +21,14 @@ so that going there directly would succeed, and be seen."""
 CLIENT_TOKEN = "canary-token-of-clients"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def websockets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebSocketServer]:
     """A WebSocket server that is a destination."""
     with WebSocketServer(tmp_path_factory.mktemp("websockets")) as server:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
     """The web server of the pages from which the gateway is called, under whatever name."""
     pages = Origin(installed(), tmp_path_factory.mktemp("site"), names=("app.example",))
@@ -47,7 +47,7 @@ class Gateways:
     """It wants a token of its clients."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def gateways(
     tor_network: PrivateNetwork,
     tor_origin: Origin,
@@ -86,7 +86,7 @@ def _tapped(to: int) -> Iterator[Tap]:
     run(tap.stop)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def wire(gateways: Gateways) -> Iterator[Tap]:
     """Between the browser that uses no proxy and the daemon that wants no token."""
     yield from _tapped(gateways.free.port)
@@ -98,7 +98,7 @@ def proxy_wire(gateways: Gateways) -> Iterator[Tap]:
     yield from _tapped(gateways.free.port)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def guarded_wire(gateways: Gateways) -> Iterator[Tap]:
     """Between the browser and the daemon that wants one."""
     yield from _tapped(gateways.guarded.port)
@@ -132,7 +132,7 @@ def _started(browser: Chromium) -> Iterator[Chromium]:
         browser.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def direct_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
     """A browser that uses no proxy, for all tests that leave no more than tabs."""
     yield from _started(Chromium(tmp_path_factory.mktemp("direct"), HOSTS))

@@ -12,7 +12,7 @@ from tests.daemon.process import Daemon, Launcher, run
 from tortxd.testing import Origin, PrivateNetwork
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def daemon(
     tor_network: PrivateNetwork, tor_origin: Origin, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Daemon]:
