@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tortxd.testing.fixtures"]
+
+# How fast an example runs says more of what else the machine does than of the code.
+settings.register_profile("tortxd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tortxd")
 
 # What the developer has set for a daemon of their own, and for programs that go through a proxy, is
 # not what is to be tested; here, before anything has read it, once for all tests.

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IPullProducer
 from zope.interface import implementer
 
 from tests.daemon.arrivals import arrivals, mark
-from tests.daemon.process import Daemon, Launcher, installed, memory, run, soon, until
+from tests.daemon.process import PATIENCE, Daemon, Launcher, installed, memory, run, soon, until
 from tests.web_client import Wire
 from tortxd.testing import Origin, PrivateNetwork, pattern
 
@@ -56,7 +56,7 @@ def forget_the_peak(pid: int) -> None:
 async def test_rule_12_a_download_that_nobody_reads(
     lean: Daemon, tor_origin: Origin, scheme: str, route: str
 ) -> None:
-    """Rules 12 and 13."""
+    """Rule 12; and when its client leaves, it ends."""
     before = memory(lean.pid)
     forget_the_peak(lean.pid)
     marked = mark("unread")
@@ -77,7 +77,7 @@ async def test_rule_12_a_download_that_nobody_reads(
     assert connection.sent < 50 * MEGABYTE
     assert memory(lean.pid, "VmHWM") - before < MOST
     wire.transport.abortConnection()
-    await soon(tor_origin.when_closed(connection.number), 2.0)
+    await soon(tor_origin.when_closed(connection.number))
 
 
 @implementer(IPullProducer)
@@ -132,7 +132,7 @@ async def test_rule_16_an_upload_leaves_no_file(
     url = quote(f"{getattr(tor_origin, scheme)}/upload", safe="")
     wire.send(f"POST /proxy?url={url} HTTP/1.1\r\nHost: localhost\r\n".encode())
     wire.send(b"Content-Length: %d\r\n\r\n" % size)
-    waiting = wire.reply(b"POST").addTimeout(60, installed())
+    waiting = wire.reply(b"POST").addTimeout(PATIENCE, installed())
     upload = Upload(wire, size)
     for part in (0.2, 0.5, 0.8):
         await until(lambda part=part: upload.sent > part * size)  # type: ignore[misc]
