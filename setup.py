@@ -9,6 +9,7 @@ from setuptools import setup
 setup(
     packages=[
         "tortxd",
+        "tortxd.client",
         "tortxd.gateway",
         "tortxd.policy",
         "tortxd.relay",

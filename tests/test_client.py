@@ -133,7 +133,7 @@ async def test_connections_are_kept_within_one_isolation_only() -> None:
             await (await client.get("http://example.com/")).content()
             await (await alice.get("http://example.com/")).content()
         assert len(here.socks.served) == 2
-        await client._agent.drop_connections()
+        client._carrier.pool.clear()
         await client.get("http://example.com/")
         assert len(here.socks.served) == 3
 

@@ -140,12 +140,12 @@ def test_the_reactor_is_a_parameter() -> None:
     """Imported by the tap, and by functions that take None for the installed one."""
     users = [one for one in EVERY if one.imported.startswith("twisted.internet.reactor")]
     assert all(one.in_function for one in users)
-    allowed = {"tap.py", "client.py", "service.py", "testing/fixtures.py"}
+    allowed = {"tap.py", "client/installed.py", "service.py", "testing/fixtures.py"}
     assert {one.module for one in users} == allowed
 
 
 def test_client_and_service_take_a_reactor() -> None:
-    for name in ("client.py", "service.py"):
+    for name in ("client/installed.py", "service.py"):
         tree = ast.parse((PACKAGE / name).read_text("utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, ast.If) and "twisted.internet" in ast.unparse(node):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
 
 from tortxd import DaemonConfig, TorService
+from tortxd.client.agent import TorAgent
 from tortxd.errors import SetupError
 from tortxd.tor.status import Stopped
 
@@ -29,13 +29,12 @@ def test_a_start_that_fails_leaves_nothing_running(service: TorService) -> None:
     assert not service.running
 
 
-def test_stopping_closes_what_agents_keep(service: TorService) -> None:
-    """On a Tor that others run, those connections would stay."""
-    agent: Any = service.agent()
-    agent._pool(repeatable=True)
-    assert agent._pools is not None
-    service._plane.stop()
-    assert agent._pools is None
+def test_agents_share_what_the_gateway_has(service: TorService) -> None:
+    """So a new identity, and a stop, are theirs too: tests/gateway/test_library.py."""
+    for agent in (service.agent(), service.agent(isolation="a"), service.http._agent):
+        assert isinstance(agent, TorAgent)
+        assert agent._carrier is service._plane
+        assert agent._keys is service._plane.keys
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/", "http://localhost/", "https://[/"])

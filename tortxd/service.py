@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from errno import EADDRINUSE
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,6 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.iweb import IAgent
 from twisted.web.resource import IResource
 
 from tortxd.config import DaemonConfig
@@ -33,7 +31,6 @@ from tortxd.policy.addresses import public_host
 from tortxd.policy.headers import UserAgent
 from tortxd.policy.site import site_of
 from tortxd.policy.target import TargetPolicy, parse_alias
-from tortxd.tor.agents import TorAgent
 from tortxd.tor.daemon import AttachSettings, LaunchSettings, TorDaemon
 from tortxd.tor.datadir import operator_token, prepare
 from tortxd.tor.isolation import Isolation, IsolationKeys
@@ -43,8 +40,8 @@ from tortxd.tor.status import Status
 from tortxd.tor.torrc import exposed_listener
 
 if TYPE_CHECKING:
-    from treq.client import HTTPClient
-
+    from tortxd.client.agent import TorAgent
+    from tortxd.client.treq_client import TreqClient
     from tortxd.gateway.api import Api
 
 _EMBEDDER = b"\x00embedder"
@@ -74,7 +71,7 @@ class TorService(Service):
         policy = _policy(self.config, None)
         _check_services(self.config, policy.targets)
         self._plane = DataPlane(reactor, self._daemon, policy, keys, limits=Limits.here())
-        self._http: HTTPClient | None = None
+        self._http: TreqClient | None = None
         self._api: Api | None = None
 
     # --- IService --------------------------------------------------------------------------------
@@ -147,32 +144,29 @@ class TorService(Service):
 
     # --- ways through it -------------------------------------------------------------------------
 
-    def agent(self, isolation: str | None = None) -> IAgent:
+    def agent(self, isolation: str | None = None) -> TorAgent:
         """An ``IAgent`` through Tor, for treq.
 
         :param isolation: requests with different keys never share a circuit. With none, each
             destination's site has circuits of its own.
         """
-        agent = TorAgent(
-            self.reactor,
-            self._daemon.when_usable,
+        from tortxd.client.agent import TorAgent
+
+        return TorAgent(
+            self._plane,
             self._plane.keys,
             key=None if isolation is None else isolation.encode(),
             caller=_EMBEDDER,
-            tls=self._plane.tls,
             timeout=self.config.timeout,
         )
-        self._plane.agents.add(agent)
-        return agent
 
     @property
-    def http(self) -> HTTPClient:
+    def http(self) -> TreqClient:
         """treq over :meth:`agent`, keeping no cookies."""
         if self._http is None:
-            from treq.client import HTTPClient
+            from tortxd.client.treq_client import TreqClient
 
-            no_cookies: Any = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-            self._http = HTTPClient(self.agent(), cookiejar=no_cookies)
+            self._http = TreqClient(self.agent())
         return self._http
 
     def endpoint(

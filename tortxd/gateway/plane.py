@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Literal
-from weakref import WeakSet
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
@@ -27,14 +26,13 @@ from tortxd.policy.redirects import check_redirected
 from tortxd.policy.request import Directives, Fields, directives, gateway_fields
 from tortxd.policy.site import public_suffixes, site_of
 from tortxd.policy.target import HTTP_SCHEMES, WEBSOCKET_SCHEMES, Target, TargetPolicy
+from tortxd.relay.direct import connect_upstream
 from tortxd.relay.exchange import Order
 from tortxd.relay.outbound import Outbound
 from tortxd.relay.timeouts import Timeouts
 from tortxd.relay.upstream import Pool, Route, Upstream
-from tortxd.tor.agents import TorAgent
 from tortxd.tor.isolation import Credentials, Isolation, IsolationKeys
 from tortxd.tor.link import SocksAddress, TorLink
-from tortxd.tor.socks import open_stream
 from tortxd.tor.tls import ClientTls
 from tortxd.wire.http1 import (
     Headers,
@@ -98,8 +96,6 @@ class DataPlane:
         self.limits = limits or Limits()
         self.pool = Pool(self.timeouts, self.limits.idle)
         self.under_way: set[Outbound] = set()
-        self.agents: WeakSet[TorAgent] = WeakSet()
-        """Those that keep connections of their own."""
         self._judged = lru_cache(_JUDGEMENTS)(self._judge_section)
 
     @property
@@ -122,7 +118,6 @@ class DataPlane:
         self.end_under_way()
         self.departures.stop()
         self.pool.clear()
-        self._drop_agents_connections()
         self.timeouts.stop()
 
     def end_under_way(self) -> None:
@@ -267,12 +262,7 @@ class DataPlane:
         part, which it does once in 10 s; fails as :meth:`TorLink.new_identity` does."""
         self.keys.renew_all()
         self.pool.retire_all()
-        self._drop_agents_connections()
         return self.link.new_identity()
-
-    def _drop_agents_connections(self) -> None:
-        for agent in self.agents:
-            agent.drop_connections()
 
     def refusal(self, error: TortxdError, head: RequestHead | None) -> Answer:
         """The answer that ``error`` makes; a page on an allowed origin can read it."""
@@ -308,18 +298,8 @@ class DataPlane:
         self, address: SocksAddress, upstream: Upstream, *, early: bool, timeout: float
     ) -> Deferred[Upstream]:
         """Connect ``upstream`` to its destination, through the Tor at ``address``."""
-        route = upstream.route
-        return open_stream(
-            self.reactor,
-            address,
-            route.host,
-            route.port,
-            route.credentials,
-            upstream,
-            early=early,
-            tls=self.tls if route.scheme == "https" else None,
-            timeout=timeout,
-            reached=upstream.reached,
+        return connect_upstream(
+            self.reactor, self.tls, address, upstream, early=early, timeout=timeout
         )
 
     def annotate(self, upstream: Upstream) -> Headers:

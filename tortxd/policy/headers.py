@@ -106,6 +106,12 @@ def outgoing_proxy_mode(headers: Headers) -> list[tuple[bytes, bytes]]:
     return _without(headers, _KEPT_IN, _KEPT_IN_PREFIXES)
 
 
+def framed_anew(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """All but what frames a message or is about its connection, for the library, whose caller says
+    what else is sent."""
+    return _without(headers, _FRAMING, ())
+
+
 # --- from the destination -------------------------------------------------------------------------
 
 _ADDED = (

@@ -31,7 +31,7 @@ def gateway_link(
     already. A reference that may not be followed becomes such a link as well, on which the client
     gets the error: the original must not reach a browser as something to follow.
     """
-    reference, hash_, fragment = _utf8(reference.strip(b" \t")).partition(b"#")
+    reference, hash_, fragment = utf8(reference.strip(b" \t")).partition(b"#")
     url = resolve(reference, base)
     link = route + b"?url=" + quote(url, safe="").encode("ascii")
     if redirected or not _same_origin(url, base, policy):
@@ -91,7 +91,7 @@ def _same_origin(url: bytes, base: Target, policy: TargetPolicy) -> bool:
         return False
 
 
-def _utf8(value: bytes) -> bytes:
+def utf8(value: bytes) -> bytes:
     """Escape the bytes of a value that is no UTF-8, as browsers do."""
     try:
         value.decode("utf-8")

@@ -1,0 +1,153 @@
+"""HTTP through Tor, for programs that have a Tor running."""
+
+from __future__ import annotations
+
+from io import IOBase
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from twisted.internet.defer import Deferred
+
+from tortxd.client.installed import installed
+from tortxd.config import Config
+from tortxd.errors import BadResponse
+from tortxd.relay.direct import DirectCarrier, DirectExchange
+from tortxd.tor.isolation import IsolationKeys
+from tortxd.tor.tls import ClientTls
+
+if TYPE_CHECKING:
+    from tortxd.client.treq_response import Response
+
+T = TypeVar("T")
+
+MAX_ANSWER = 64 * 1024
+"""Bytes of a service's answer, of ``config.check_url`` or ``config.ip_url``."""
+
+
+def tor_client(socks_addr: str = "127.0.0.1:9050", **config: Any) -> TorHttpClient:
+    """A :class:`TorHttpClient`; ``config`` takes the other fields of
+    :class:`~tortxd.config.Config`."""
+    return TorHttpClient(Config(socks_addr, **config))
+
+
+class TorHttpClient:
+    """HTTP through Tor.
+
+    Requests to different sites never share a circuit, nor do those of two clients. Responses are
+    treq's. Redirects are followed as browsers do, up to 20, without credentials where the origin
+    changes; cookies live no longer than one call.
+
+    Everything fails with a :class:`~tortxd.errors.TortxdError`, the body of a response too, and is
+    over within ``config.timeout`` seconds.
+
+    :param reactor: None means the installed one.
+    :param keys: where isolation comes from; None: nobody shares it.
+    :param key: an isolation key for all requests; None: the destinations' sites.
+    :param carrier: the connections to Tor, where others share them.
+    """
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        reactor: Any = None,
+        *,
+        keys: IsolationKeys | None = None,
+        key: bytes | None = None,
+        tls: ClientTls | None = None,
+        carrier: DirectCarrier | None = None,
+    ) -> None:
+        # treq takes long to import: not before it is needed.
+        from tortxd.client.agent import TorAgent
+        from tortxd.client.treq_client import TreqClient
+
+        self.config = config or Config()
+        self._reactor = installed(reactor)
+        self._keys = keys or IsolationKeys()
+        self._carrier = carrier or DirectCarrier(
+            self._reactor, self.config.socks, tls or ClientTls(verify=self.config.verify_tls)
+        )
+        self._treq = TreqClient(
+            TorAgent(
+                self._carrier,
+                self._keys,
+                key=key,
+                timeout=self.config.timeout,
+                exchange=DirectExchange,
+            )
+        )
+
+    def isolated(self, key: str | bytes) -> TorHttpClient:
+        """A client all of whose requests use the isolation key ``key``: they may share circuits
+        with one another, and never with anyone else's."""
+        name = key.encode() if isinstance(key, str) else key
+        return TorHttpClient(
+            self.config, self._reactor, keys=self._keys, key=name, carrier=self._carrier
+        )
+
+    def request(self, method: str, url: str, **options: Any) -> Deferred[Response]:
+        """Make a request.
+
+        :param options: those of ``treq.request``: headers, params, data, json, files, auth,
+            cookies, allow_redirects, unbuffered; and timeout, in seconds.
+        """
+        return self._treq.request(method, url, **options)
+
+    def get(self, url: str, **options: Any) -> Deferred[Response]:
+        """Make a GET request."""
+        return self.request("GET", url, **options)
+
+    def head(self, url: str, **options: Any) -> Deferred[Response]:
+        """Make a HEAD request."""
+        return self.request("HEAD", url, **options)
+
+    def delete(self, url: str, **options: Any) -> Deferred[Response]:
+        """Make a DELETE request."""
+        return self.request("DELETE", url, **options)
+
+    def post(self, url: str, body: Any = None, **options: Any) -> Deferred[Response]:
+        """Make a POST request: bytes and files are sent as they are, everything else as JSON."""
+        return self.request("POST", url, **_with_body(body, options))
+
+    def put(self, url: str, body: Any = None, **options: Any) -> Deferred[Response]:
+        """Make a PUT request, with a body as for :meth:`post`."""
+        return self.request("PUT", url, **_with_body(body, options))
+
+    def patch(self, url: str, body: Any = None, **options: Any) -> Deferred[Response]:
+        """Make a PATCH request, with a body as for :meth:`post`."""
+        return self.request("PATCH", url, **_with_body(body, options))
+
+    def get_json(self, url: str, **options: Any) -> Deferred[Any]:
+        """GET, and the response's JSON, whatever its status; BadResponse where it is none."""
+        return Deferred.fromCoroutine(_json(self.get(url, **options)))
+
+    def post_json(self, url: str, body: Any = None, **options: Any) -> Deferred[Any]:
+        """POST, and the response's JSON as with :meth:`get_json`."""
+        return Deferred.fromCoroutine(_json(self.post(url, body, **options)))
+
+    def verify_tor_connection(self) -> Deferred[bool]:
+        """Whether ``config.check_url`` says that our requests come from Tor.
+
+        False only if it says so; that it cannot be asked is an error.
+        """
+        return Deferred.fromCoroutine(self._ask(self.config.check_url, "IsTor", bool))
+
+    def get_exit_ip(self) -> Deferred[str]:
+        """The address from which destinations see us, as ``config.ip_url`` says."""
+        return Deferred.fromCoroutine(self._ask(self.config.ip_url, "ip", str))
+
+    async def _ask(self, url: str, name: str, kind: type[T]) -> T:
+        response = await self.get(url, unbuffered=True)
+        answer = await response.short_json(MAX_ANSWER)
+        value = answer.get(name) if isinstance(answer, dict) else None
+        if not isinstance(value, kind):
+            raise BadResponse(f"The service that was asked did not say {name}.")
+        return value
+
+
+def _with_body(body: Any, options: dict[str, Any]) -> dict[str, Any]:
+    if body is None:
+        return options
+    return {("data" if isinstance(body, bytes | IOBase) else "json"): body, **options}
+
+
+async def _json(asking: Deferred[Response]) -> Any:
+    return await (await asking).json()

@@ -1,0 +1,132 @@
+"""The relay over a Tor of which nothing is known but where its SOCKS port is.
+
+There is no control port to ask. What the relay does without it:
+
+- which circuit carries a stream, and why Tor refused one, is not known beyond the SOCKS reply;
+- over plain http, a body that ends with the connection is whole when the connection was closed, and
+  broken off when it was reset, though Tor closes the stream just so when its circuit dies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+
+from tortxd.errors import NotServed
+from tortxd.relay.exchange import Exchange
+from tortxd.relay.timeouts import Timeouts
+from tortxd.relay.upstream import Pool, Upstream
+from tortxd.tor.link import Circuit, SocksAddress, Stream, TorLink
+from tortxd.tor.socks import open_stream
+from tortxd.tor.status import Ready, Status
+from tortxd.tor.tls import ClientTls
+from tortxd.wire.http1 import Headers
+
+KEPT = 100
+"""Connections that wait for further requests, at most."""
+
+
+class SocksLink:
+    """A Tor known by its SOCKS address alone; provides :class:`tortxd.tor.link.TorLink`."""
+
+    network = "unknown"
+    status: Status = Ready()
+    """Nothing says otherwise until it is asked for a stream."""
+
+    def __init__(self, address: SocksAddress) -> None:
+        self.socks_address = address
+
+    def when_usable(self) -> Deferred[SocksAddress]:
+        """Fire at once."""
+        return succeed(self.socks_address)
+
+    def circuits(self) -> Sequence[Circuit]:
+        """None that is known."""
+        return []
+
+    def streams(self) -> Sequence[Stream]:
+        """None that is known."""
+        return []
+
+    def circuit_of(self, source: tuple[str, int]) -> Circuit | None:
+        """None: it is not known."""
+        return None
+
+    def close_reason(self, source: tuple[str, int], timeout: float) -> Deferred[str | None]:
+        """Fire with None: nobody tells."""
+        return succeed(None)
+
+    def forsake(self, source: tuple[str, int], username: bytes) -> None:
+        """Nobody can be told."""
+
+    def exits_carry(self, host: str, port: int) -> Deferred[bool | None]:
+        """Fire with None: it is not known."""
+        return succeed(None)
+
+    async def _refuse(self) -> None:
+        raise NotServed("A Tor without a control connection cannot be asked for new circuits.")
+
+    def new_identity(self) -> Deferred[None]:
+        """Fail: that takes a control port."""
+        return Deferred.fromCoroutine(self._refuse())
+
+
+class DirectCarrier:
+    """Carries requests through the Tor at ``address``; provides
+    :class:`tortxd.relay.outbound.Carrier`."""
+
+    def __init__(self, reactor: Any, address: SocksAddress, tls: ClientTls) -> None:
+        self._reactor = reactor
+        self._tls = tls
+        self.link: TorLink = SocksLink(address)
+        self.timeouts = Timeouts(reactor)
+        self.pool = Pool(self.timeouts, KEPT)
+        self.under_way: set[Any] = set()
+
+    def connect(
+        self, address: SocksAddress, upstream: Upstream, *, early: bool, timeout: float
+    ) -> Deferred[Upstream]:
+        """See :class:`tortxd.relay.outbound.Carrier`."""
+        return connect_upstream(
+            self._reactor, self._tls, address, upstream, early=early, timeout=timeout
+        )
+
+    def annotate(self, upstream: Upstream) -> Headers:
+        """See :class:`tortxd.relay.outbound.Carrier`; nothing is known."""
+        return []
+
+
+class DirectExchange(Exchange):
+    """An exchange where nobody tells how a stream ended."""
+
+    def _ended(self, upstream: Upstream, reason: Failure) -> None:
+        self._end_at_close(reason.check(ConnectionDone) is not None)
+
+
+def connect_upstream(
+    reactor: Any,
+    tls: ClientTls,
+    address: SocksAddress,
+    upstream: Upstream,
+    *,
+    early: bool,
+    timeout: float,
+) -> Deferred[Upstream]:
+    """Connect ``upstream`` to its destination, through the Tor at ``address``."""
+    route = upstream.route
+    return open_stream(
+        reactor,
+        address,
+        route.host,
+        route.port,
+        route.credentials,
+        upstream,
+        early=early,
+        tls=tls if route.scheme == "https" else None,
+        timeout=timeout,
+        reached=upstream.reached,
+    )
