@@ -7,6 +7,7 @@ same limits, pools and rules of what may be sent twice hold for both.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from attrs import frozen
@@ -242,7 +243,7 @@ class _Asking:
             body=self._body,
         )
         self._body.write(data)
-        self.answer.callback(response)
+        self._soon(lambda: self.answer.callback(response))
 
     def write(self, data: bytes) -> None:
         """See :class:`tortxd.relay.outbound.Client`."""
@@ -261,8 +262,7 @@ class _Asking:
     def fail(self, error: TortxdError) -> None:
         """See :class:`tortxd.relay.outbound.Client`."""
         self._stop()
-        # Not now: who asks again at once must not do so in the middle of the relay's own work.
-        self._timeouts.clock.callLater(0, self._fail, Failure(error))
+        self._soon(lambda: self.answer.errback(error))
 
     def draw_from(self, producer: IPushProducer | None) -> None:
         """See :class:`tortxd.relay.outbound.Client`."""
@@ -284,9 +284,10 @@ class _Asking:
         self._timeout = None
         self.give_up(Failure(OriginTimeout()))
 
-    def _fail(self, reason: Failure) -> None:
-        if not self.answer.called:
-            self.answer.errback(reason)
+    def _soon(self, answer: Callable[[], object]) -> None:
+        """Answer, but not in the middle of the relay's own work: a response that is whole by then
+        has given its connection back, and whoever asks again at once finds it."""
+        self._timeouts.clock.callLater(0, lambda: self.answer.called or answer())
 
     def _leave(self) -> None:
         self._stop()

@@ -156,6 +156,8 @@ class _Call:
         except Exception as error:
             raise hop.translated(error) from None
         assert hop.response is not None
+        if response.headers.getRawHeaders(b"content-encoding") == [b""]:  # Twisted's own
+            response.headers.removeHeader(b"content-encoding")
         return Response(response.original, self._jar), hop.response
 
     def _kept(self, name: str, value: Any) -> Any:
