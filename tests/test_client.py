@@ -147,6 +147,19 @@ async def test_no_cookie_outlives_its_call() -> None:
         assert all(b"cookie" not in asked.headers for asked in here.seen)
 
 
+@pytest.mark.parametrize("odd", [b"a=\xff", "ä=ö".encode(), b"=;", b"a=b; Max-Age=9e9; Port=x"])
+@ensureDeferred
+async def test_odd_cookies_spoil_nothing(odd: bytes) -> None:
+    def answer(asked: Request) -> bytes:
+        cookies = (b"Set-Cookie: c=d; Path=/", b"Set-Cookie: " + odd)
+        return moved(b"/b", b"302 F", *cookies) if asked.path == b"/" else ok(b"", *cookies)
+
+    async with world(answer) as here:
+        response = await here.client().get("http://example.com/")
+        assert b"c=d" in here.seen[1].headers[b"cookie"]
+        assert response.headers.getRawHeaders(b"set-cookie") == [b"c=d; Path=/", odd]
+
+
 def to_example_org(asked: Request) -> bytes:
     if asked.headers[b"host"] == b"example.org":
         return ok()

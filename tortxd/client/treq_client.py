@@ -29,6 +29,7 @@ from tortxd.policy.target import Target
 
 _LONGEST = 1e9
 """Seconds; there is no end of time that timers take."""
+_SETTING_COOKIES = (b"set-cookie", b"set-cookie2")
 _BODIES = ("data", "files", "json")
 
 
@@ -155,10 +156,10 @@ class _Call:
             )
         except Exception as error:
             raise hop.translated(error) from None
-        assert hop.response is not None
+        raw = hop.restore()
         if response.headers.getRawHeaders(b"content-encoding") == [b""]:  # Twisted's own
             response.headers.removeHeader(b"content-encoding")
-        return Response(response.original, self._jar), hop.response
+        return Response(response.original, self._jar), raw
 
     def _kept(self, name: str, value: Any) -> Any:
         """A part of the body as treq takes it, such that it can be sent again where that is so."""
@@ -191,6 +192,7 @@ class _Hop:
 
     def __init__(self, agent: TorAgent, expires: float, asked: Asked) -> None:
         self.response: IResponse | None = None
+        self._odd: dict[bytes, list[bytes]] = {}
         self._agent = agent
         self._expires = expires
         self._asked = asked
@@ -209,7 +211,20 @@ class _Hop:
 
     def _answered(self, response: IResponse) -> IResponse:
         self.response = response
+        for name in _SETTING_COOKIES:
+            values = list(response.headers.getRawHeaders(name, []))
+            if not all(map(bytes.isascii, values)):
+                # Twisted's cookies are ASCII; others stay headers.
+                self._odd[name] = values
+                response.headers.setRawHeaders(name, list(filter(bytes.isascii, values)))
         return response
+
+    def restore(self) -> IResponse:
+        """The response, with all that it said."""
+        assert self.response is not None
+        for name, values in self._odd.items():
+            self.response.headers.setRawHeaders(name, values)
+        return self.response
 
     def translated(self, error: Exception) -> Exception:
         """Ours for what treq and what it stands on fail with."""
