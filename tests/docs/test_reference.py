@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,7 @@ def test_every_dependency_has_its_reason() -> None:
     project = tomllib.loads(read("pyproject.toml"))
     wanted = [
         *project["project"]["dependencies"],
-        *project["project"]["optional-dependencies"]["testing"],
+        *chain(*project["project"]["optional-dependencies"].values()),
         *project["dependency-groups"]["dev"],
     ]
     described = {
@@ -206,4 +207,4 @@ def test_every_dependency_has_its_reason() -> None:
         for row in rows(read("docs/dependencies.md"))
         for name in names(row[0])
     }
-    assert described == {re.split(r"[\[<>=]", one)[0] for one in wanted}
+    assert described == {re.split(r"[\[<>=;]", one)[0] for one in wanted}

@@ -26,13 +26,13 @@ from twisted.web.iweb import (
 from zope.interface import implementer
 
 from tortxd.client.response import Body, TorResponse
-from tortxd.client.upload import NO_UPLOAD, Upload
+from tortxd.client.upload import Upload
 from tortxd.errors import BadRequest, BadResponse, OriginTimeout, TortxdError
 from tortxd.policy.headers import framed_anew
 from tortxd.policy.site import site_of
 from tortxd.policy.target import Target, TargetPolicy
 from tortxd.relay.exchange import Exchange, Order
-from tortxd.relay.outbound import Carrier, Reading, Start
+from tortxd.relay.outbound import Carrier, NoReading, Reading, Start
 from tortxd.relay.timeouts import Timeout
 from tortxd.relay.upstream import Route
 from tortxd.tor.isolation import Isolation, IsolationKeys
@@ -197,7 +197,7 @@ class _Asking:
         self._timeout: Timeout | None = None
         self._exchange: Exchange | None = None
         self._upload = None if body is None else Upload(self._timeouts.clock, body, self.give_up)
-        self.reading: Reading = self._upload or NO_UPLOAD
+        self.reading: Reading = self._upload or NoReading()
         self._headers = Headers()
         self._body = Body(self._timeouts.clock, self._leave)
 

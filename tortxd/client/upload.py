@@ -21,26 +21,6 @@ from tortxd.relay.outbound import Reading
 log = Logger()
 
 
-@implementer(Reading)
-class _NoUpload:
-    """There is nothing to pause."""
-
-    paused = False
-
-    def pauseProducing(self) -> None:
-        pass
-
-    def resumeProducing(self) -> None:
-        pass
-
-    def stopProducing(self) -> None:
-        pass
-
-
-NO_UPLOAD = _NoUpload()
-"""The body of requests that have none."""
-
-
 @implementer(Reading, IConsumer)
 class Upload:
     """Feeds what ``producer`` writes to an exchange, no faster than it is taken, and not before the

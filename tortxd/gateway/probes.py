@@ -12,13 +12,12 @@ from typing import Any
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
-from zope.interface import implementer
 
 from tortxd.errors import BadResponse, OriginTimeout, TortxdError
 from tortxd.gateway.plane import DataPlane
 from tortxd.policy.target import Target
 from tortxd.relay.exchange import Exchange, Order
-from tortxd.relay.outbound import Interim, Reading, Start
+from tortxd.relay.outbound import Interim, NoReading, Reading, Start
 from tortxd.relay.timeouts import Timeout
 from tortxd.relay.upstream import Route, Upstream
 from tortxd.tor.isolation import Credentials
@@ -123,22 +122,6 @@ class _Streams:
         return None
 
 
-@implementer(Reading)
-class _NoBody:
-    """There is nothing to pause: a probe sends no body."""
-
-    paused = False
-
-    def pauseProducing(self) -> None:
-        pass
-
-    def resumeProducing(self) -> None:
-        pass
-
-    def stopProducing(self) -> None:
-        pass
-
-
 class _Asking:
     """The client of a probe's exchange: keeps the body of a short answer.
 
@@ -147,7 +130,7 @@ class _Asking:
     """
 
     def __init__(self, plane: DataPlane, streams: _Streams, order: Order) -> None:
-        self.reading: Reading = _NoBody()
+        self.reading: Reading = NoReading()
         self.body: Deferred[bytes] = Deferred(lambda _: self._leave())
         self._received = bytearray()
         self._timeouts = plane.timeouts

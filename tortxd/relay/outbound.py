@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
-from zope.interface import Attribute
+from zope.interface import Attribute, implementer
 
 from tortxd.errors import (
     ConnectFailed,
@@ -87,6 +87,22 @@ class Reading(IPushProducer):
     """What a client sends."""
 
     paused: bool = Attribute("Whether it is not taken for now.")
+
+
+@implementer(Reading)
+class NoReading:
+    """There is nothing to pause: the client sends no body."""
+
+    paused = False
+
+    def pauseProducing(self) -> None:
+        pass
+
+    def resumeProducing(self) -> None:
+        pass
+
+    def stopProducing(self) -> None:
+        pass
 
 
 class Client(Protocol):
