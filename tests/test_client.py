@@ -147,6 +147,24 @@ async def test_no_cookie_outlives_its_call() -> None:
         assert all(b"cookie" not in asked.headers for asked in here.seen)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\nContent-Length: 5\n\nhello",
+        b"\r\nHTTP/1.1 200 OK\r\nContent-Length : 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5, 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5  \r\nhello\r\n0\r\n\r\n",
+        b"HTTP/1.1 103 E\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    ],
+)
+@ensureDeferred
+async def test_destinations_are_read_as_the_gateway_reads_them(answer: bytes) -> None:
+    async with world(lambda _: answer) as here:
+        response = await here.client().get("http://example.com/")
+        assert await response.text() == "hello"
+        assert not response.headers.hasHeader("link")
+
+
 @pytest.mark.parametrize("odd", [b"a=\xff", "ä=ö".encode(), b"=;", b"a=b; Max-Age=9e9; Port=x"])
 @ensureDeferred
 async def test_odd_cookies_spoil_nothing(odd: bytes) -> None:

@@ -32,7 +32,7 @@ from tortxd.policy.headers import framed_anew
 from tortxd.policy.site import site_of
 from tortxd.policy.target import Target, TargetPolicy
 from tortxd.relay.exchange import Exchange, Order
-from tortxd.relay.outbound import Carrier, NoReading, Reading, Start
+from tortxd.relay.outbound import Carrier, Interim, NoReading, Reading, Start
 from tortxd.relay.timeouts import Timeout
 from tortxd.relay.upstream import Route
 from tortxd.tor.isolation import Isolation, IsolationKeys
@@ -215,6 +215,7 @@ class _Asking:
         fields = framed_anew(head.headers)
         if self._request.method == b"HEAD" and head.declared_length is not None:
             fields.append((b"Content-Length", b"%d" % head.declared_length))
+        self._headers = Headers()  # not those of an interim response
         try:
             for name, value in fields:
                 self._headers.addRawHeader(name, value)
@@ -227,7 +228,7 @@ class _Asking:
     def proceed(self) -> None:
         """See :class:`tortxd.relay.outbound.Client`; no body is held back."""
 
-    def interim(self, start: Start) -> None:
+    def interim(self, interim: Interim) -> None:
         """See :class:`tortxd.relay.outbound.Client`; interim responses are passed over."""
 
     def respond(self, start: Start, data: bytes) -> None:

@@ -29,7 +29,7 @@ from tortxd.policy.target import Target
 
 _LONGEST = 1e9
 """Seconds; there is no end of time that timers take."""
-_SETTING_COOKIES = (b"set-cookie", b"set-cookie2")
+_SET_COOKIE, _SET_COOKIE2 = b"set-cookie", b"set-cookie2"
 _BODIES = ("data", "files", "json")
 
 
@@ -192,7 +192,8 @@ class _Hop:
 
     def __init__(self, agent: TorAgent, expires: float, asked: Asked) -> None:
         self.response: IResponse | None = None
-        self._odd: dict[bytes, list[bytes]] = {}
+        self._unread: dict[bytes, list[bytes]] = {}
+        """Headers about cookies that treq does not see."""
         self._agent = agent
         self._expires = expires
         self._asked = asked
@@ -211,18 +212,19 @@ class _Hop:
 
     def _answered(self, response: IResponse) -> IResponse:
         self.response = response
-        for name in _SETTING_COOKIES:
+        for name in (_SET_COOKIE, _SET_COOKIE2):
             values = list(response.headers.getRawHeaders(name, []))
-            if not all(map(bytes.isascii, values)):
-                # Twisted's cookies are ASCII; others stay headers.
-                self._odd[name] = values
-                response.headers.setRawHeaders(name, list(filter(bytes.isascii, values)))
+            # Twisted's cookies are ASCII, and browsers have given up Set-Cookie2.
+            readable = [one for one in values if one.isascii()] if name == _SET_COOKIE else []
+            if readable != values:
+                self._unread[name] = values
+                response.headers.setRawHeaders(name, readable)
         return response
 
     def restore(self) -> IResponse:
         """The response, with all that it said."""
         assert self.response is not None
-        for name, values in self._odd.items():
+        for name, values in self._unread.items():
             self.response.headers.setRawHeaders(name, values)
         return self.response
 
