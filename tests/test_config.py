@@ -10,8 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.internet import endpoints
 
-from tortxd.addresses import SocksAddress, is_local_endpoint, split_endpoint
+from tortxd.addresses import SocksAddress
 from tortxd.config import DEFAULT_HTTP, Config, DaemonConfig, default_data_dir
+from tortxd.endpoints import is_local_endpoint, loopback_http, split_endpoint
 from tortxd.errors import SetupError
 
 HOME = {"HOME": "/home/someone"}
@@ -160,6 +161,140 @@ def test_descriptions_are_split_as_twisted_splits_them(description: str) -> None
     assert (positional, named) == (theirs[0] or [""], theirs[1])
 
 
+@pytest.mark.parametrize(
+    ("given", "http"),
+    [
+        ("3081", loopback_http(3081)),
+        (3081, loopback_http(3081)),
+        (" 3081 ", loopback_http(3081)),
+        ("localhost:3081", loopback_http(3081)),
+        ("127.0.0.1:3081", ("tcp:3081:interface=127.0.0.1",)),
+        ("127.8.9.1:3081", ("tcp:3081:interface=127.8.9.1",)),
+        ("[::1]:3081", (r"tcp6:3081:interface=\:\:1",)),
+        ("/run/a:b", (r"unix:/run/a\:b",)),
+        ("tcp:port=3081:interface=127.0.0.1", ("tcp:port=3081:interface=127.0.0.1",)),
+        (["3081", "localhost:3081", "/x"], (*loopback_http(3081), "unix:/x")),
+    ],
+)
+def test_where_the_gateway_listens_is_taken_as_it_is_meant(
+    given: Any, http: tuple[str, ...]
+) -> None:
+    config = DaemonConfig(http=given)
+    config.check_exposure()
+    assert config.http == http
+    assert load({"TORTXD_HTTP": ",".join(map(str, given if isinstance(given, list) else [given]))})
+    pairs = {loopback_http(port)[1] for port in config.http_ports}
+    assert config.http_may_lack == (pairs if "tcp:3081:interface=127.0.0.1" in http[:-1] else set())
+
+
+@pytest.mark.parametrize(
+    "given", ["0.0.0.0:3081", "*:3081", "[::]:3081", "192.0.2.1:3081", "[2001:db8::1]:3081"]
+)
+def test_addresses_beyond_loopback_are_exposed(given: str) -> None:
+    with pytest.raises(SetupError, match="listens on more than loopback"):
+        load(http=[given])
+    (description,) = load(http=[given], open=True).http
+    positional, named = split_endpoint(description)
+    assert positional[1] == "3081"
+    assert named["interface"] == ("0.0.0.0" if given[0] == "*" else given[:-5].strip("[]"))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "http://127.0.0.1:3081",
+        "http://localhost:3081/",
+        "https://a.example",
+        "tcp",
+        "tcp:",
+        "tcp:abc",
+        "tcp:70000",
+        "tcp:-1",
+        "tcp:127.0.0.1:3081",
+        "tcp:3081:interface=::1",
+        "tcp:3081:interfaces=127.0.0.1",
+        "tcp:3081:127.0.0.1:50:9",
+        "tcp:3081:port=3082",
+        "foo:bar:baz",
+        "nonsense",
+        "localhost",
+        "127.0.0.1",
+        ":3081",
+        "::1:3081",
+        "[::1:3081",
+        "999.0.0.1:3081",
+        "app.example:3081",
+        "0",
+        "65536",
+        "0.0.0.0:0",
+        "unix:",
+        "TCP:3081",
+        "\N{SNOWMAN}:3081",
+        "x" * 300,
+    ],
+)
+def test_what_is_no_endpoint_is_told_what_one_looks_like(given: str) -> None:
+    """Not that it is exposed."""
+    with pytest.raises(SetupError) as caught:
+        load(http=[given])
+    sentence = str(caught.value)
+    assert sentence.startswith("--http does not understand ")
+    assert "127.0.0.1:3080" in sentence
+    assert "tcp:3080:interface=127.0.0.1" in sentence
+    assert "more than loopback" not in sentence
+    assert sentence.isascii()
+    assert len(sentence) < 300
+
+
+def test_endpoints_of_plugins_are_known() -> None:
+    """Whom they serve is not, so they count as exposed."""
+    with pytest.raises(SetupError, match="more than loopback"):
+        load(http=["haproxy:tcp:3080:interface=127.0.0.1"])
+
+
+@pytest.mark.parametrize(
+    ("given", "endpoint"),
+    [
+        ("9051", "tcp:127.0.0.1:9051"),
+        (9051, "tcp:127.0.0.1:9051"),
+        ("localhost:9051", "tcp:127.0.0.1:9051"),
+        ("127.0.0.1:9051", "tcp:127.0.0.1:9051"),
+        ("tor:9051", "tcp:tor:9051"),
+        ("[::1]:9051", r"tcp:\:\:1:9051"),
+        ("/run/tor/control", "unix:/run/tor/control"),
+        ("tcp:127.0.0.1:9051", "tcp:127.0.0.1:9051"),
+        ("tcp:host=tor:port=9051", "tcp:host=tor:port=9051"),
+        ("unix:/run/tor/control", "unix:/run/tor/control"),
+        ("unix:path=/run/tor/control", "unix:path=/run/tor/control"),
+    ],
+)
+def test_a_control_port_is_taken_as_it_is_meant(given: Any, endpoint: str) -> None:
+    assert DaemonConfig(control=given).control == endpoint
+    assert load({"TORTXD_CONTROL": str(given)}).control == endpoint
+    endpoints.clientFromString(object(), endpoint)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "nonsense",
+        "http://127.0.0.1:9051",
+        "tcp",
+        "tcp:9051",
+        "tcp:127.0.0.1:x",
+        "tcp:127.0.0.1:0",
+        "unix:",
+        "foo:bar:baz",
+        "*:9051",
+        "0",
+        "127.0.0.1",
+    ],
+)
+def test_what_is_no_control_port_is_told_what_one_looks_like(given: str) -> None:
+    with pytest.raises(SetupError, match=r"--control does not understand .*tcp:127\.0\.0\.1:9051"):
+        load(control=given)
+
+
 # --- the daemon's ---------------------------------------------------------------------------------
 
 
@@ -168,7 +303,7 @@ def test_daemon_defaults() -> None:
     assert config == DaemonConfig(data_dir="/home/someone/.local/state/tortxd")
     assert config.http == DEFAULT_HTTP
     assert config.http == ("tcp:3080:interface=127.0.0.1", r"tcp6:3080:interface=\:\:1")
-    assert config.http_may_lack == DEFAULT_HTTP[1]
+    assert config.http_may_lack == {DEFAULT_HTTP[1]}
     assert config.socks is None
     assert config.control is None
     assert config.token is None
@@ -274,11 +409,11 @@ def test_every_option_from_everywhere(tmp_path: Path) -> None:
 
 
 def test_ports() -> None:
-    http = ["tcp:1", "tcp6:port=2:interface=x", "unix:/3", "tcp:0", "tcp", "tcp:x"]
+    http = ["tcp:1", "tcp6:port=2:interface=x", "unix:/3", "tcp:0"]
     assert DaemonConfig(http=http).http_ports == {1, 2}
     assert load().http_ports == {3080}
     assert DaemonConfig(http=()).http_ports == frozenset()
-    assert DaemonConfig(http=()).http_may_lack is None
+    assert not DaemonConfig(http=()).http_may_lack
 
 
 def test_precedence(tmp_path: Path) -> None:
@@ -301,19 +436,71 @@ def test_precedence(tmp_path: Path) -> None:
 def test_the_old_names() -> None:
     config = load({"GATEWAY_PORT": "3999", "TOR_SOCKS_PORT": "9150"})
     assert config.http == ("tcp:3999:interface=127.0.0.1", r"tcp6:3999:interface=\:\:1")
-    assert config.http_may_lack == r"tcp6:3999:interface=\:\:1"
+    assert config.http_may_lack == {r"tcp6:3999:interface=\:\:1"}
     assert config.socks == SocksAddress(port=9150)
     new = {"TORTXD_HTTP": "unix:/x", "TORTXD_SOCKS": "1"}
     config = load({**new, "GATEWAY_PORT": "3999", "TOR_SOCKS_PORT": "9150"})
     assert config.http == ("unix:/x",)
-    assert config.http_may_lack is None
+    assert not config.http_may_lack
     assert config.socks == SocksAddress(port=1)
     assert load({"GATEWAY_PORT": "", "TORTXD_HTTP": "", "TORTXD_OPEN": ""}) == load()
+
+
+KUBERNETES = {
+    "{}_PORT": "tcp://10.0.0.1:3080",
+    "{}_SERVICE_HOST": "10.0.0.1",
+    "{}_SERVICE_PORT": "3080",
+    "{}_SERVICE_PORT_HTTP": "3080",
+    "{}_PORT_3080_TCP": "tcp://10.0.0.1:3080",
+    "{}_PORT_3080_TCP_ADDR": "10.0.0.1",
+    "{}_PORT_3080_TCP_PORT": "3080",
+    "{}_PORT_3080_TCP_PROTO": "tcp",
+    "{}_PORT_53_UDP": "udp://10.0.0.1:53",
+    "{}_PORT_53_UDP_ADDR": "10.0.0.1",
+    "{}_PORT_9_SCTP": "sctp://[fd00::1]:9",
+    "{}_PORT_9_SCTP_PROTO": "sctp",
+}
+DOCKER = {
+    "{}_NAME": "/app/gateway",
+    "{}_ENV_PATH": "/usr/bin",
+    "{}_ENV_npm_config": "x",
+    "{}_PORT_3080_TCP_START": "tcp://172.17.0.2:3080",
+    "{}_PORT_3080_TCP_PORT_END": "3085",
+}
+
+
+@pytest.mark.parametrize("service", ["TORTXD", "TORTXD_SOCKS", "TORTXD_MY_APP", "TORTXD_HTTP"])
+def test_links_of_orchestrators_are_passed_over(service: str) -> None:
+    links = {name.format(service): value for name, value in (KUBERNETES | DOCKER).items()}
+    assert load(links) == load()
+    for name, value in links.items():
+        assert load({name: value, "TORTXD_TIMEOUT": "5"}) == load(timeout=5), name
+
+
+@pytest.mark.parametrize("link", ["tcp://10.0.0.1:3080", "udp://10.0.0.1:53", "tcp://[fd00::1]:80"])
+def test_the_old_names_may_be_links_too(link: str) -> None:
+    """Of services called gateway and tor-socks."""
+    assert load({"GATEWAY_PORT": link, "TOR_SOCKS_PORT": link}) == load()
+
+
+def test_a_port_that_is_no_link_is_told_where_it_belongs() -> None:
+    with pytest.raises(SetupError, match=r"TORTXD_PORT\. TORTXD_HTTP .* GATEWAY_PORT"):
+        load({"TORTXD_PORT": "3080"})
 
 
 @pytest.mark.parametrize(
     ("environ", "name"),
     [
+        ({"TORTXD_PORTS": "3080"}, "TORTXD_PORTS"),
+        ({"TORTXD_TIMEOUTS": "5"}, "TORTXD_TIMEOUTS"),
+        ({"TORTXD_NAME": "gateway"}, "TORTXD_NAME"),
+        ({"TORTXD_SOCKS_PORT": "9050"}, "TORTXD_SOCKS_PORT"),
+        ({"TORTXD_PORT": "http://10.0.0.1:3080"}, "TORTXD_PORT"),
+        ({"TORTXD_SERVICE": "x"}, "TORTXD_SERVICE"),
+        ({"TORTXD_SERVICE_PORTS": "1"}, "TORTXD_SERVICE_PORTS"),
+        ({"TORTXD_PORT_X_TCP": "1"}, "TORTXD_PORT_X_TCP"),
+        ({"TORTXD_ENV": "x"}, "TORTXD_ENV"),
+        ({"TORTXD_SOCKS": "tcp://10.0.0.1:9050"}, "--socks"),
         ({"TORTXD_TIMEOT": "1"}, "TORTXD_TIMEOT"),
         ({"TORTXD_timeout": "1"}, "TORTXD_timeout"),
         ({"TORTXD_TOKEN": "x"}, "TORTXD_TOKEN"),
@@ -343,8 +530,10 @@ def test_bad_environments(environ: dict[str, str], name: str) -> None:
         ("timeout = -1", "timeout"),
         ("open = 1", "open"),
         ("open = 'yes'", "open"),
-        ("http = 3080", "http"),
-        ("http = [3080]", "http"),
+        ("http = true", "http"),
+        ("http = [1.5]", "http"),
+        ("http = 70000", "--http does not understand '70000'"),
+        ("control = 1.5", "control"),
         ("http = ['']", "http"),
         ("socks = true", "socks"),
         ("socks = 1.5", "socks"),
@@ -366,9 +555,13 @@ def test_a_file_that_is_not_there() -> None:
 
 
 def test_a_port_as_a_number_and_a_single_text_for_a_list(tmp_path: Path) -> None:
-    config = load(config=toml(tmp_path, "socks = 9150\nhttp = 'unix:/x'"))
+    config = load(config=toml(tmp_path, "socks = 9150\nhttp = 'unix:/x'\ncontrol = 9151"))
     assert config.socks == SocksAddress(port=9150)
     assert config.http == ("unix:/x",)
+    assert config.control == "tcp:127.0.0.1:9151"
+    assert load(config=toml(tmp_path, "http = 3081")).http == loopback_http(3081)
+    both = load(config=toml(tmp_path, "http = [3081, '/x']"))
+    assert both.http == (*loopback_http(3081), "unix:/x")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ PACKAGE = Path(tortxd.__file__).parent
 LAYERS = (
     {"_version", "errors"},
     {"addresses"},
+    {"endpoints", "environment"},
     {"config"},
     {"policy", "wire"},
     {"tor"},

@@ -1,4 +1,4 @@
-"""The addresses and endpoints that a configuration names, read as text, without a look-up."""
+"""The addresses that a configuration names, read as text, without a look-up."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SocksAddress:
     @property
     def is_local(self) -> bool:
         """Whether only this machine reaches it."""
-        return self.path is not None or _is_loopback(self.host)
+        return self.path is not None or is_loopback(self.host)
 
 
 def host_and_port(text: str, name: str) -> tuple[str, int]:
@@ -68,55 +68,12 @@ def is_ipv6(host: str) -> bool:
     return "%" not in host
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether this address, or ``localhost``, is this machine's alone; other names are not known to
+    be."""
     if host == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def is_local_endpoint(description: str) -> bool:
-    """Whether a Twisted server endpoint description is known to serve this machine alone.
-
-    ``tcp:`` without an interface listens everywhere; what is not understood counts as exposed.
-    """
-    positional, named = split_endpoint(description)
-    kind = positional[0].lower()
-    if kind == "unix":
-        return True
-    if kind == "systemd":
-        return named.get("domain", "").upper() == "UNIX"
-    if kind in ("tcp", "tcp4", "tcp6"):
-        interface = named.get("interface", positional[2] if len(positional) > 2 else "")
-        return _is_loopback(interface)
-    return kind == "ssl" and _is_loopback(named.get("interface", ""))
-
-
-def split_endpoint(description: str) -> tuple[list[str], dict[str, str]]:
-    """Split as Twisted does: ``:`` separates, ``=`` names, a backslash takes the next as it is."""
-    positional: list[str] = []
-    named: dict[str, str] = {}
-    key: str | None = None
-    text = ""
-    characters = iter(description + ":")
-    for character in characters:
-        if character == "\\":
-            text += next(characters, "")
-        elif character == "=" and key is None:
-            key, text = text, ""
-        elif character == ":":
-            if key is None:
-                positional.append(text)
-            else:
-                named[key] = text
-            key, text = None, ""
-        else:
-            text += character
-    return positional or [""], named
-
-
-def loopback_http(port: int) -> tuple[str, str]:
-    """The endpoints that serve on loopback; there may be no ``[::1]``."""
-    return (f"tcp:{port}:interface=127.0.0.1", rf"tcp6:{port}:interface=\:\:1")

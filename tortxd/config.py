@@ -17,14 +17,15 @@ from typing import Any
 
 from attrs import Attribute, field, fields, frozen
 
-from tortxd.addresses import (
-    SocksAddress,
-    host_and_port,
-    is_ipv6,
+from tortxd.addresses import SocksAddress, host_and_port, is_ipv6
+from tortxd.endpoints import (
+    client_endpoint,
     is_local_endpoint,
     loopback_http,
+    server_endpoints,
     split_endpoint,
 )
+from tortxd.environment import is_link
 from tortxd.errors import SetupError
 
 __all__ = ["DEFAULT_HTTP", "Config", "DaemonConfig", "SocksAddress", "default_data_dir"]
@@ -62,11 +63,14 @@ def _http_url(_: object, attribute: Attribute[str], value: str) -> None:
 
 def _one_line(_: object, attribute: Attribute[Any], value: Any) -> None:
     for line in value if isinstance(value, tuple) else (value,):
-        if line in ("", Path()) or _CONTROL.search(str(line)):
-            raise SetupError(
-                f"{_option(attribute.name)} takes text that is not empty and has no control "
-                "characters."
-            )
+        _check_line(attribute.name, line)
+
+
+def _check_line(key: str, line: Any) -> None:
+    if line in ("", Path()) or _CONTROL.search(str(line)):
+        raise SetupError(
+            f"{_option(key)} takes text that is not empty and has no control characters."
+        )
 
 
 def _number(value: float | str) -> float:
@@ -108,6 +112,23 @@ def _texts(values: str | Iterable[str] | Mapping[str, str]) -> tuple[str, ...]:
     if isinstance(values, Mapping):
         return tuple(f"{left}={right}" for left, right in values.items())
     return tuple(values)
+
+
+def _http(values: str | int | Iterable[str | int]) -> tuple[str, ...]:
+    """Endpoint descriptions, each once."""
+    given = (values,) if isinstance(values, str | int) else tuple(values)
+    descriptions: list[str] = []
+    for text in map(str, given):
+        _check_line("http", text)
+        descriptions += server_endpoints(text.strip(), "--http")
+    return tuple(dict.fromkeys(descriptions))
+
+
+def _control(value: str | int | None) -> str | None:
+    if value is None:
+        return None
+    _check_line("control", str(value))
+    return client_endpoint(str(value).strip(), "--control")
 
 
 def _socks(value: SocksAddress | str | int | None) -> SocksAddress | None:
@@ -199,11 +220,12 @@ class DaemonConfig:
     made. Raises SetupError.
     """
 
-    http: tuple[str, ...] = field(default=DEFAULT_HTTP, converter=_texts, validator=_one_line)
-    """Twisted server endpoint descriptions of the gateway; none: it does not listen."""
+    http: tuple[str, ...] = field(default=DEFAULT_HTTP, converter=_http)
+    """Twisted server endpoint descriptions of the gateway; none: it does not listen. Ports and
+    addresses with a port are taken too, see :func:`tortxd.addresses.server_endpoints`."""
     socks: SocksAddress | None = field(default=None, converter=_socks)
     """None: not asked for, so 9050 or a free port, or what the attached Tor names."""
-    control: str | None = field(default=None, validator=_one_line)
+    control: str | None = field(default=None, converter=_control)
     """A Twisted client endpoint description of the Tor to attach to. None: launch one."""
     control_password_file: Path | None = field(default=None, converter=_file, validator=_one_line)
     data_dir: Path = field(
@@ -274,10 +296,11 @@ class DaemonConfig:
         return frozenset(int(port) for port in ports if re.fullmatch(r"[0-9]{1,5}", port)) - {0}
 
     @property
-    def http_may_lack(self) -> str | None:
-        """The endpoint that a machine without ``[::1]`` cannot have, where it was not asked for."""
+    def http_may_lack(self) -> frozenset[str]:
+        """The endpoints that a machine without ``[::1]`` cannot have, where both loopback addresses
+        were asked for as one."""
         pairs = (loopback_http(port) for port in self.http_ports)
-        return next((pair[1] for pair in pairs if self.http == pair), None)
+        return frozenset(second for first, second in pairs if {first, second} <= set(self.http))
 
     def check_exposure(self) -> None:
         """Refuse to be an open proxy. Raises SetupError.
@@ -330,6 +353,7 @@ def _from_options(options: Mapping[str, object]) -> dict[str, object]:
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
     values: dict[str, object] = {}
+    environ = {name: text for name, text in environ.items() if not is_link(name, text)}
     if port := environ.get("GATEWAY_PORT"):
         values["http"] = loopback_http(host_and_port(f"127.0.0.1:{port}", "GATEWAY_PORT")[1])
     if address := environ.get("TOR_SOCKS_PORT"):
@@ -339,7 +363,12 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
             continue
         key = name.removeprefix("TORTXD_").lower()
         if key not in _KEYS or name != name.upper():
-            raise SetupError(f"Unknown environment variable: {name}.")
+            meant = (
+                " TORTXD_HTTP says where the gateway listens, and GATEWAY_PORT on which port."
+                if name == "TORTXD_PORT"
+                else ""
+            )
+            raise SetupError(f"Unknown environment variable: {name}.{meant}")
         if not text:
             continue
         if key in _LISTS:
@@ -374,6 +403,11 @@ def _mistyped(key: str, value: object) -> str | None:
     if key == "aliases":
         right = isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
         return None if right else 'a table of text, as "localhost:8080" = "name.onion:80"'
+    if key == "http":
+        items = value if isinstance(value, list) else [value]
+        return (
+            None if all(map(_is_text_or_port, items)) else "an endpoint, a port, or a list of them"
+        )
     if key in _LISTS:
         right = isinstance(value, list) and all(isinstance(item, str) for item in value)
         return None if right or isinstance(value, str) else "a list of text"
@@ -382,6 +416,10 @@ def _mistyped(key: str, value: object) -> str | None:
     if key in _NUMBERS:
         right = isinstance(value, int | float) and not isinstance(value, bool)
         return None if right else "a number"
-    if key == "socks" and isinstance(value, int) and not isinstance(value, bool):
-        return None
+    if key in ("socks", "control"):
+        return None if _is_text_or_port(value) else "text, or a port"
     return None if isinstance(value, str) else "text"
+
+
+def _is_text_or_port(value: object) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)

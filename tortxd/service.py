@@ -252,7 +252,7 @@ class Daemon(Service):
             try:
                 self._ports.append(self._listen_on(description))
             except Exception as error:
-                if description != self._config.http_may_lack or _in_use(error):
+                if description not in self._config.http_may_lack or _in_use(error):
                     raise SetupError(
                         f"The gateway cannot listen on {description}: {_why_not(error)}. "
                         "Choose another endpoint with --http."

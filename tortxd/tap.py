@@ -33,7 +33,7 @@ class Options(usage.Options):
             None,
             "SOCKS port of the launched Tor: PORT, HOST:PORT or unix:PATH. [9050]",
         ],
-        ["control", None, None, "Attach to the Tor at this endpoint, as tcp:127.0.0.1:9051."],
+        ["control", None, None, "Attach to the Tor at this control port: 9051, /run/tor/control."],
         ["control-password-file", None, None, "The control password, for HashedControlPassword."],
         ["data-dir", None, None, "Where Tor's state and the operator token are kept."],
         ["tor", None, None, "The tor executable. [found on PATH]"],
@@ -55,8 +55,8 @@ class Options(usage.Options):
             self[key] = []
 
     def opt_http(self, endpoint: str) -> None:
-        """Server endpoint of the gateway, may be given repeatedly.
-        [tcp:3080:interface=127.0.0.1 and the same on ::1]"""
+        """Where the gateway listens (repeatedly): PORT, ADDRESS:PORT, or a Twisted endpoint.
+        [3080, on loopback]"""
         self["http"].append(endpoint)
 
     def opt_allow_origin(self, origin: str) -> None:

@@ -66,6 +66,7 @@ class Start:
 STARTS = [
     Start("http port taken", ("--http=tcp:TAKEN:interface=127.0.0.1",), ("TAKEN", "--http")),
     Start("socks port taken", ("--socks=TAKEN",), ("TAKEN", "in use")),
+    Start("url to listen on", ("--http=http://localhost:3081",), ("--http", "127.0.0.1:3080")),
     Start("bad port", ("--http=tcp:x:interface=127.0.0.1",), ("tcp:x", "--http")),
     Start("no folder", ("--http=unix:/nonexistent/socket",), ("/nonexistent/socket", "--http")),
     Start("no tor", ("--tor=/nonexistent",), ("/nonexistent", "install")),
@@ -93,7 +94,7 @@ STARTS = [
     Start("no password", ("--control-password-file=/nonexistent",), ("/nonexistent",)),
     Start("local service", ("--ip-url=http://127.0.0.1/",), ("--ip-url", "public addresses")),
     Start("malformed service", ("--check-url=http://[/",), ("--check-url",)),
-    Start("bad control", ("--control=nonsense",), ("control endpoint",)),
+    Start("bad control", ("--control=nonsense",), ("--control", "tcp:127.0.0.1:9051")),
 ]
 
 

@@ -85,6 +85,10 @@ async def test_the_tac_file_and_the_environment(
         "GATEWAY_PORT": str(daemon.port),
         "TOR_SOCKS_PORT": str(daemon.socks),
         "TORTXD_TIMEOUT": "20",
+        # What Kubernetes sets for a service of this name.
+        "TORTXD_PORT": "tcp://10.0.0.1:3080",
+        "TORTXD_SERVICE_HOST": "10.0.0.1",
+        "TORTXD_PORT_3080_TCP_ADDR": "10.0.0.1",
     }
     daemon.start()
     await daemon.when_ready()
@@ -117,7 +121,7 @@ async def test_options_before_the_environment_before_the_file(
     daemon.command = [*daemon.command, *own, f"--config={file}", f"--socks={daemon.socks}"]
     daemon.environ = {
         **environ,
-        "TORTXD_HTTP": f"tcp:{daemon.port}:interface=127.0.0.1",
+        "TORTXD_HTTP": str(daemon.port),
         "TORTXD_SOCKS": str(unused),
     }
     daemon.start()

@@ -1,0 +1,198 @@
+"""Twisted endpoints as a configuration names them, in Twisted's own words or in fewer. Read as
+text, without a look-up."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tortxd.addresses import is_ipv6, is_loopback
+from tortxd.errors import SetupError
+
+_HOST_PORT = re.compile(r"(\*|[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
+
+_SERVER_FORMS = (
+    "a port (3080), an address and port (127.0.0.1:3080, [::1]:3080), or a Twisted server endpoint "
+    "(tcp:3080:interface=127.0.0.1, unix:/run/tortxd/http)"
+)
+_CLIENT_FORMS = (
+    "a port (9051), a host and port (127.0.0.1:9051), a path (/run/tor/control), or a Twisted "
+    "client endpoint (tcp:127.0.0.1:9051, unix:/run/tor/control)"
+)
+_SERVERS: dict[str, tuple[str, ...] | None] = {
+    "tcp": ("port", "interface", "backlog"),
+    "tcp6": ("port", "backlog", "interface"),
+    "unix": ("address", "mode", "backlog", "lockfile"),
+    "ssl": None,
+    "systemd": None,
+}
+"""Twisted's own kinds of server endpoints, and the arguments of those that are judged here."""
+_CLIENTS = frozenset({"tcp", "unix", "ssl", "tls"})
+
+
+def is_local_endpoint(description: str) -> bool:
+    """Whether a Twisted server endpoint description is known to serve this machine alone.
+
+    ``tcp:`` without an interface listens everywhere; what is not understood counts as exposed.
+    """
+    positional, named = split_endpoint(description)
+    kind = positional[0].lower()
+    if kind == "unix":
+        return True
+    if kind == "systemd":
+        return named.get("domain", "").upper() == "UNIX"
+    if kind in ("tcp", "tcp4", "tcp6"):
+        interface = named.get("interface", positional[2] if len(positional) > 2 else "")
+        return is_loopback(interface)
+    return kind == "ssl" and is_loopback(named.get("interface", ""))
+
+
+def split_endpoint(description: str) -> tuple[list[str], dict[str, str]]:
+    """Split as Twisted does: ``:`` separates, ``=`` names, a backslash takes the next as it is."""
+    positional: list[str] = []
+    named: dict[str, str] = {}
+    key: str | None = None
+    text = ""
+    characters = iter(description + ":")
+    for character in characters:
+        if character == "\\":
+            text += next(characters, "")
+        elif character == "=" and key is None:
+            key, text = text, ""
+        elif character == ":":
+            if key is None:
+                positional.append(text)
+            else:
+                named[key] = text
+            key, text = None, ""
+        else:
+            text += character
+    return positional or [""], named
+
+
+def loopback_http(port: int) -> tuple[str, str]:
+    """The endpoints that serve on loopback; there may be no ``[::1]``."""
+    return (f"tcp:{port}:interface=127.0.0.1", rf"tcp6:{port}:interface=\:\:1")
+
+
+def wildcard_http(port: int) -> str:
+    """The endpoint that serves on every IPv4 address."""
+    return f"tcp:{port}:interface=0.0.0.0"
+
+
+def server_endpoints(text: str, name: str) -> tuple[str, ...]:
+    """The Twisted server endpoint descriptions that ``text`` means: ``PORT``, ``ADDRESS:PORT``,
+    ``/PATH``, or such a description itself.
+
+    A port alone, and ``localhost``, are both loopback addresses; ``*`` is every IPv4 address.
+
+    :param name: what a SetupError calls it.
+    """
+    refusal = _refusal(text, name, _SERVER_FORMS)
+    if re.fullmatch(r"[0-9]{1,5}", text):
+        return loopback_http(_port(text, refusal))
+    if text.startswith("/"):
+        return (f"unix:{_escaped(text)}",)
+    positional, named = split_endpoint(text)
+    kind = positional[0]
+    if kind not in _SERVERS and (match := _HOST_PORT.fullmatch(text)):
+        return _listeners(match[1], _port(match[2], refusal), refusal)
+    arguments = _arguments(positional[1:], named, _SERVERS.get(kind))
+    if arguments is None or not (kind in _SERVERS or _provides(_server_plugins(), kind)):
+        raise refusal
+    if kind in ("tcp", "tcp6"):
+        _port(arguments.get("port", ""), refusal, least=0)
+    elif kind == "unix" and not arguments.get("address"):
+        raise refusal
+    return (text,)
+
+
+def client_endpoint(text: str, name: str) -> str:
+    """The Twisted client endpoint description that ``text`` means: ``PORT`` (of 127.0.0.1),
+    ``HOST:PORT``, ``/PATH``, or such a description itself. Parameters as of server_endpoints."""
+    refusal = _refusal(text, name, _CLIENT_FORMS)
+    if re.fullmatch(r"[0-9]{1,5}", text):
+        return f"tcp:127.0.0.1:{_port(text, refusal)}"
+    if text.startswith("/"):
+        return f"unix:{_escaped(text)}"
+    positional, named = split_endpoint(text)
+    kind = positional[0].lower()
+    if kind not in _CLIENTS and (match := _HOST_PORT.fullmatch(text)):
+        host = "127.0.0.1" if match[1] == "localhost" else match[1].strip("[]")
+        if match[1] == "*" or (":" in host and not is_ipv6(host)):
+            raise refusal
+        return f"tcp:{_escaped(host)}:{_port(match[2], refusal)}"
+    if not (kind in _CLIENTS or _provides(_client_plugins(), kind)):
+        raise refusal
+    if kind == "tcp":
+        signature = ("host", "port", "timeout", "bindAddress")
+        arguments = _arguments(positional[1:], named, signature)
+        if not arguments or not arguments.get("host"):
+            raise refusal
+        _port(arguments.get("port", ""), refusal)
+    elif kind == "unix" and not (named.get("path") or "".join(positional[1:2])):
+        raise refusal
+    return text
+
+
+def _server_plugins() -> Iterable[Any]:
+    """Asked for only where a kind is no usual one: txtorcon's plugins install the reactor."""
+    from twisted.internet.interfaces import IStreamServerEndpointStringParser
+    from twisted.plugin import getPlugins
+
+    return getPlugins(IStreamServerEndpointStringParser)
+
+
+def _client_plugins() -> Iterable[Any]:
+    from twisted.internet.interfaces import IStreamClientEndpointStringParserWithReactor
+    from twisted.plugin import getPlugins
+
+    return getPlugins(IStreamClientEndpointStringParserWithReactor)
+
+
+def _provides(plugins: Iterable[Any], kind: str) -> bool:
+    return any(plugin.prefix.lower() == kind for plugin in plugins)
+
+
+def _refusal(text: str, name: str, forms: str) -> SetupError:
+    shown = ascii(text if len(text) <= 60 else text[:60] + "...")
+    return SetupError(f"{name} does not understand {shown}. It takes {forms}.")
+
+
+def _port(digits: str, refusal: SetupError, *, least: int = 1) -> int:
+    port = int(digits) if re.fullmatch(r"[0-9]{1,5}", digits) else -1
+    if least <= port <= 65535:
+        return port
+    raise refusal
+
+
+def _listeners(host: str, port: int, refusal: SetupError) -> tuple[str, ...]:
+    if host == "localhost":
+        return loopback_http(port)
+    if host == "*":
+        return (wildcard_http(port),)
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        raise refusal from None
+    kind = "tcp" if address.version == 4 else "tcp6"
+    return (f"{kind}:{port}:interface={_escaped(str(address))}",)
+
+
+def _arguments(
+    positional: list[str], named: Mapping[str, str], signature: tuple[str, ...] | None
+) -> dict[str, str] | None:
+    """The arguments of an endpoint by name; None where they are not those of its kind. Without a
+    signature, nothing is known of them."""
+    if signature is None:
+        return dict(named)
+    given = dict(zip(signature, positional, strict=False))
+    fits = len(positional) <= len(signature) and named.keys() <= set(signature) - given.keys()
+    return {**given, **named} if fits else None
+
+
+def _escaped(text: str) -> str:
+    """``text`` as one argument of an endpoint description."""
+    return re.sub(r"([\\:=])", r"\\\1", text)
