@@ -20,7 +20,7 @@ run: setup ## Run the daemon on the public Tor network; options in ARGS="..."
 	@.venv/bin/twistd -n --pidfile= tortxd $(ARGS)
 
 test: ## Run the tests, those on a private Tor network among them, and report coverage
-	@tools/setup.sh curl strace chromium chromedriver:chromium-driver node:nodejs
+	@tools/setup.sh curl strace faketime chromium chromedriver:chromium-driver node:nodejs
 	@if .venv/bin/python -m pytest --cov=tortxd $(ARGS); then echo "The tests passed."; \
 	else echo "The tests failed."; exit 1; fi
 

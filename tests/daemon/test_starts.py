@@ -173,7 +173,7 @@ async def test_no_network(launch: Launcher, tmp_path: Path) -> None:
     torrc.write_text(LOCAL + "\n")
     daemon = launch(torrc=torrc)
     await daemon.when_listening()
-    await daemon.when_said("% bootstrapped")
+    await daemon.when_said("% ready")
     tor = daemon.tor_pid
     health = await daemon.ask("/health")
     assert health.status == 503
@@ -198,6 +198,22 @@ async def test_no_network(launch: Launcher, tmp_path: Path) -> None:
         assert (reply.status, reply.json["code"]) == (503, "tor_not_ready")
     assert daemon.status is None
     assert daemon.tor_pid == tor is not None
+
+
+@ensureDeferred
+async def test_health_names_the_cause(launch: Launcher, tmp_path: Path) -> None:
+    torrc = launch.network.write_client_torrc(tmp_path / "torrc")
+    with torrc.open("a") as file:
+        file.write("ExitNodes {us}\n")
+    daemon = launch(torrc=torrc)
+    await daemon.when_said("change ExitNodes in the torrc file")
+    health = await daemon.ask("/health")
+    assert (health.status, health.json["status"]) == (503, "bootstrapping")
+    assert "ExitNodes" in health.json["warning"]
+    assert health.json["bootstrap"]["tag"] == "loading_descriptors"
+    reply = await daemon.fetch("http://canary.example/", "Tortxd-Timeout: 0.5")
+    assert (reply.status, reply.json["code"]) == (503, "tor_not_ready")
+    assert "ExitNodes" in reply.json["error"]
 
 
 @ensureDeferred

@@ -110,6 +110,26 @@ def test_a_trouble_from_before_is_not_forgotten(world: World) -> None:
     assert world.now() == Ready()
 
 
+def test_what_keeps_it_from_getting_on_shows_while_it_does(world: World) -> None:
+    world.life.start()
+    world.life.trouble("clock", "The clock is off.")
+    world.life.progress(Bootstrapping(5, "conn", "Connecting", "It refused."))
+    assert world.now() == Bootstrapping(5, "conn", "Connecting", "The clock is off. It refused.")
+    world.life.trouble("clock", None)
+    assert world.now() == Bootstrapping(5, "conn", "Connecting", "It refused.")
+    world.life.trouble("transport", "It is missing.")
+    world.life.progress(Bootstrapping(10, "conn_done", "Connected"))
+    assert world.now() == Bootstrapping(10, "conn_done", "Connected", "It is missing.")
+    world.life.trouble("transport", None)
+    world.life.established()
+    assert world.said[-2:] == [Bootstrapping(10, "conn_done", "Connected"), Ready()]
+    world.life.interrupted("No circuit.")
+    world.life.trouble("clock", "The clock is off.")
+    assert world.now() == Bootstrapping(
+        95, "circuit_create", "Establishing a Tor circuit", "The clock is off. No circuit."
+    )
+
+
 def test_backoff_grows_to_its_cap(world: World) -> None:
     world.life.start()
     delays = []

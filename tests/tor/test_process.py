@@ -18,12 +18,14 @@ from tortxd.errors import SetupError
 from tortxd.tor.process import (
     Complaint,
     Opened,
+    Remark,
     TorProcess,
     find_tor,
     listener_address,
     parse_line,
     reason_of,
 )
+from tortxd.tor.repeats import Repeats
 from tortxd.tor.status import Bootstrapping
 
 STAMP = "Nov 22 15:51:09.938 "
@@ -54,9 +56,15 @@ STAMP = "Nov 22 15:51:09.938 "
         ),
         ("[warn] Something is odd.", Complaint("warn", "Something is odd.")),
         ("[err] Reading config failed", Complaint("err", "Reading config failed")),
-        ("[notice] Opening Socks listener on 127.0.0.1:9050", None),
-        ("[notice] Opened Socks listener connection (ready) on nowhere", None),
-        ("[info] Bootstrapped", None),
+        (
+            "[notice] Opening Socks listener on 127.0.0.1",
+            Remark("Opening Socks listener on 127.0.0.1"),
+        ),
+        (
+            "[notice] Opened Socks listener connection (ready) on nowhere",
+            Remark("Opened Socks listener connection (ready) on nowhere"),
+        ),
+        ("[info] Bootstrapped", Remark("Bootstrapped")),
         ("nonsense", None),
     ],
 )
@@ -127,7 +135,7 @@ class Listener:
 
 def process() -> tuple[TorProcess, Transport, Listener, Clock]:
     clock, listener, transport = Clock(), Listener(), Transport()
-    tor = TorProcess(clock, listener)
+    tor = TorProcess(clock, listener, Repeats(clock))
     made: Any = tor
     made.makeConnection(transport)
     return tor, transport, listener, clock
@@ -157,6 +165,54 @@ def test_what_tor_logs_is_logged_once() -> None:
         (LogLevel.warn, "Something is {odd}."),
         (LogLevel.info, "no log line"),
     ]
+
+
+ACCEPTED = f"{STAMP}[notice] Opened Control listener connection (ready) on /tmp/c\n".encode()
+
+
+def test_what_tor_repeats_is_said_once_and_then_how_often() -> None:
+    one, _, _, clock = process()
+    stuck = "Problem bootstrapping. Stuck at 5% (conn): Connecting to a relay. (x; count {})"
+    with capturedLogs() as events:
+        one.outReceived(ACCEPTED)
+        for pid in range(12):
+            for text in (f'"/bin/false" having PID {pid} ended', "Alone"[: 99 * (pid == 0)]):
+                if text:
+                    one.outReceived(f"{STAMP}[warn] {text}\n".encode())
+            one.outReceived(f"{STAMP}[warn] {stuck.format(pid)}\n".encode())
+        clock.advance(60)
+        clock.advance(60)
+    assert [formatEvent(event) for event in events] == [
+        "Opened Control listener connection (ready) on /tmp/c",
+        '"/bin/false" having PID 0 ended',
+        "Alone",
+        '"/bin/false" having PID 11 ended (11 times more in the last minute)',
+    ]
+    assert not clock.getDelayedCalls()
+
+
+def test_a_refused_configuration_is_told_by_the_reason_alone() -> None:
+    one, _, listener, _ = process()
+    with capturedLogs() as events:
+        for text in (
+            "You are running Tor as root. You don't need to, and you probably shouldn't.",
+            "Something else is odd.",
+            "Failed to parse/validate config: Unknown option 'X'.  Failing.",
+            "Reading config failed--see warnings above.",
+        ):
+            one.outReceived(f"{STAMP}[warn] {text}\n".encode())
+        one.outReceived(f"{STAMP}[notice] Tor 0.4.9.11 running on Linux.\n".encode())
+        one.processEnded(Failure(ProcessTerminated(exitCode=1)))
+    assert listener.end == ("Tor ended: Unknown option 'X'.  Failing.", True)
+    assert [formatEvent(event) for event in events] == ["Something else is odd."]
+
+
+def test_not_much_is_held_back() -> None:
+    one, _, _, _ = process()
+    with capturedLogs() as events:
+        for letters in range(150):
+            one.outReceived(f"{STAMP}[notice] {'x' * letters}y\n".encode())
+    assert len(events) == 150
 
 
 def test_an_endless_line_is_not_kept() -> None:

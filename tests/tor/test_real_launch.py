@@ -77,7 +77,7 @@ async def test_bootstrap_trouble_shows(start: Started, tmp_path: Path) -> None:
             break
         await pause(0.02)
     assert isinstance(daemon.status, Bootstrapping)
-    assert daemon.status.warning == "Connection refused"
+    assert daemon.status.warning == "A guard or bridge refused the connection."
     assert daemon.network == "private"
     assert daemon.circuits() == ()
     await daemon.new_identity()

@@ -16,6 +16,8 @@ from tortxd.tor.replies import (
     parse_info,
     parse_status,
     relay_address,
+    skew_in_words,
+    skew_of,
     unquoted,
 )
 from tortxd.tor.status import Bootstrapping
@@ -53,12 +55,54 @@ def test_status_events() -> None:
     )
     assert (event.severity, event.action) == ("WARN", "BOOTSTRAP")
     assert bootstrap_of(event) == Bootstrapping(
-        5, "conn", "Connecting to a relay", 'Connection "refused"'
+        5, "conn", "Connecting to a relay", "A guard or bridge refused the connection."
     )
     closed = parse_status('WARN BOOTSTRAP PROGRESS=5 WARNING="DONE" REASON=DONE')
-    assert bootstrap_of(closed).warning == "a relay closed the connection"
+    assert bootstrap_of(closed).warning == "A guard or bridge closed the connection."
+    transport = parse_status("WARN BOOTSTRAP PROGRESS=1 TAG=conn_pt REASON=CONNECTREFUSED")
+    assert bootstrap_of(transport).warning == "The pluggable transport refused the connection."
+    proxy = parse_status("WARN BOOTSTRAP PROGRESS=1 TAG=conn_proxy REASON=TIMEOUT")
+    assert bootstrap_of(proxy).warning == "The connection to the proxy timed out."
+    other = parse_status('WARN BOOTSTRAP PROGRESS=1 WARNING="No \\"cell\\"" REASON=MISC')
+    assert bootstrap_of(other).warning == 'No "cell".'
     assert bootstrap_of(parse_status("NOTICE BOOTSTRAP PROGRESS=x")) == Bootstrapping()
     assert parse_status("NOTICE CIRCUIT_ESTABLISHED").action == "CIRCUIT_ESTABLISHED"
+
+
+@pytest.mark.parametrize(
+    ("line", "ahead"),
+    [
+        ("WARN CLOCK_SKEW SKEW=7200 SOURCE=OR:192.0.2.1:9", 7200),
+        ("WARN CLOCK_SKEW SKEW=-259200 SOURCE=CONSENSUS", -259_200),
+        (
+            'WARN BOOTSTRAP PROGRESS=40 WARNING="Clock skew -7196 in microdesc flavor consensus '
+            'from CONSENSUS" REASON=CLOCK_SKEW COUNT=4',
+            -7196,
+        ),
+        ("NOTICE BOOTSTRAP PROGRESS=40", None),
+        ("WARN CLOCK_SKEW SKEW=much", None),
+        ("WARN CLOCK_SKEW SKEW=" + "9" * 5000, None),
+    ],
+)
+def test_the_skew_of_the_clock(line: str, ahead: int | None) -> None:
+    event = parse_status(line)
+    assert skew_of(event) == ahead
+    assert bootstrap_of(event).warning is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "says"),
+    [
+        (7200, "some 2 hours ahead of"),
+        (7199, "some 2 hours ahead of"),
+        (-259_203, "some 3 days behind"),
+        (-600, "some 10 minutes behind"),
+        (40, "clock is ahead of"),
+    ],
+)
+def test_the_skew_in_words(seconds: int, says: str) -> None:
+    """Rounded: Tor's word differs by seconds from one time to the next."""
+    assert says in skew_in_words(seconds)
 
 
 def test_the_address_of_a_relay() -> None:

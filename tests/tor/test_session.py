@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from tortxd.errors import TorDown, TorTimeout
+from tortxd.tor.causes import Causes
 from tortxd.tor.control import CommandRefused, Control
 from tortxd.tor.link import Relay
 from tortxd.tor.session import Session, Watch
@@ -34,6 +35,7 @@ class PlayedControl:
             "version": "0.4.9.11",
         }
         self.options: dict[str, list[str]] = {}
+        self.lines: dict[str, list[str]] = {}
         self.pending: list[Deferred[dict[str, str]]] = []
         self.told: list[str] = []
         self.closed = False
@@ -48,6 +50,10 @@ class PlayedControl:
         waiting: Deferred[dict[str, str]] = Deferred()
         self.pending.append(waiting)
         return await waiting
+
+    async def ask_for_lines(self, key: str, take: Callable[[str], None]) -> None:
+        for line in self.lines[key]:
+            take(line)
 
     async def configured(self, option: str) -> list[str]:
         return self.options.get(option, [])
@@ -71,8 +77,9 @@ class Told:
 
 
 class World:
-    def __init__(self, free: int | None = None) -> None:
+    def __init__(self, free: int | None = None, *, hears: bool = False) -> None:
         self.clock = Clock()
+        self.offset = 1000.0
         self.control = PlayedControl()
         self.told = Told()
         self.table = Table()
@@ -86,6 +93,8 @@ class World:
             hung=self.hung.append,
             watch=Watch(15.0, 10.0),
             free_bytes=None if free is None else lambda: self.free or 0,
+            causes=Causes(self.clock, self.told.trouble) if hears else None,
+            clock_offset=lambda: self.offset,
         )
 
     def begin(self) -> None:
@@ -133,7 +142,7 @@ def test_a_tor_that_is_up_already() -> None:
         (
             "STATUS_CLIENT",
             "NOTICE CIRCUIT_NOT_ESTABLISHED REASON=CLOCK_JUMPED",
-            ("interrupted", "the clock jumped"),
+            ("interrupted", "The clock jumped."),
         ),
         ("NETWORK_LIVENESS", "DOWN", ("trouble", "network", "Tor hears nothing from the network.")),
         ("NETWORK_LIVENESS", "UP", ("trouble", "network", None)),
@@ -155,7 +164,7 @@ def test_the_clock_is_off_for_half_an_hour(world: World) -> None:
     world.event("STATUS_GENERAL", "WARN CLOCK_SKEW SKEW=-3600 SOURCE=DIRSERV:1.2.3.4:9")
     (told,) = world.told.all[1:]
     assert told[:2] == ("trouble", "clock")
-    assert "-3600" in told[2]
+    assert "60 minutes behind" in told[2]
     assert "1.2.3.4" not in told[2]
     world.clock.advance(1700)
     world.event("STATUS_GENERAL", "WARN CLOCK_SKEW SKEW=-3600")
@@ -163,6 +172,80 @@ def test_the_clock_is_off_for_half_an_hour(world: World) -> None:
     assert world.told.all[-1][2] is not None
     world.clock.advance(200)
     assert world.told.all[-1] == ("trouble", "clock", None)
+
+
+def test_a_clock_that_was_set_may_be_right_now(world: World) -> None:
+    world.event("STATUS_GENERAL", "WARN CLOCK_SKEW SKEW=-3600")
+    world.clock.advance(15)
+    assert world.told.all[-1][2] is not None
+    world.offset += 3600.0
+    world.clock.advance(15)
+    assert world.told.all[-1] == ("trouble", "clock", None)
+    told = len(world.told.all)
+    world.clock.advance(15)
+    assert len(world.told.all) == told
+
+
+def test_a_clock_that_was_off_before_the_connection_stood() -> None:
+    world = World()
+    world.control.known["status/bootstrap-phase"] = (
+        'WARN BOOTSTRAP PROGRESS=14 TAG=handshake SUMMARY="Handshaking with a relay" '
+        'WARNING="Clock skew 7200 in NETINFO cell from OR" REASON=CLOCK_SKEW COUNT=1'
+    )
+    world.begin()
+    skew, progress = world.told.all
+    assert skew[:2] == ("trouble", "clock")
+    assert progress == ("progress", Bootstrapping(14, "handshake", "Handshaking with a relay"))
+
+
+AT_50 = 'NOTICE BOOTSTRAP PROGRESS=50 TAG=loading_descriptors SUMMARY="Loading"'
+
+
+def test_a_choice_that_no_relay_fits_is_told_while_it_keeps_tor_waiting(world: World) -> None:
+    control = world.control
+    control.options["ExitNodes"] = ["{us}"]
+    control.lines["ns/all"] = [
+        f"r exit {'A' * 27} digest 2026-11-22 15:00:00 192.0.2.7 9001 0",
+        "s Exit Fast Running Valid",
+    ]
+    control.known["ip-to-country/192.0.2.7"] = "DE"
+    world.event("STATUS_CLIENT", AT_50)
+    world.clock.advance(4.9)
+    assert [told[0] for told in world.told.all[1:]] == ["progress"]
+    world.clock.advance(0.2)
+    (told,) = world.told.all[2:]
+    assert told[:2] == ("trouble", "choice")
+    assert "ExitNodes" in told[2]
+    world.clock.advance(30)
+    assert len(world.told.all) == 3
+    control.known["ip-to-country/192.0.2.7"] = "US"
+    world.clock.advance(30)
+    assert world.told.all[3:] == [("trouble", "choice", None)]
+    control.known["ip-to-country/192.0.2.7"] = "DE"
+    world.clock.advance(30)
+    world.event("STATUS_CLIENT", "NOTICE CIRCUIT_ESTABLISHED")
+    assert world.told.all[-2:] == [("trouble", "choice", None), ("established",)]
+    world.session.close()
+    assert not world.clock.getDelayedCalls()
+
+
+def test_nobody_is_accused_while_tor_gets_on(world: World) -> None:
+    world.control.options["ExitNodes"] = ["{us}"]
+    for percent in range(45, 80):
+        world.event("STATUS_CLIENT", f"NOTICE BOOTSTRAP PROGRESS={percent} TAG=x SUMMARY=Y")
+        world.clock.advance(4)
+    assert {told[0] for told in world.told.all} == {"progress"}
+
+
+def test_what_the_log_of_an_attached_tor_says() -> None:
+    world = World(hears=True)
+    world.begin()
+    world.event("WARN", 'Managed proxy "/nowhere/obfs4" having PID 7 terminated with status code 1')
+    assert world.told.all[-1][:2] == ("trouble", "transport")
+    world.event("STATUS_CLIENT", 'NOTICE BOOTSTRAP PROGRESS=10 TAG=x SUMMARY="Y"')
+    assert ("trouble", "transport", None) in world.told.all
+    world.session.close()
+    assert not world.clock.getDelayedCalls()
 
 
 def test_streams_that_end_are_told(world: World) -> None:

@@ -22,10 +22,10 @@ from tortxd.tor.status import (
     [
         (Stopped(), "Tor is stopped."),
         (Launching(), "Tor is starting."),
-        (Bootstrapping(5, "conn", "Connecting"), "Tor is 5 % bootstrapped: Connecting."),
+        (Bootstrapping(5, "conn", "Connecting"), "Tor is 5 % ready: Connecting."),
         (
-            Bootstrapping(5, "conn", "Connecting", "Connection refused"),
-            "Tor is 5 % bootstrapped: Connecting (Connection refused).",
+            Bootstrapping(5, "conn", "Connecting", "A relay refused."),
+            "Tor is 5 % ready: Connecting. A relay refused.",
         ),
         (Ready(), "Tor is ready."),
         (Degraded(("Full.", "Slow.")), "Tor is ready, but: Full. Slow."),

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tortxd.errors import SetupError, TortxdError
+from tortxd.tor.causes import Causes
 from tortxd.tor.link import SocksAddress
 from tortxd.tor.replies import choose_socks, listeners
 from tortxd.tor.session import Session, SessionListener, Watch
@@ -92,6 +93,7 @@ class Attached:
             hung=self.control_lost,
             watch=self._watch,
             mark=self._mark,
+            causes=Causes(self._reactor, self._listener.trouble),
         )
         told = await control.ask("net/listeners/socks")
         configured = [

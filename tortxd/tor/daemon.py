@@ -22,6 +22,7 @@ from tortxd.tor.link import Circuit, SocksAddress, Stream
 from tortxd.tor.lock import DataDirLock, tor_lives_in
 from tortxd.tor.ports import SocksChoice
 from tortxd.tor.process import find_tor
+from tortxd.tor.repeats import Repeats
 from tortxd.tor.session import Watch
 from tortxd.tor.status import Bootstrapping, Failed, Launching, Status, Stopped, sentence, serves
 from tortxd.tor.table import Source, Table
@@ -40,6 +41,10 @@ _FORSAKEN_FOR = 0.5
 """Seconds that Tor has for noticing by itself that a client has closed its SOCKS connection."""
 
 log = Logger(namespace="tortxd.tor")
+
+
+def _log_status(text: str) -> None:
+    log.info("{sentence}", sentence=text)
 
 
 @frozen
@@ -101,6 +106,7 @@ class TorDaemon:
         self._new_identity: Waiting[None] = Waiting()
         self._reasons: dict[Source, Waiting[str | None]] = {}
         self._ended: Deferred[None] = succeed(None)
+        self._repeats = Repeats(reactor)
         self._served = False
         self._winding_down = False
         self._life = make_lifecycle(Core(self, reactor, self._status_is))
@@ -131,6 +137,7 @@ class TorDaemon:
         self._life.stop()
         stopped: Deferred[None] = Deferred()
         self._ended.addCallback(self._release)
+        self._ended.addCallback(lambda _: self._repeats.flush())
         self._ended.addCallback(lambda _: stopped.callback(None))
         return stopped
 
@@ -357,6 +364,7 @@ class TorDaemon:
                 lines=settings.torrc_lines,
                 watch=self._watch,
                 first=not self._served,
+                repeats=self._repeats,
             )
 
         return open_session
@@ -389,7 +397,8 @@ class TorDaemon:
         if self._winding_down and isinstance(status, Launching):
             return  # nothing is launched any more
         self._status = status
-        log.info("{sentence}", sentence=sentence(status))
+        if not (isinstance(status, Failed) and len(self._failed)):  # else they will say it
+            self._repeats.say(_log_status, sentence(status))
         if serves(status):
             self._ready.fire(None)
         elif isinstance(status, Failed):

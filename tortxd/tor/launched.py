@@ -15,10 +15,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tortxd.errors import SetupError, TorDown, TortxdError
+from tortxd.tor.causes import Causes
 from tortxd.tor.datadir import write_private
 from tortxd.tor.lock import tor_lives_in
 from tortxd.tor.ports import USUAL, SocksChoice
-from tortxd.tor.process import Complaint, Opened, TorProcess
+from tortxd.tor.process import Complaint, Event, Opened, Remark, TorProcess
+from tortxd.tor.repeats import Repeats
 from tortxd.tor.session import Session, SessionListener, Watch
 from tortxd.tor.status import Bootstrapping
 from tortxd.tor.table import Table
@@ -44,6 +46,7 @@ class Launched:
     :param lines: the user's torrc lines.
     :param first: whether no Tor of this daemon has served yet: then a configuration that Tor does
         not accept is the end, where it would otherwise be tried again.
+    :param repeats: says what Tor logs.
     """
 
     _log = Logger()
@@ -60,6 +63,7 @@ class Launched:
         lines: tuple[str, ...],
         watch: Watch,
         first: bool,
+        repeats: Repeats,
     ) -> None:
         self._reactor = reactor
         self._listener = listener
@@ -70,6 +74,8 @@ class Launched:
         self._lines = lines
         self._watch = watch
         self._first = first
+        self._repeats = repeats
+        self._causes = Causes(reactor, listener.trouble)
         self._process: TorProcess | None = None
         self._socket_dir: Path | None = None
         self._reason: str | None = None
@@ -153,6 +159,7 @@ class Launched:
                 self._reactor,
                 self._reactor,
                 self,
+                self._repeats,
                 executable=self._executable,
                 torrc=torrc,
                 defaults=defaults,
@@ -203,11 +210,14 @@ class Launched:
 
     # --- what happens --------------------------------------------------------------------------
 
-    def said(self, event: Opened | Bootstrapping | Complaint) -> None:
+    def said(self, event: Event) -> None:
         """What the process says; see :class:`~tortxd.tor.process.ProcessListener`."""
         if self._over:
             return
-        if isinstance(event, Bootstrapping):
+        if isinstance(event, Complaint | Remark):
+            self._causes.heard(event.text)
+        elif isinstance(event, Bootstrapping):
+            self._causes.progress(event.progress)
             if self.session is None:
                 self._listener.progress(event)
         elif isinstance(event, Opened):
@@ -271,6 +281,7 @@ class Launched:
             self._listener.gone(reason)
 
     def _let_go(self) -> None:
+        self._causes.close()
         if self.session is not None:
             self.session.close()
             self.session = None

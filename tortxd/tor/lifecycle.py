@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol as TypingProtocol
 
-from attrs import define, field
+from attrs import define, evolve, field
 from automat import TypeMachineBuilder, pep614
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -69,7 +69,8 @@ class Lifecycle(TypingProtocol):
         """It cannot build circuits any more."""
 
     def trouble(self, key: str, reason: str | None) -> None:
-        """Something is wrong that does not keep it from serving; None: it is right again."""
+        """Something is wrong: while it serves, that does not keep it from serving; before, it may
+        be why it does not get on. None: it is right again."""
 
     def gone(self, reason: str) -> None:
         """It died, or cannot be reached; trying again may help."""
@@ -94,6 +95,7 @@ class Core:
     attempts: int = 0
     serving_since: float | None = None
     troubles: dict[str, str] = field(factory=dict)
+    bootstrap: Bootstrapping = field(factory=Bootstrapping)
     last: Status = field(factory=Stopped)
     timer: IDelayedCall | None = None
 
@@ -107,6 +109,12 @@ class Core:
         """Tell whether something is wrong while it serves."""
         reasons = tuple(self.troubles.values())
         self.say(Degraded(reasons) if reasons else Ready())
+
+    def say_bootstrapping(self) -> None:
+        """Tell how far it is, with everything that may keep it from getting on."""
+        warning = self.bootstrap.warning
+        causes = [*self.troubles.values(), *([] if warning is None else [warning])]
+        self.say(evolve(self.bootstrap, warning=" ".join(dict.fromkeys(causes)) or None))
 
     def note(self, key: str, reason: str | None) -> None:
         """Remember what is wrong, or that it is right again."""
@@ -166,7 +174,8 @@ def _build() -> Callable[[Core], Lifecycle]:
     @pep614(detached.upon(Lifecycle.progress).to(bootstrapping))
     def say_progress(_: Lifecycle, core: Core, bootstrap: Bootstrapping) -> None:
         core.stop_timer()
-        core.say(bootstrap)
+        core.bootstrap = bootstrap
+        core.say_bootstrapping()
 
     @pep614(launching.upon(Lifecycle.established).to(serving))
     @pep614(bootstrapping.upon(Lifecycle.established).to(serving))
@@ -178,12 +187,18 @@ def _build() -> Callable[[Core], Lifecycle]:
 
     @pep614(serving.upon(Lifecycle.interrupted).to(bootstrapping))
     def say_interrupted(_: Lifecycle, core: Core, reason: str) -> None:
-        core.say(Bootstrapping(95, "circuit_create", "Establishing a Tor circuit", reason))
+        core.bootstrap = Bootstrapping(95, "circuit_create", "Establishing a Tor circuit", reason)
+        core.say_bootstrapping()
 
     @pep614(serving.upon(Lifecycle.trouble).loop())
     def say_trouble(_: Lifecycle, core: Core, key: str, reason: str | None) -> None:
         core.note(key, reason)
         core.say_serving()
+
+    @pep614(bootstrapping.upon(Lifecycle.trouble).loop())
+    def say_cause(_: Lifecycle, core: Core, key: str, reason: str | None) -> None:
+        core.note(key, reason)
+        core.say_bootstrapping()
 
     def note_trouble(_: Lifecycle, core: Core, key: str, reason: str | None) -> None:
         core.note(key, reason)
@@ -212,7 +227,7 @@ def _build() -> Callable[[Core], Lifecycle]:
         state.upon(Lifecycle.hopeless).to(failed)(fail)
     for state in early:
         state.upon(Lifecycle.detached).to(backing_off)(back_off)
-    for state in (*early, detached):
+    for state in (launching, detached):
         state.upon(Lifecycle.trouble).loop()(note_trouble)
     for state in (*live, backing_off, failed):
         state.upon(Lifecycle.stop).to(stopped)(stop)

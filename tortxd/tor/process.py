@@ -18,7 +18,7 @@ import shutil
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -32,6 +32,7 @@ from twisted.python.failure import Failure
 
 from tortxd.errors import SetupError
 from tortxd.tor.link import SocksAddress
+from tortxd.tor.repeats import Repeats, alike
 from tortxd.tor.status import Bootstrapping
 
 OLDEST = (0, 4, 7)
@@ -52,6 +53,9 @@ _GENERIC = (
     "You have used DirAuthority",
     "TestingTorNetwork is set",
 )
+
+_TOLD_AS_STATUS = "Problem bootstrapping. Stuck at "
+_MOST_HELD = 100
 
 tor_log = Logger(namespace="tor")
 """Every line of it is a line of Tor's."""
@@ -74,8 +78,18 @@ class Complaint:
     text: str
 
 
-def parse_line(line: str) -> Opened | Bootstrapping | Complaint | None:
-    """What one line of Tor's log means to us, or None."""
+@frozen
+class Remark:
+    """Another line, which is no event to us by itself."""
+
+    text: str
+
+
+Event = Opened | Bootstrapping | Complaint | Remark
+
+
+def parse_line(line: str) -> Event | None:
+    """What one line of Tor's log means to us; None for what is no such line."""
     match = _LINE.match(line)
     if match is None:
         return None
@@ -85,11 +99,11 @@ def parse_line(line: str) -> Opened | Bootstrapping | Complaint | None:
     for prefix, kind in ((_SOCKS, "socks"), (_CONTROL, "control")):
         if text.startswith(prefix):
             address = listener_address(text[len(prefix) :])
-            return None if address is None else Opened(kind, address)
+            return Remark(text) if address is None else Opened(kind, address)
     progress = _BOOTSTRAPPED.match(text)
     if progress is not None:
         return Bootstrapping(int(progress[1]), progress[2], progress[3])
-    return None
+    return Remark(text)
 
 
 def listener_address(text: str) -> SocksAddress | None:
@@ -142,15 +156,26 @@ def reason_of(complaints: Iterable[str], ending: str) -> str:
     """One line on why Tor ended: its last complaint that says something, else ``ending``."""
     for text in reversed(list(complaints)):
         if not text.startswith(_GENERIC):
-            short = text.removeprefix("Failed to parse/validate config: ").strip()
-            return f"Tor ended: {short}"
+            return f"Tor ended: {_short(text)}"
     return ending
+
+
+def _short(complaint: str) -> str:
+    return complaint.removeprefix("Failed to parse/validate config: ").strip()
+
+
+def _warn(text: str) -> None:
+    tor_log.warn("{text}", text=text)
+
+
+def _remark(text: str) -> None:
+    tor_log.info("{text}", text=text)
 
 
 class ProcessListener(Protocol):
     """Who wants to know what a :class:`TorProcess` does."""
 
-    def said(self, event: Opened | Bootstrapping | Complaint) -> None:
+    def said(self, event: Event) -> None:
         """Tor said something that means something."""
 
     def ended(self, reason: str, by_itself: bool) -> None:
@@ -162,15 +187,18 @@ class TorProcess(ProcessProtocol):
 
     :param clock: the reactor's clock.
     :param listener: told what Tor says and when it ends.
+    :param repeats: says what Tor logs; outlives the process, whose successor may say the same.
     """
 
     transport: IProcessTransport
 
-    def __init__(self, clock: IReactorTime, listener: ProcessListener) -> None:
+    def __init__(self, clock: IReactorTime, listener: ProcessListener, repeats: Repeats) -> None:
         self._clock = clock
         self._listener = listener
+        self._repeats = repeats
         self._buffer = b""
         self._complaints: deque[str] = deque(maxlen=20)
+        self._held: list[tuple[Callable[[str], None], str]] | None = []
         self._ended = False
         self._waiting: list[Deferred[None]] = []
 
@@ -180,6 +208,7 @@ class TorProcess(ProcessProtocol):
         reactor: IReactorProcess,
         clock: IReactorTime,
         listener: ProcessListener,
+        repeats: Repeats,
         *,
         executable: str,
         torrc: Path,
@@ -193,7 +222,7 @@ class TorProcess(ProcessProtocol):
         :param defaults: an empty file, in the place of the system's defaults.
         :raises OSError: it cannot be started.
         """
-        process = cls(clock, listener)
+        process = cls(clock, listener, repeats)
         home = os.fspath(torrc.parent)
         command = [executable, "-f", os.fspath(torrc), "--defaults-torrc", os.fspath(defaults)]
         # In a session of its own: what a terminal sends to all that runs in it (Ctrl-C) is for the
@@ -235,13 +264,29 @@ class TorProcess(ProcessProtocol):
 
     errReceived = outReceived
 
-    def _pass_on(self, line: str, event: Opened | Bootstrapping | Complaint | None) -> None:
-        """Log what Tor logs, without its clock beside ours; its progress is told as our status."""
-        if isinstance(event, Complaint):
-            tor_log.warn("{text}", text=event.text)
-        elif line and not isinstance(event, Bootstrapping):
-            match = _LINE.match(line)
-            tor_log.info("{text}", text=line if match is None else match[2])
+    def _pass_on(self, line: str, event: Event | None) -> None:
+        """Log what Tor logs, without its clock beside ours; its progress, and what it complains of
+        meanwhile, are told as our status. Until Tor has accepted its configuration nothing is
+        logged: if it does not, what it says of that is the reason why it ended."""
+        if isinstance(event, Bootstrapping) or (
+            isinstance(event, Opened) and event.kind == "control"
+        ):
+            self._release(self._held)
+        match = _LINE.match(line)
+        text = line if match is None else match[2]
+        if not text or isinstance(event, Bootstrapping) or text.startswith(_TOLD_AS_STATUS):
+            return
+        say = _warn if isinstance(event, Complaint) else _remark
+        if self._held is None or len(self._held) >= _MOST_HELD:
+            self._release(self._held)
+            self._repeats.say(say, text, like=alike(text))
+        else:
+            self._held.append((say, text))
+
+    def _release(self, lines: Iterable[tuple[Callable[[str], None], str]] | None) -> None:
+        for say, text in lines or ():
+            self._repeats.say(say, text, like=alike(text))
+        self._held = None
 
     def processEnded(self, reason: Failure) -> None:
         """Tor is gone and all its output is read."""
@@ -252,9 +297,14 @@ class TorProcess(ProcessProtocol):
         if not by_itself:
             ending = f"Tor was ended by signal {getattr(value, 'signal', None)}."
         elif status == 0:
-            ending = "Tor ended in order, though nobody here asked it to."
+            ending = "Tor exited, but not at our request."
         else:
             ending = reason_of(self._complaints, f"Tor ended with status {status}.")
+        self._release(
+            (say, text)
+            for say, text in self._held or ()
+            if say is _warn and not text.startswith(_GENERIC) and _short(text) not in ending
+        )
         waiting, self._waiting = self._waiting, []
         self._listener.ended(ending, by_itself)
         for deferred in waiting:

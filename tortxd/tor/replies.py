@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import frozen
 
@@ -22,26 +22,44 @@ _ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 _IN_WORDS = {
-    "CONNECTREFUSED": "a relay refused the connection",
-    "CONNECTRESET": "a connection was reset",
-    "DONE": "a relay closed the connection",
-    "IDENTITY": "what answered was not the relay that was meant",
-    "IOERROR": "a connection broke off",
-    "NOROUTE": "there is no route to a relay",
-    "PT_MISSING": "the pluggable transport is missing",
-    "RESOURCELIMIT": "there are not enough descriptors or memory",
-    "TIMEOUT": "a connection timed out",
-    "CLOCK_JUMPED": "the clock jumped",
-    "DIR_ALL_UNREACHABLE": "no directory can be reached",
-    "EXTERNAL_ADDRESS": "the machine's address changed",
+    "CONNECTREFUSED": "A guard or bridge refused the connection.",
+    "CONNECTRESET": "A guard or bridge reset the connection.",
+    "DONE": "A guard or bridge closed the connection.",
+    "IDENTITY": "What answered was not the guard or bridge that was meant.",
+    "IOERROR": "The connection to a guard or bridge broke off.",
+    "NOROUTE": "There is no route to a guard or bridge.",
+    "PT_MISSING": "The pluggable transport is missing.",
+    "RESOURCELIMIT": "There are not enough descriptors or memory.",
+    "TIMEOUT": "The connection to a guard or bridge timed out.",
+    "CLOCK_JUMPED": "The clock jumped.",
+    "DIR_ALL_UNREACHABLE": "No directory can be reached.",
+    "EXTERNAL_ADDRESS": "This machine's address changed.",
 }
 """Reasons of ORCONN events (control-spec, section 4.1.4), which BOOTSTRAP events have too, also as
 their WARNING; and of CIRCUIT_NOT_ESTABLISHED (section 4.1.10)."""
 
 
+_PROXIES = {"conn_pt": "pluggable transport", "conn_proxy": "proxy"}
+"""What is connected to, instead of a relay, while bootstrapping has this tag."""
+_SKEW = re.compile(r"Clock skew (-?\d+) ")
+
+
 def in_words(reason: str) -> str:
-    """A reason that is a keyword, for people; another as it is."""
+    """A reason that is a keyword, as a sentence; another as it is."""
     return _IN_WORDS.get(reason, reason)
+
+
+def skew_in_words(seconds: int) -> str:
+    """A sentence about a clock that is off by so much; ahead, where that is positive. In round
+    numbers, so that it stays the same from one time that Tor says so to the next."""
+    size, direction = abs(seconds), "ahead of" if seconds > 0 else "behind"
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if size >= 1.5 * length:
+            return (
+                f"This machine's clock is some {round(size / length)} {unit} {direction} the "
+                "network's: set it right."
+            )
+    return f"This machine's clock is {direction} the network's: set it right."
 
 
 def unquoted(text: str) -> str:
@@ -104,16 +122,41 @@ def parse_status(line: str) -> StatusEvent:
 
 
 def bootstrap_of(event: StatusEvent) -> Bootstrapping:
-    """The progress that a BOOTSTRAP event shows."""
+    """The progress that a BOOTSTRAP event shows, and what Tor complains of. A clock that is off is
+    left out: see :func:`skew_of`."""
     told = event.arguments
     progress = told.get("PROGRESS", "0")
-    warning = told.get("WARNING") or told.get("REASON")
     return Bootstrapping(
         progress=min(100, int(progress)) if progress.isdecimal() else 0,
         tag=told.get("TAG", "starting"),
         summary=told.get("SUMMARY", "Starting"),
-        warning=None if warning is None else in_words(warning),
+        warning=_warning(told),
     )
+
+
+def _warning(told: Mapping[str, str]) -> str | None:
+    warning, reason = told.get("WARNING", ""), told.get("REASON", "")
+    if reason == "CLOCK_SKEW" or not (warning or reason):
+        return None
+    sentence = _IN_WORDS.get(reason) or _IN_WORDS.get(warning)
+    if sentence is None:
+        return f"{(warning or reason).rstrip('.')}."
+    proxy = _PROXIES.get(told.get("TAG", ""))
+    if proxy is None:
+        return sentence
+    return sentence.replace("A guard or bridge", f"The {proxy}").replace(
+        "a guard or bridge", f"the {proxy}"
+    )
+
+
+def skew_of(event: StatusEvent) -> int | None:
+    """By how many seconds this machine's clock is ahead, where a BOOTSTRAP or CLOCK_SKEW event says
+    so."""
+    told = event.arguments
+    text = told.get("SKEW", "")
+    if told.get("REASON") == "CLOCK_SKEW" and (match := _SKEW.search(told.get("WARNING", ""))):
+        text = match[1]
+    return int(text) if re.fullmatch(r"-?\d{1,12}", text) else None
 
 
 def relay_address(status: str) -> str | None:

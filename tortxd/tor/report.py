@@ -59,8 +59,9 @@ def not_ready(status: Status) -> TortxdError:
     if is_down(status):
         return TorDown(details=details)
     if isinstance(status, Bootstrapping):
+        cause = "" if status.warning is None else f" {status.warning}"
         return TorNotReady(
-            f"Tor is not ready yet: {status.progress} % bootstrapped ({status.summary}).",
+            f"Tor is not ready yet, but at {status.progress} %: {status.summary}.{cause}",
             details=details,
         )
     return TorNotReady(details=details)

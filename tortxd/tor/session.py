@@ -18,9 +18,19 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tortxd.errors import TorDown, TortxdError
+from tortxd.tor.causes import Causes
 from tortxd.tor.exits import Exits
 from tortxd.tor.link import Relay, SocksAddress
-from tortxd.tor.replies import bootstrap_of, in_words, parse_status, relay_address
+from tortxd.tor.nodes import ChoiceWatch
+from tortxd.tor.replies import (
+    StatusEvent,
+    bootstrap_of,
+    in_words,
+    parse_status,
+    relay_address,
+    skew_of,
+)
+from tortxd.tor.skew import ClockSkew, wall_clock_offset
 from tortxd.tor.status import Bootstrapping
 from tortxd.tor.table import Source, Table
 
@@ -28,7 +38,6 @@ if TYPE_CHECKING:
     from tortxd.tor.control import Control
 
 _MOST_RELAYS_WAITING = 1000
-_SKEW_STAYS = 30 * 60.0
 _END_MISC = 1
 """The reason that is given for closing a stream (tor-spec, "Closing streams")."""
 
@@ -57,7 +66,7 @@ class SessionListener(Protocol):
         """It cannot build circuits any more."""
 
     def trouble(self, key: str, reason: str | None) -> None:
-        """Something is wrong that does not keep it from serving; None: it is right again."""
+        """Something is wrong, or keeps it from getting on; None: it is right again."""
 
     def stream_over(self, source: Source, reason: str) -> None:
         """The SOCKS connection from ``source`` has ended."""
@@ -82,6 +91,8 @@ class Session:
     :param free_bytes: how much room Tor's data directory has, where that is known.
     :param mark: how the SOCKS usernames begin of streams that may be closed for want of a circuit:
         of a Tor that others use too, ours alone.
+    :param causes: hears what Tor logs, where that is read nowhere else.
+    :param clock_offset: see :func:`~tortxd.tor.skew.wall_clock_offset`.
     """
 
     _log = Logger()
@@ -97,6 +108,8 @@ class Session:
         watch: Watch,
         free_bytes: Callable[[], int] | None = None,
         mark: str = "",
+        causes: Causes | None = None,
+        clock_offset: Callable[[], float] = wall_clock_offset,
     ) -> None:
         self._clock = clock
         self._mark = mark
@@ -107,7 +120,13 @@ class Session:
         self._watch = watch
         self._free_bytes = free_bytes
         self._timer: IDelayedCall | None = None
-        self._skew_timer: IDelayedCall | None = None
+        self._causes = causes
+        self._skew = ClockSkew(
+            clock, lambda reason: listener.trouble("clock", reason), clock_offset
+        )
+        self._choice = ChoiceWatch(
+            clock, control, lambda reason: listener.trouble("choice", reason), self._broken
+        )
         self._relays: deque[str] = deque()
         self._reading = False
         self._closed = False
@@ -128,6 +147,7 @@ class Session:
         """
         # What was seen over an earlier connection may have ended unseen since.
         self._table.clear()
+        logged = () if self._causes is None else (("WARN", self._said), ("NOTICE", self._said))
         await self._control.subscribe(
             (
                 ("CIRC", self._circuit),
@@ -137,6 +157,7 @@ class Session:
                 ("STATUS_GENERAL", self._status),
                 ("NETWORK_LIVENESS", self._liveness),
                 ("SIGNAL", self._signal),
+                *logged,
             )
         )
         testing = await self._control.configured("TestingTorNetwork")
@@ -159,17 +180,24 @@ class Session:
                 self._want(tuple(relay.fingerprint for relay in reversed(circuit.path)))
         self.network = "private" if testing == ["1"] or authorities else "public"
         if told.get("status/circuit-established") == "1":
+            self._got_on(100)
             self._listener.established()
         else:
-            self._listener.progress(bootstrap_of(parse_status(told["status/bootstrap-phase"])))
+            phase = parse_status(told["status/bootstrap-phase"])
+            self._clock_skew(phase)
+            self._got_on(bootstrap_of(phase).progress)
+            self._listener.progress(bootstrap_of(phase))
         self._timer = self._clock.callLater(self._watch.interval, self._look)
 
     def close(self) -> None:
         """End it, and hang up."""
         self._closed = True
-        for timer in (self._timer, self._skew_timer):
-            if timer is not None and timer.active():
-                timer.cancel()
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._skew.close()
+        self._choice.close()
+        if self._causes is not None:
+            self._causes.close()
         self._relays.clear()
         self._control.close()
 
@@ -194,30 +222,38 @@ class Session:
     def _status(self, line: str) -> None:
         event = parse_status(line)
         if event.action == "BOOTSTRAP":
-            bootstrap = bootstrap_of(event)
-            if bootstrap.progress >= 100:
-                self._listener.established()
-            else:
-                self._listener.progress(bootstrap)
+            self._bootstrap(event)
         elif event.action == "CIRCUIT_ESTABLISHED":
+            self._got_on(100)
             self._listener.established()
         elif event.action == "CIRCUIT_NOT_ESTABLISHED":
             reason = event.arguments.get("REASON", "circuits cannot be built")
             self._listener.interrupted(in_words(reason))
         elif event.action == "CLOCK_SKEW":
-            self._clock_skew(event.arguments.get("SKEW", "unknown"))
+            self._clock_skew(event)
 
-    def _clock_skew(self, seconds: str) -> None:
-        """Tor never says that the clock is right again, so its word counts for half an hour."""
-        self._listener.trouble(
-            "clock", f"This machine's clock seems to be off by {seconds} seconds."
-        )
-        if self._skew_timer is not None and self._skew_timer.active():
-            self._skew_timer.reset(_SKEW_STAYS)
+    def _bootstrap(self, event: StatusEvent) -> None:
+        bootstrap = bootstrap_of(event)
+        self._clock_skew(event)
+        self._got_on(bootstrap.progress)
+        if bootstrap.progress >= 100:
+            self._listener.established()
         else:
-            self._skew_timer = self._clock.callLater(
-                _SKEW_STAYS, self._listener.trouble, "clock", None
-            )
+            self._listener.progress(bootstrap)
+
+    def _got_on(self, percent: int) -> None:
+        self._choice.progress(percent)
+        if self._causes is not None:
+            self._causes.progress(percent)
+
+    def _clock_skew(self, event: StatusEvent) -> None:
+        ahead = skew_of(event)
+        if ahead is not None:
+            self._skew.is_ahead(ahead)
+
+    def _said(self, text: str) -> None:
+        if self._causes is not None:
+            self._causes.heard(text)
 
     def _liveness(self, line: str) -> None:
         down = line.strip() == "DOWN"
@@ -266,6 +302,7 @@ class Session:
         Deferred.fromCoroutine(self._ask_if_it_lives()).addErrback(self._broken)
 
     async def _ask_if_it_lives(self) -> None:
+        self._skew.look()
         if self._free_bytes is not None:
             full = self._free_bytes() < 1024 * 1024
             self._listener.trouble(

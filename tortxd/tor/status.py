@@ -27,7 +27,7 @@ class Bootstrapping:
     tag: str = "starting"
     summary: str = "Starting"
     warning: str | None = None
-    """What Tor last complained of while bootstrapping (its ``WARNING`` or ``REASON``)."""
+    """Why it does not get on, as a sentence or several, where that is known."""
 
 
 @frozen
@@ -68,8 +68,8 @@ def sentence(status: Status) -> str:
         case Launching():
             return "Tor is starting."
         case Bootstrapping(progress, _, summary, warning):
-            trouble = "" if warning is None else f" ({warning})"
-            return f"Tor is {progress} % bootstrapped: {summary}{trouble}."
+            trouble = "" if warning is None else f" {warning}"
+            return f"Tor is {progress} % ready: {summary}.{trouble}"
         case Ready():
             return "Tor is ready."
         case Degraded(reasons):

@@ -1,0 +1,82 @@
+"""Whether the relays that a configuration asks for are there."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tortxd.tor.nodes import Node, matches, none_left, read_nodes
+
+A, B = "A" * 40, "B" * 40
+ONE = Node(A, "one", "192.0.2.1", frozenset({"Exit"}))
+TWO = Node(B, "two", "198.51.100.7", frozenset({"Guard"}))
+COUNTRIES = {"192.0.2.1": "de"}
+
+
+def test_relays_of_a_consensus() -> None:
+    lines = [
+        "r one qqqqqqqqqqqqqqqqqqqqqqqqqqo digest 2026-11-22 15:00:00 192.0.2.1 9001 0",
+        "a [2001:db8::1]:9001",
+        "s Exit",
+        "w Bandwidth=1",
+        "r bad ! digest 2026-11-22 15:00:00 192.0.2.9 9001 0",
+        "s Exit",
+        "r short",
+        "s Exit",
+    ]
+    assert read_nodes(lines)[0] == ONE
+    assert {node.nickname for node in read_nodes(lines)} <= {"one", "bad"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "does"),
+    [
+        ("{de}", True),
+        ("{DE}", True),
+        ("{us}", False),
+        ("{??}", False),
+        (A, True),
+        (f"${A.lower()}", True),
+        (f"${A}~one", True),
+        (f"${A}=other", True),
+        (B, False),
+        ("one", True),
+        ("One", True),
+        ("two", False),
+        ("192.0.2.1", True),
+        ("192.0.2.0/24", True),
+        ("198.51.100.0/24", False),
+        ("[2001:db8::]/32", None),
+        ("*:80", None),
+        ("{deu}", None),
+    ],
+)
+def test_what_a_pattern_is_about(pattern: str, does: bool | None) -> None:
+    assert matches(pattern, ONE, COUNTRIES) is does
+
+
+def test_an_unknown_country_is_one_of_its_own() -> None:
+    assert matches("{??}", TWO, COUNTRIES) is True
+
+
+@pytest.mark.parametrize(
+    ("wanted", "unwanted", "none"),
+    [
+        (["{us}"], [], True),
+        (["{us}", "{de}"], [], False),
+        (["{de}"], ["192.0.2.0/24"], True),
+        (["{de}"], ["198.51.100.7"], False),
+        (["{us}", "*:80"], [], False),
+        ([B, "one"], ["one"], False),
+    ],
+)
+def test_whether_any_relay_is_left(wanted: list[str], unwanted: list[str], none: bool) -> None:
+    """Nobody is accused on a guess."""
+    assert none_left(wanted, unwanted, [ONE, TWO], COUNTRIES) is none
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_survived(text: str) -> None:
+    read_nodes([text, "r " + text, "s " + text])
+    matches(text, ONE, {})
