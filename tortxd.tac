@@ -1,8 +1,5 @@
 """``twistd -ny tortxd.tac``: the daemon, configured by a TOML file and the environment alone."""
 
-from twisted.application.service import Application
+from tortxd.tap import make_application
 
-from tortxd.tap import load_config, make_daemon
-
-application = Application("tortxd")
-make_daemon(load_config({})).setServiceParent(application)
+application = make_application()

@@ -29,6 +29,7 @@ LAYERS = (
     {"gateway", "client"},
     {"service"},
     {"__init__"},
+    {"console"},
     {"tap", "cli"},
 )
 RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}

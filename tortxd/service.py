@@ -6,6 +6,8 @@ the gateway's port, which ``twistd -n tortxd`` and ``tortxd.tac`` run.
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable, Sequence
 from errno import EADDRINUSE
 from pathlib import Path
@@ -22,7 +24,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
 from tortxd.config import DaemonConfig
-from tortxd.errors import SetupError, TortxdError
+from tortxd.errors import SetupError, TorDown, TortxdError
 from tortxd.gateway.limits import Limits
 from tortxd.gateway.listener import FrontFactory
 from tortxd.gateway.plane import DataPlane, GatewayPolicy
@@ -245,6 +247,7 @@ class Daemon(Service):
             raise
         self._reactor.callLater(0, self._factory.prepare)
         self.tor.when_failed().addCallback(self._on_failure)
+        self.tor.when_ready().addCallbacks(self._say_ready, lambda failure: failure.trap(TorDown))
         super().startService()  # type: ignore[no-untyped-call]
 
     def _listen(self) -> None:
@@ -258,7 +261,21 @@ class Daemon(Service):
                         "Choose another endpoint with --http."
                     ) from error
         for port in self._ports:
-            log.info("The gateway listens on {address}", address=_said(port.getHost()))
+            # A person is told when it serves: see _say_ready.
+            log.info(
+                "The gateway listens on {address}",
+                address=_said(port.getHost()),
+                for_logs_alone=True,
+            )
+
+    def _say_ready(self, _: None) -> None:
+        if self._ports:
+            addresses = [port.getHost() for port in self._ports]
+            log.info(
+                "The gateway listens on {addresses}. Try it:",
+                addresses=" and ".join(map(_said, addresses)),
+            )
+            log.info("  {command}", command=_command(addresses[0], self._config.token_file))
 
     def _listen_on(self, description: str) -> IListeningPort:
         outcome: list[Any] = []
@@ -359,8 +376,22 @@ def _why_not(error: Exception) -> str:
 def _said(address: Any) -> str:
     host = getattr(address, "host", None)
     if host is None:
-        return str(getattr(address, "name", address))
+        return os.fsdecode(getattr(address, "name", None) or str(address))
     return f"http://{f'[{host}]' if ':' in host else host}:{address.port}"
+
+
+def _command(address: Any, token_file: Path | None) -> str:
+    """A command that asks the gateway at this address something, to be pasted into a shell."""
+    words = ["curl"]
+    url = _said(address)
+    if not url.startswith("http://"):
+        words += ["--unix-socket", shlex.quote(url)]
+        url = "http://localhost"
+    for wildcard, loopback in (("//0.0.0.0:", "//127.0.0.1:"), ("//[::]:", "//[::1]:")):
+        url = url.replace(wildcard, loopback)
+    if token_file is not None:
+        words += ["-H", f'"Tortxd-Token: $(cat {shlex.quote(str(token_file))})"']
+    return " ".join((*words, f"{url}/verify-tor"))
 
 
 async def _settled(result: Any) -> None:

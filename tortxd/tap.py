@@ -9,12 +9,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from types import TracebackType
+from typing import Any
 
-from twisted.application.service import Service
+from twisted.application.service import Application, Service
+from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 
+from tortxd import console
 from tortxd.config import DaemonConfig
 from tortxd.errors import SetupError, TortxdError
+
+log = Logger()
 
 
 class Options(usage.Options):
@@ -94,6 +99,10 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """Make the configuration, so that what is wrong is said before anything is started."""
         self.config = load_config(_by_field(self))
+        twistd: dict[str, object] = {} if self.parent is None else self.parent
+        self.log_is_seen = console.logs_to_standard_output(twistd)
+        if self.log_is_seen and sys.stdout.isatty():
+            twistd["logger"] = console.LOGGER
 
 
 _FIELDS = {"allow-origin": "allow_origins", "allow-host": "allow_hosts", "alias": "aliases"}
@@ -114,13 +123,28 @@ def load_config(options: Mapping[str, object]) -> DaemonConfig:
 
 def makeService(options: Options) -> Service:
     """The daemon, for ``twistd`` to run."""
-    return make_daemon(options.config)
+    return make_daemon(options.config, log_is_seen=options.log_is_seen)
 
 
-def make_daemon(config: DaemonConfig) -> Service:
+def make_application() -> Any:
+    """The ``application`` of a .tac, configured by a TOML file and the environment alone."""
+    config = load_config({})
+    application = Application("tortxd")
+    said = console.said_on_command_line(sys.argv[1:])
+    log_is_seen = console.logs_to_standard_output(said)
+    if log_is_seen and sys.stdout.isatty():
+        application.setComponent(ILogObserver, console.observer())
+    make_daemon(config, log_is_seen=log_is_seen).setServiceParent(application)
+    return application
+
+
+def make_daemon(config: DaemonConfig, *, log_is_seen: bool = False) -> Service:
     """The daemon as a process of its own has it, on the installed reactor.
 
     Where it cannot start, the process ends with a non-zero status and one line that says why.
+
+    :param log_is_seen: whether the log is seen where the process's last word is; else that is
+        logged, too.
     """
     from twisted.internet import reactor
 
@@ -131,8 +155,12 @@ def make_daemon(config: DaemonConfig) -> Service:
     # Twisted's timers go by the wall clock, which may be set; this clock only goes on.
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
     reactor.stop = _once(reactor.stop)  # type: ignore[method-assign]
-    sys.excepthook = _say
-    return Daemon(config, reactor, _give_up)
+    last_word = _LastWord(log_is_seen)
+    sys.excepthook = last_word.on_exception
+    try:
+        return Daemon(config, reactor, last_word.on_failure)
+    except SetupError as error:
+        raise SystemExit(f"tortxd: {error}") from None
 
 
 def _once(stop: Callable[[], None]) -> Callable[[], None]:
@@ -148,26 +176,43 @@ def _once(stop: Callable[[], None]) -> Callable[[], None]:
     return stop_once
 
 
-def _say(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    """The last word on an error that ends the process: a sentence, if it is one of ours."""
-    if isinstance(error, TortxdError):
-        print(f"tortxd: {error}", file=sys.stderr)  # noqa: T201 - where there is no log yet
-    else:
-        sys.__excepthook__(kind, error, traceback)
+class _LastWord:
+    """Says why the process ends: once, on standard error, as a plain line; after logging has begun,
+    ``sys.stderr`` is the log."""
+
+    def __init__(self, log_is_seen: bool) -> None:
+        self._log_is_seen = log_is_seen
+
+    def on_exception(
+        self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+    ) -> None:
+        """For an error that ends the process: a sentence, if it is one of ours."""
+        if isinstance(error, TortxdError):
+            self._log(error)
+            _print(error)
+        else:
+            sys.__excepthook__(kind, error, traceback)
+
+    def on_failure(self, error: TortxdError) -> None:
+        """Tor turned out not to start: end the process, with a status that twistd cannot give, and
+        with the reason after all that is logged on the way down."""
+        from twisted.internet import reactor
+
+        self._log(error)
+        atexit.register(_exit, error)
+        reactor.stop()
+
+    def _log(self, error: TortxdError) -> None:
+        if not self._log_is_seen:
+            log.critical("{sentence}", sentence=str(error))
 
 
-def _give_up(error: TortxdError) -> None:
-    """Tor turned out not to start: end the process, with a status that twistd cannot give."""
-    from twisted.internet import reactor
-
-    sentence = f"tortxd: {error}"
-    print(sentence, file=sys.stderr)  # noqa: T201 - twistd has it logged
-    atexit.register(_exit, sentence)
-    reactor.stop()
-
-
-def _exit(sentence: str) -> None:
-    """The reason comes last, after all that is logged on the way down, and not in a log alone."""
-    print(sentence, file=sys.__stderr__, flush=True)
+def _exit(error: TortxdError) -> None:
     sys.stdout.flush()
+    _print(error)
     os._exit(1)
+
+
+def _print(error: TortxdError) -> None:
+    if sys.__stderr__ is not None:
+        print(f"tortxd: {error}", file=sys.__stderr__, flush=True)

@@ -110,13 +110,20 @@ class Daemon(ProcessProtocol):
     """Its exit status once it has ended; minus the signal's number if it died of one."""
     wrapped: bool = False
     """Whether the process that was started is another, whose only child is the daemon."""
+    terminal: bool = False
+    """Whether it runs in a terminal."""
     transport: Any = field(init=False)
     _said: list[tuple[bytes, Deferred[None]]] = field(factory=list)
     _ended: list[Deferred[int]] = field(factory=list)
 
     def start(self) -> Daemon:
         installed().spawnProcess(
-            self, self.command[0], self.command, env=_environment(self.environ), path=str(ROOT)
+            self,
+            self.command[0],
+            self.command,
+            env=_environment(self.environ),
+            path=str(ROOT),
+            usePTY=self.terminal,
         )
         return self
 
@@ -303,6 +310,7 @@ class Launcher:
         torrc: Path | None = None,
         launch: bool = True,
         wrapper: Sequence[str] = (),
+        terminal: bool = False,
         environ: Mapping[str, str] | None = None,
     ) -> Daemon:
         """A daemon with ports and, unless it is given one, a data directory of its own.
@@ -318,6 +326,7 @@ class Launcher:
             lines = torrc or self.network.write_client_torrc()
             own += [f"--socks={daemon.socks}", f"--torrc={lines}"]
         daemon.wrapped = bool(wrapper)
+        daemon.terminal = terminal
         daemon.command = [
             *(*wrapper, *daemon.command, "-n", "--pidfile=", "tortxd"),
             *(*own, *options),

@@ -32,8 +32,8 @@ STOPPED_WITHIN = 10.0
 """Seconds that the daemon has to stop in order."""
 _POLL = 0.2
 _KEPT_LINES = 20
-_LAST_WORD = "[stderr#error] tortxd: "
-"""How twistd's log shows the sentence with which a daemon ends that cannot go on."""
+_LAST_WORD = "tortxd: "
+"""How the sentence begins with which a daemon ends that cannot go on."""
 # The kernel ends the daemon in order when its starter dies, however that happens: PR_SET_PDEATHSIG,
 # prctl(2).
 _TWISTD = """\
@@ -124,9 +124,8 @@ class DaemonProcess(ProcessProtocol):
 
     def _last_words(self) -> str:
         for line in self._lines:
-            _, found, sentence = line.partition(_LAST_WORD)
-            if found:
-                return sentence
+            if line.startswith(_LAST_WORD):
+                return line.removeprefix(_LAST_WORD)
         return "\n".join(["Its last lines were:", *list(self._lines)[-8:]])
 
     async def stop(self) -> None:

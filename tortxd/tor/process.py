@@ -165,7 +165,7 @@ def _short(complaint: str) -> str:
 
 
 def _warn(text: str) -> None:
-    tor_log.warn("{text}", text=text)
+    tor_log.warn("{text}", text=text, for_logs_alone=text.startswith(_GENERIC))
 
 
 def _remark(text: str) -> None:
