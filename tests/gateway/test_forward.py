@@ -145,8 +145,42 @@ async def test_options_of_a_whole_server(gateway: Gateway, url: str, target: str
 
 
 @pytest.mark.parametrize(
+    ("path", "target"),
+    [
+        ("/echo?a'b", "/echo?a'b"),
+        ('/echo?"<>^`{|}\\%zz', '/echo?"<>^`{|}\\%zz'),
+        ("/x/../echo", "/x/../echo"),
+        ("/x\\..\\%2e%2e/echo", "/x\\..\\%2e%2e/echo"),
+        ("?a'b", "/?a'b"),
+    ],
+)
+@ensureDeferred
+async def test_path_and_query_pass_as_they_came(gateway: Gateway, path: str, target: str) -> None:
+    """RFC 9110, section 7.7."""
+    gateway.socks.origin = None
+    wire = await gateway.connect()
+    wire.send(f"GET {ORIGIN}{path} HTTP/1.1\r\nHost: x.example\r\n\r\n".encode())
+    served = await gateway.socks.asked()
+    assert served.received.startswith(f"GET {target} HTTP/1.1\r\nHost: origin.".encode())
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [("xn--n3h.example", "xn--n3h.example"), ("XN--FA-hia.de.", "xn--fa-hia.de")],
+)
+@ensureDeferred
+async def test_international_names(gateway: Gateway, host: str, name: str) -> None:
+    await forward(gateway, f"http://{host}/echo")
+    assert gateway.socks.served[0].target == (name, 80)
+    wire = await gateway.connect()
+    wire.send(f"CONNECT {host}:443 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert (await gateway.socks.asked(2)).target == (name, 443)
+
+
+@pytest.mark.parametrize(
     "url",
     [
+        "http://xn--a.example/",
         "http://localhost/",
         "http://127.0.0.1:3080/health",
         "http://[::1]/",

@@ -268,6 +268,9 @@ async def test_a_dead_tor_is_not_waited_for(either: Gateway) -> None:
         ("/proxy?url=", 400, "bad_request"),
         ("/proxy?url=http%3A%2F%2Fa.example%2F&url=http%3A%2F%2Fb.example%2F", 400, "bad_request"),
         ("/proxy?url=nonsense", 400, "bad_url"),
+        ("/proxy?url=a.example%3A443", 400, "bad_url"),
+        ("/proxy?url=http%3A%2F%2Fxn--a.example%2F", 400, "bad_url"),
+        ("/proxy?url=http%3A%2F%2Fa.example%5C%40b.example%2F", 400, "bad_url"),
         ("/proxy?url=http%3A%2F%2Fa.example%2F%0d%0aX:%20y", 400, "bad_url"),
         ("/proxy?url=ftp%3A%2F%2Fa.example%2F", 403, "target_forbidden"),
         ("/proxy?url=http%3A%2F%2Flocalhost%2F", 403, "target_forbidden"),
@@ -290,6 +293,43 @@ async def test_bad_targets_are_refused_before_tor_sees_them(
     assert reply.status == status
     assert reply.json["code"] == code
     assert not either.socks.served
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("/x/../echo?a'b c", "/echo?a%27b%20c"),
+        ("/x/%2e%2E/./echo", "/echo"),
+        ("\\".join(("/x", "..", "echo")), "/echo"),
+        ("/übung?☃", "/%C3%BCbung?%E2%98%83"),
+        ("/a;b=c/[d]|e?{f}|`g^", "/a;b=c/[d]|e?{f}|`g^"),
+        ("?x", "/?x"),
+    ],
+)
+@ensureDeferred
+async def test_path_and_query_are_those_that_a_browser_would_ask_for(
+    either: Gateway, url: str, target: str
+) -> None:
+    either.origin.canned[target.encode()] = Canned(b"HTTP/1.1 204 No Content\r\n\r\n", "keep")
+    reply = await either.fetch("http://origin.test.example" + url)
+    assert reply.status == 204
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("☃.example", "xn--n3h.example"),
+        ("FAß.de", "xn--fa-hia.de"),
+        ("ｗww。☃．example.", "www.xn--n3h.example"),
+        ("xn--n3h.example", "xn--n3h.example"),
+    ],
+)
+@ensureDeferred
+async def test_international_names(either: Gateway, host: str, name: str) -> None:
+    """What is judged is what Tor is asked for, and what the destination reads."""
+    reply = await either.fetch(f"http://{host}/echo")
+    assert either.socks.served[0].target == (name, 80)
+    assert ["Host", name] in reply.json["headers"]
 
 
 @ensureDeferred

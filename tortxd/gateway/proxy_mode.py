@@ -101,7 +101,7 @@ def _forward(plane: DataPlane, head: RequestHead, peer: bytes) -> Order | Answer
     asked = directives(fields, proxy_mode=True)
     upgrade = plane.asks_for_websocket(head)
     schemes = WEBSOCKET_SCHEMES if upgrade else HTTP_SCHEMES
-    target = plane.policy.targets.parse(head.target, schemes)
+    target = plane.policy.targets.parse_absolute_form(head.target, schemes)
     fields_sent = outgoing_proxy_mode(head.headers)
     hops = hops_left(head)
     if hops == 0:

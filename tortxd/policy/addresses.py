@@ -13,6 +13,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from tortxd.errors import BadUrl, TargetForbidden
+from tortxd.policy.idn import has_alabel, to_ascii
 
 _LONGEST_NAME = 253
 """RFC 1035, section 2.3.4, as text without the final dot."""
@@ -77,8 +78,8 @@ _MALFORMED = "The host of the target URL is malformed."
 def canonical_host(raw: bytes) -> str:
     """The one form of a host: ASCII, lower case, without a final dot; IPv6 without brackets.
 
-    International names are mapped by UTS 46 and encoded by IDNA 2008, full-width letters, digits
-    and dots among them.
+    International names are read as browsers do (:mod:`tortxd.policy.idn`), full-width letters,
+    digits and dots among them; one that is encoded already must be so rightly.
 
     Raises BadUrl where it is no host, and TargetForbidden for an IPv4 address that is not written
     as four decimal numbers (readers disagree on what it stands for) and for an IPv6 zone.
@@ -137,17 +138,12 @@ def judge_host(host: str) -> None:
 
 
 def _ascii(raw: bytes) -> str:
-    if raw.isascii():
-        return raw.decode("ascii").lower()
+    if raw.isascii() and not has_alabel(text := raw.decode("ascii").lower()):
+        return text
     if len(raw) <= _LONGEST_INPUT:
-        import idna  # costs start-up time, and few names need it
-
         try:
-            name = raw.decode("utf-8")
-            return idna.encode(name, uts46=True, std3_rules=False, transitional=False).decode(
-                "ascii"
-            )
-        except UnicodeError:  # idna's own error, which quotes the name, is one too
+            return to_ascii(raw.decode("utf-8"))
+        except ValueError:  # quotes the name
             pass
     raise BadUrl(_MALFORMED)
 

@@ -10,10 +10,12 @@ import re
 from urllib.parse import quote
 
 from tortxd.errors import BadUrl, RedirectForbidden, TargetForbidden
+from tortxd.policy.paths import without_dots
 from tortxd.policy.request import Headers
 from tortxd.policy.target import Target, TargetPolicy
 
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*:")
+_HOST_FOLLOWS = frozenset({b"//", b"/\\", b"\\/", b"\\\\"})
 _FRAGMENT_SAFE = "!$%&'()*+,/:;=?@-._~"
 
 
@@ -52,36 +54,28 @@ def check_redirected(headers: Headers, *, has_body: bool) -> list[tuple[bytes, b
 
 
 def resolve(reference: bytes, base: Target) -> bytes:
-    """Resolve a reference without a fragment (RFC 3986, section 5.2.2, strictly)."""
+    """Resolve a reference without a fragment (RFC 3986, section 5.2.2, strictly, with the paths of
+    the URL standard).
+
+    A backslash among the first two characters, where browsers see a host, makes what comes of it no
+    URL.
+    """
     if _ABSOLUTE.match(reference):
         return reference
-    if reference.startswith(b"//"):
-        return base.scheme.encode("ascii") + b":" + reference
     path, mark, query = reference.partition(b"?")
+    if path[:2] in _HOST_FOLLOWS:
+        return base.scheme.encode("ascii") + b":" + reference
     base_path, base_mark, base_query = base.path.partition(b"?")
     if not path:
         path = base_path
         if not mark:
             mark, query = base_mark, base_query
     else:
+        path = path.replace(b"\\", b"/")
         if not path.startswith(b"/"):
             path = base_path[: base_path.rfind(b"/") + 1] + path
-        path = _without_dots(path)
+        path = without_dots(path)
     return base.origin.encode("ascii") + path + mark + query
-
-
-def _without_dots(path: bytes) -> bytes:
-    """Remove dot segments from an absolute path (RFC 3986, section 5.2.4)."""
-    kept: list[bytes] = []
-    segments = path.split(b"/")[1:]
-    for segment in segments:
-        if segment == b"..":
-            del kept[-1:]
-        elif segment != b".":
-            kept.append(segment)
-    if segments[-1] in (b".", b".."):
-        kept.append(b"")
-    return b"/" + b"/".join(kept)
 
 
 def _same_origin(url: bytes, base: Target, policy: TargetPolicy) -> bool:

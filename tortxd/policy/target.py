@@ -1,7 +1,8 @@
 """Targets: what a client asks for, parsed once and strictly, then judged.
 
-The same :class:`Target` goes to SOCKS, to TLS and into ``Host``. Where URL parsers disagree
-(backslashes, tabs, missing slashes, percent-encoded hosts), the URL is refused rather than mended.
+The same :class:`Target` goes to SOCKS, to TLS and into ``Host``. Where URL parsers disagree on
+where a URL leads (backslashes before the path, tabs, missing slashes, percent-encoded hosts), it is
+refused rather than mended.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from attrs import field, frozen
 
 from tortxd.errors import BadUrl, SetupError, TargetForbidden, TortxdError
 from tortxd.policy.addresses import canonical_host, is_address, judge_host
+from tortxd.policy.paths import as_browsers_do, as_they_came
 
 HTTP_SCHEMES = frozenset({"http", "https"})
 WEBSOCKET_SCHEMES = HTTP_SCHEMES | {"ws", "wss"}
@@ -29,9 +31,8 @@ _LONGEST_CACHED = 2048
 _SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*")
 _PARTS = re.compile(rb"([^/?#]*)([^?#]*)(\?[^#]*)?")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
-# WHATWG URL, the path and the special-query percent-encode sets.
-_UNSAFE_IN_PATH = re.compile(rb'[ "<>^`{}\x80-\xff]')
-_UNSAFE_IN_QUERY = re.compile(rb"[ \"<>'\x80-\xff]")
+_PORT = re.compile(rb"[0-9]+(?:[/?#].*)?", re.DOTALL)
+_NO_SCHEME = "The target URL must begin with http:// or https://, for example https://example.com/."
 
 
 @frozen
@@ -138,29 +139,41 @@ class TargetPolicy:
     with or without brackets."""
     own_ports: frozenset[int] = frozenset()
     _aliases: dict[tuple[str, int | None], Alias] = field(init=False, repr=False, eq=False)
-    _cached: Callable[[bytes, frozenset[str]], Target] = field(init=False, repr=False, eq=False)
+    _cached: Callable[[bytes, frozenset[str], bool], Target] = field(
+        init=False, repr=False, eq=False
+    )
 
     @_aliases.default
     def _index(self) -> dict[tuple[str, int | None], Alias]:
         return {(alias.host, alias.port): alias for alias in self.aliases}
 
     @_cached.default
-    def _cache(self) -> Callable[[bytes, frozenset[str]], Target]:
+    def _cache(self) -> Callable[[bytes, frozenset[str], bool], Target]:
         return lru_cache(_CACHE_SIZE)(self._parse)
 
     def parse(self, url: bytes | str, schemes: frozenset[str] = HTTP_SCHEMES) -> Target:
-        """The target of a URL.
-
-        Spaces, quotes, angle brackets and what is not ASCII are percent-encoded (as UTF-8) as a
-        browser does; escapes and dot segments stay as they are; the fragment goes.
+        """The target of a URL, whose path and query are read as a browser reads them (WHATWG URL):
+        dot segments go, backslashes in the path are slashes, and what may not stand there is
+        percent-encoded (as UTF-8). Escapes stay as they are; the fragment goes.
 
         Raises BadUrl for what is malformed and TargetForbidden for what is not allowed.
         """
         if isinstance(url, str):
             url = _encode(url)
+        return self._remembered(url, schemes, False)
+
+    def parse_absolute_form(self, url: bytes, schemes: frozenset[str] = HTTP_SCHEMES) -> Target:
+        """The target of a request in absolute-form, whose path and query pass as they came (RFC
+        9110, section 7.7), bytes that are not ASCII percent-encoded.
+
+        Raises as :meth:`parse` does.
+        """
+        return self._remembered(url, schemes, True)
+
+    def _remembered(self, url: bytes, schemes: frozenset[str], verbatim: bool) -> Target:
         if len(url) > _LONGEST_CACHED:
-            return self._parse(url, schemes)
-        return self._cached(url, schemes)
+            return self._parse(url, schemes, verbatim)
+        return self._cached(url, schemes, verbatim)
 
     def tunnel(self, authority: bytes) -> Tunnel:
         """The destination of a CONNECT (RFC 9110, section 9.3.6: ``host:port``).
@@ -172,34 +185,24 @@ class TargetPolicy:
             raise BadUrl("CONNECT needs a host and a port.")
         return Tunnel(*self._judge(host, port))
 
-    def _parse(self, url: bytes, schemes: frozenset[str]) -> Target:
+    def _parse(self, url: bytes, schemes: frozenset[str], verbatim: bool) -> Target:
         url = url.strip(b" ")
         if _CONTROL.search(url):
             raise BadUrl("The target URL holds a control character.")
-        if not url.isascii():
+        if not verbatim and not url.isascii():
             _check_utf8(url)
-        name, colon, rest = url.partition(b":")
-        if not colon or not _SCHEME.fullmatch(name):
-            raise BadUrl("The target URL must begin with http:// or https://.")
-        asked = name.decode("ascii").lower()
-        if asked not in schemes:
-            raise TargetForbidden("Only http and https targets are asked for.")
+        asked, rest = _scheme(url, schemes)
         parts = _PARTS.match(rest, 2)
         if not rest.startswith(b"//") or parts is None:
-            raise BadUrl("The target URL must begin with http:// or https://.")
+            raise BadUrl(_NO_SCHEME)
         authority, path, query = parts.groups(b"")
-        if b"\\" in authority or b"\\" in path:
-            raise BadUrl("The target URL holds a backslash.")
+        if b"\\" in authority:
+            raise BadUrl("The target URL holds a backslash where its host ends.")
         host, port = _host_and_port(authority)
         scheme = _UNDERLYING[asked]
         host, port = self._judge(host, _DEFAULT_PORTS[scheme] if port is None else port)
-        return Target(
-            scheme,
-            host,
-            port,
-            _UNSAFE_IN_PATH.sub(_escape, path or b"/") + _UNSAFE_IN_QUERY.sub(_escape, query),
-            websocket=asked != scheme,
-        )
+        write = as_they_came if verbatim else as_browsers_do
+        return Target(scheme, host, port, write(path, query), websocket=asked != scheme)
 
     def _judge(self, host: str, port: int) -> tuple[str, int]:
         """Where a canonical host and port lead, if they may be asked for."""
@@ -210,6 +213,19 @@ class TargetPolicy:
         if port in self.own_ports and host in self.own_hosts:
             raise TargetForbidden("The gateway does not ask itself.")
         return host, port
+
+
+def _scheme(url: bytes, schemes: frozenset[str]) -> tuple[str, bytes]:
+    """The scheme of a URL, in lower case, and what follows its colon."""
+    name, colon, rest = url.partition(b":")
+    if not colon or not _SCHEME.fullmatch(name):
+        raise BadUrl(_NO_SCHEME)
+    asked = name.decode("ascii").lower()
+    if asked not in schemes:
+        if b"." in name or _PORT.fullmatch(rest):  # it is a host
+            raise BadUrl(_NO_SCHEME)
+        raise TargetForbidden("Only http and https targets are asked for.")
+    return asked, rest
 
 
 def _host_and_port(authority: bytes) -> tuple[str, int | None]:
@@ -245,7 +261,3 @@ def _check_utf8(url: bytes) -> None:
     except UnicodeDecodeError:  # its message quotes the URL
         pass
     raise BadUrl("The target URL is not UTF-8.")
-
-
-def _escape(match: re.Match[bytes]) -> bytes:
-    return b"".join(b"%%%02X" % byte for byte in match[0])
