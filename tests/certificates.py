@@ -21,10 +21,10 @@ class Server:
     """The TLS settings of a server."""
 
     def __init__(self, context: SSL.Context) -> None:
-        self._context = context
+        self.context = context
 
     def serverConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:
-        return SSL.Connection(self._context, None)
+        return SSL.Connection(self.context, None)
 
 
 class Authority:
@@ -43,12 +43,27 @@ class Authority:
         self.file = directory / "authority.pem"
         self.file.write_bytes(certificate.public_bytes(Encoding.PEM))
 
-    def server(self, name: str, *, expired: bool = False) -> Server:
-        """The TLS settings of a server called ``name``, or that has this address."""
+    def server(
+        self,
+        name: str,
+        *,
+        expired: bool = False,
+        wants: int = SSL.VERIFY_NONE,
+        version: int | None = None,
+    ) -> Server:
+        """The TLS settings of a server called ``name``, or that has this address.
+
+        :param wants: how it asks for a certificate of the client (OpenSSL's verify mode).
+        :param version: the one version of TLS that it speaks.
+        """
         key, builder = self._leaf(name, expired)
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         context.use_certificate(builder.sign(self._key, SHA256()))
         context.use_privatekey(key)
+        context.set_verify(wants, lambda *_: True)
+        if version is not None:
+            context.set_min_proto_version(version)
+            context.set_max_proto_version(version)
         context.set_alpn_select_callback(lambda _, offered: offered[0])
         return Server(context)
 

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-import pytest
-from pytest_twisted import ensureDeferred
-from twisted.internet.defer import Deferred
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
-from tests.gateway.conftest import Gateway
+import pytest
+from attrs import evolve
+from OpenSSL import SSL
+from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.protocol import Factory, Protocol
+from twisted.protocols.tls import TLSMemoryBIOFactory
+
+from tests.certificates import Authority
+from tests.gateway.conftest import Gateway, port_of
+from tests.gateway.test_forward import forward
+from tests.tor.test_tls import NEEDED, ONION, SENTENCE, VERSIONS
+from tests.web_client import Reply
+from tortxd.policy.target import TargetPolicy, parse_alias
 from tortxd.testing import pattern
 from tortxd.tor.tls import ClientTls
 
@@ -72,6 +86,98 @@ async def test_a_destination_that_does_not_speak_tls(secure: Gateway) -> None:
     secure.socks.behind = b"HTTP/1.1 400 Bad Request\r\n\r\n"
     reply = await secure.fetch(url("/"))
     assert reply.json["code"] == "tls_failed"
+
+
+# --- onion services -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", [ONION, f"www.{ONION}"])
+@ensureDeferred
+async def test_an_onion_service_may_have_any_certificate(either: Gateway, host: str) -> None:
+    """The origin's is for another name, and of an authority that nobody trusts."""
+    either.socks.origin = either.origin.https_port
+    reply = await either.fetch(f"https://{host}/bytes/5")
+    assert reply.status == 200
+    assert reply.body == pattern(5)
+    assert either.socks.served[0].target == (host, 443)
+
+
+@ensureDeferred
+async def test_an_alias_of_an_onion_service_is_that_service(either: Gateway) -> None:
+    either.socks.origin = either.origin.https_port
+    targets = TargetPolicy((parse_alias(f"app.example={ONION}"),))
+    either.plane.policy = evolve(either.plane.policy, targets=targets)
+    assert (await either.fetch("https://app.example/bytes/5")).status == 200
+    assert (await either.fetch("https://other.example/bytes/5")).json["code"] == "tls_failed"
+
+
+# --- client certificates --------------------------------------------------------------------------
+
+
+class Greets(Protocol):
+    """A destination that answers whatever it is asked."""
+
+    transport: Any
+
+    def dataReceived(self, data: bytes) -> None:
+        self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+
+
+@asynccontextmanager
+async def asking_for_certificates(
+    gateway: Gateway, folder: Path, wants: int, version: int
+) -> AsyncIterator[None]:
+    """Such a destination behind the SOCKS server, whose authority the gateway trusts."""
+    authority = Authority(folder)
+    server = authority.server("origin.test.example", wants=wants, version=version)
+    factory = TLSMemoryBIOFactory(server, False, Factory.forProtocol(Greets))
+    factory.noisy = False
+    port = gateway.reactor.listenTCP(0, factory, interface="127.0.0.1")
+    gateway.socks.origin = port_of(port)
+    gateway.plane.tls = ClientTls()
+    gateway.plane.tls.context.load_verify_locations(str(authority.file))
+    try:
+        yield
+    finally:
+        await maybeDeferred(port.stopListening)
+
+
+def assert_wants_a_certificate(reply: Reply) -> None:
+    assert (reply.status, reply["Tortxd-Error"]) == (502, "tls_failed")
+    assert (reply.json["error"], reply.json["retryable"]) == (SENTENCE, False)
+    assert reply["Proxy-Status"] == "tortxd; error=tls_protocol_error"
+
+
+@VERSIONS
+@pytest.mark.parametrize(("method", "body"), [("GET", b""), ("POST", b"x" * 100_000)])
+@ensureDeferred
+async def test_a_destination_that_needs_a_client_certificate(
+    either: Gateway, tmp_path: Path, version: int, method: str, body: bytes
+) -> None:
+    async with asking_for_certificates(either, tmp_path, NEEDED, version):
+        reply = await either.fetch(url("/"), method=method, body=body)
+    assert_wants_a_certificate(reply)
+    assert len(either.socks.served) == 1
+
+
+@VERSIONS
+@ensureDeferred
+async def test_a_proxys_client_reads_the_same(
+    gateway: Gateway, tmp_path: Path, version: int
+) -> None:
+    async with asking_for_certificates(gateway, tmp_path, NEEDED, version):
+        assert_wants_a_certificate(await forward(gateway, url("/")))
+
+
+@VERSIONS
+@ensureDeferred
+async def test_a_destination_that_would_like_one_goes_on(
+    either: Gateway, tmp_path: Path, version: int
+) -> None:
+    async with asking_for_certificates(either, tmp_path, SSL.VERIFY_PEER, version):
+        for _ in range(2):
+            assert (await either.fetch(url("/"))).body == b"hi"
+    assert len(either.socks.served) == 1
 
 
 @ensureDeferred

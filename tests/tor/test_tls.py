@@ -45,6 +45,8 @@ class Client(Protocol):
         self.answer.callback(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if not self.answer.called:
+            self.answer.errback(reason)
         self.lost.callback(None)
 
 
@@ -144,9 +146,14 @@ class Attempt:
             await deferLater(self.reactor, 0)
 
     async def fails(self, *arguments: Any, **options: Any) -> TortxdError:
+        error = await self.breaks(*arguments, **options)
+        assert not self.client.made
+        return error
+
+    async def breaks(self, *arguments: Any, **options: Any) -> TortxdError:
+        """The same, though it may have been connected."""
         with pytest.raises(TortxdError) as caught:
             await self.run(*arguments, **options)
-        assert not self.client.made
         return caught.value
 
 
@@ -217,6 +224,81 @@ async def test_without_verification_any_certificate_will_do(
     settings = authority.server("example.org", expired=True)
     answer = await Attempt(reactor).run(origin(settings), tls=ClientTls(verify=False))
     assert answer == b"ping example.com"
+
+
+ONION = "2gzyxa5ihm7nsggfxnu52rck2vv4rvmdlkiu3zzui5du4xyclen53wid.onion"
+
+
+@pytest.mark.parametrize("host", [ONION, f"www.{ONION}", ONION.upper() + "."])
+@pytest.mark.parametrize("name", [ONION, "example.org"])
+@pytest.mark.parametrize("expired", [False, True])
+@ensureDeferred
+async def test_an_onion_service_may_have_any_certificate(
+    reactor: Any, authority: Authority, host: str, name: str, expired: bool
+) -> None:
+    """Its address is its key. Nobody trusts this authority."""
+    attempt = Attempt(reactor)
+    served = await attempt.run(origin(authority.server(name, expired=expired)), host)
+    assert served == b"ping " + host.rstrip(".").lower().encode()
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        f"{ONION}.example",
+        f"a{ONION}",
+        ONION.replace("wid.", "wie."),
+        "onion.example",
+        "expyuzz4wqqyqhjn.onion",
+        "onion",
+    ],
+)
+@ensureDeferred
+async def test_what_only_looks_like_an_onion_service_may_not(
+    reactor: Any, authority: Authority, host: str
+) -> None:
+    error = await Attempt(reactor).fails(origin(authority.server(host)), host)
+    assert isinstance(error, TlsFailed)
+
+
+# --- client certificates --------------------------------------------------------------------------
+
+NEEDED = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
+VERSIONS = pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
+SENTENCE = "The destination asks for a client certificate, which the gateway does not have."
+
+
+@VERSIONS
+@ensureDeferred
+async def test_a_destination_that_needs_a_client_certificate(
+    reactor: Any, trusted: Authority, version: int
+) -> None:
+    """TLS 1.3 says so after the handshake, to the application's protocol."""
+    attempt = Attempt(reactor)
+    server = trusted.server("example.com", wants=NEEDED, version=version)
+    error = await attempt.breaks(origin(server))
+    assert isinstance(error, TlsFailed)
+    assert (str(error), error.retryable) == (SENTENCE, False)
+    assert attempt.client.made is (version == SSL.TLS1_3_VERSION)
+
+
+@VERSIONS
+@ensureDeferred
+async def test_a_destination_that_would_like_a_client_certificate(
+    reactor: Any, trusted: Authority, version: int
+) -> None:
+    server = trusted.server("example.com", wants=SSL.VERIFY_PEER, version=version)
+    assert await Attempt(reactor).run(origin(server)) == b"ping example.com"
+
+
+@ensureDeferred
+async def test_other_refusals_are_not_taken_for_it(reactor: Any, trusted: Authority) -> None:
+    """The alert is the one that TLS 1.2 has for a missing certificate."""
+    server = trusted.server("example.com", version=SSL.TLS1_2_VERSION)
+    server.context.set_cipher_list(b"AES128-SHA")  # not for a key like this one
+    error = await Attempt(reactor).fails(origin(server))
+    assert isinstance(error, TlsFailed)
+    assert "certificate" not in str(error)
 
 
 @ensureDeferred

@@ -112,6 +112,12 @@ def is_address(host: str) -> bool:
     return ":" in host or bool(_NUMBER.fullmatch(host.rpartition(".")[2]))
 
 
+def is_onion_service(host: str) -> bool:
+    """Whether a canonical host is a version 3 onion service, or a name under its address."""
+    labels = host.split(".")
+    return labels[-1] == "onion" and len(labels) > 1 and _is_onion_v3(labels[-2])
+
+
 @lru_cache(1024)
 def judge_host(host: str) -> None:
     """Refuse a canonical host that never goes through Tor.
@@ -131,7 +137,7 @@ def judge_host(host: str) -> None:
     elif top == host:
         raise TargetForbidden(_LOCAL)
     elif top == "onion":
-        if not _is_onion_v3(host.split(".")[-2]):
+        if not is_onion_service(host):
             raise BadUrl("This is not a version 3 onion address; check that it was copied whole.")
     elif top in _LOCAL_TOP or host.endswith(_LOCAL_SUFFIX) or host == _LOCAL_SUFFIX[1:]:
         raise TargetForbidden(_LOCAL)

@@ -3,10 +3,14 @@
 Twisted's ``optionsForClientTLS`` makes a context for each host, and each loads the trust roots:
 8 ms of CPU, where a connection of a shared context costs 0.05 ms. So there is one context here.
 Sessions are not resumed: tickets would let a destination link what isolation keeps apart.
+
+An onion service is authenticated by its address, which is its key, so any certificate will do
+there, as in Tor Browser: self-signed, expired, for another name.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cached_property
 from ipaddress import ip_address
@@ -29,6 +33,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tortxd.errors import OriginReset, TlsFailed, TortxdError
+from tortxd.policy.addresses import is_onion_service
 
 _CODES = SSL.X509VerificationCodes
 _UNTRUSTED = "The destination's certificate was not issued by an authority that is trusted here."
@@ -44,6 +49,11 @@ _SENTENCES: dict[int, str] = {
 }
 _INVALID = "The destination's certificate is not valid."
 _WRONG_NAME = "The destination's certificate was issued for another name."
+_CLIENT_CERTIFICATE = (
+    "The destination asks for a client certificate, which the gateway does not have."
+)
+_ON_CERTIFICATE = re.compile("alert (?:certificate required|bad certificate)")
+_ON_HANDSHAKE = re.compile("alert handshake failure")
 
 
 class ClientTls:
@@ -85,7 +95,7 @@ class HostTls:
 
     def __init__(self, tls: ClientTls, host: str) -> None:
         self._tls = tls
-        self._host = host.rstrip(".")
+        self._host = host.rstrip(".").lower()
         self._problem: str | None = None
 
     def clientConnectionForTLS(
@@ -103,7 +113,7 @@ class HostTls:
             connection.set_tlsext_host_name(self._host.encode("ascii"))
         else:
             identity = IPAddress_ID(self._host)
-        if self._tls.verify:
+        if self._tls.verify and not is_onion_service(self._host):
             connection.set_verify(SSL.VERIFY_PEER, self._verifier(identity))
         else:
             connection.set_verify(SSL.VERIFY_NONE)
@@ -134,13 +144,30 @@ class HostTls:
 
         return verify
 
-    def error(self, reason: Failure) -> TortxdError:
-        """What the loss of the connection during the handshake, for ``reason``, means."""
+    def error(self, reason: Failure, connection: SSL.Connection) -> TortxdError:
+        """What the loss of ``connection`` during the handshake, for ``reason``, means."""
         if self._problem is not None:
             return TlsFailed(self._problem)
+        if _wants_certificate(reason, connection):
+            return TlsFailed(_CLIENT_CERTIFICATE)
         if isinstance(reason.value, SSL.Error):
             return TlsFailed("The destination does not speak TLS in a way that both sides accept.")
         return OriginReset("The destination closed the connection during the TLS handshake.")
+
+
+def _wants_certificate(reason: Failure, connection: SSL.Connection) -> bool:
+    """Whether the destination has ended ``connection`` for want of a certificate of ours.
+
+    TLS 1.3 has an alert for it (RFC 8446, section 4.4.2.4). Before, it is ``handshake_failure`` in
+    answer to our Finished (RFC 5246, section 7.4.6; the same alert in answer to the ClientHello
+    means something else), and some servers complain of a bad certificate when there is none.
+    """
+    if not isinstance(reason.value, SSL.Error):
+        return False
+    told = str(reason.value)
+    if _ON_CERTIFICATE.search(told):
+        return True
+    return bool(_ON_HANDSHAKE.search(told)) and connection.get_finished() is not None
 
 
 @implementer(IHandshakeListener)
@@ -167,7 +194,37 @@ class _Handshaking(Protocol):
         self._done()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._failed(self._host.error(reason))
+        tls: Any = self.transport
+        self._failed(self._host.error(reason, tls.getHandle()))
+
+
+class _Tls(TLSMemoryBIOProtocol):
+    """TLS that says in words of ours why it ended, where that has a meaning."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        wrapped = self.wrappedProtocol
+        if not isinstance(wrapped, _Handshaking):
+            self.wrappedProtocol = _Ending(self, wrapped)
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+
+class _Ending(Protocol):
+    """Stands before the application's protocol while its connection ends.
+
+    In TLS 1.3 the handshake is over for the client before the server has looked at its certificate.
+    """
+
+    def __init__(self, tls: TLSMemoryBIOProtocol, protocol: Any) -> None:
+        self._tls = tls
+        self._protocol = protocol
+
+    def dataReceived(self, data: bytes) -> None:
+        self._protocol.dataReceived(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if _wants_certificate(reason, self._tls.getHandle()):
+            reason = Failure(TlsFailed(_CLIENT_CERTIFICATE))
+        self._protocol.connectionLost(reason)
 
 
 def over_tls(
@@ -188,6 +245,7 @@ def over_tls(
     handshaking = _Handshaking(host, protocol, done, failed)
     factory = TLSMemoryBIOFactory(host, True, _Once(handshaking), clock)
     factory.noisy = False
+    factory.protocol = _Tls
     tls = factory.buildProtocol(None)
     assert tls is not None
     return tls
