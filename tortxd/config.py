@@ -142,6 +142,8 @@ def _origins(values: str | Iterable[str]) -> tuple[str, ...]:
 def _origin(value: str) -> str:
     """As browsers write it: lower case, the default port left out (RFC 6454, section 6.2)."""
     origin = value.strip().lower()
+    if origin == "null":
+        return origin
     if not _ORIGIN.fullmatch(origin):
         raise SetupError(
             "--allow-origin takes a web origin, as https://app.example:8443: no path, no wildcard."

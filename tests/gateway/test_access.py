@@ -6,7 +6,9 @@ import pytest
 from pytest_twisted import ensureDeferred
 
 from tests.gateway.conftest import OPERATOR, Gateway, Policy
+from tests.web_client import Reply
 from tortxd.policy.access import AccessPolicy
+from tortxd.testing import Canned
 
 PAGE = "Origin: http://localhost:8000"
 FOREIGN = "Origin: https://evil.example"
@@ -30,6 +32,86 @@ async def test_rebinding(either: Gateway, path: str, host: str) -> None:
 @ensureDeferred
 async def test_loopback_names_are_ours(either: Gateway, host: str) -> None:
     assert (await either.ask("/health", host=host)).status == 200
+
+
+@pytest.mark.parametrize("host", ["10.244.0.5:3080", "[fd00::5]:3080", "93.184.216.34"])
+@ensureDeferred
+async def test_addresses_are_ours(either: Gateway, host: str) -> None:
+    """A name is needed to rebind; probes of orchestrators know the pod's address alone."""
+    assert (await either.ask("/health", host=host)).status == 200
+    assert (await either.ask(either.path("/bytes/1"), host=host)).status == 200
+    assert (await either.ask("/nope", host=host)).status == 404
+    assert (await either.ask("/health", f"Origin: http://{host}", host=host)).status == 200
+    for name in ("evil.example", "10.244.0.6:3080"):
+        reply = await either.ask("/health", f"Origin: http://{name}", host=host)
+        assert reply["Tortxd-Error"] == "forbidden_origin"
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["0.0.0.0:3080", "[::]:3080", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "2130706433", "127.1"],
+)
+@ensureDeferred
+async def test_addresses_that_browsers_do_not_know_for_ours(either: Gateway, host: str) -> None:
+    for path in ("/health", either.path("/")):
+        assert (await either.ask(path, host=host))["Tortxd-Error"] == "forbidden_host"
+    assert not either.socks.served
+
+
+PROBES = {
+    "kubelet": "GET /health HTTP/1.1\r\nHost: 10.244.0.5:3080\r\nUser-Agent: kube-probe/1.29\r\n"
+    "Accept: */*\r\nConnection: close\r\n\r\n",
+    "option httpchk": "OPTIONS / HTTP/1.0\r\n\r\n",
+    "option httpchk GET /health": "GET /health HTTP/1.0\r\n\r\n",
+    "option httpchk HEAD /health": "HEAD /health HTTP/1.0\r\n\r\n",
+    "HEAD": "HEAD /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "OPTIONS": "OPTIONS /health HTTP/1.1\r\nHost: 10.0.0.1\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("probe", PROBES.values(), ids=PROBES)
+@ensureDeferred
+async def test_probes(either: Gateway, probe: str) -> None:
+    """As kubelet and HAProxy send them."""
+    wire = await either.connect()
+    wire.send(probe.encode())
+    method = probe.partition(" ")[0].encode()
+    reply = await wire.reply(method)
+    assert reply.status == (204 if method == b"OPTIONS" else 200)
+    if "Connection: close" in probe or "HTTP/1.0" in probe:
+        await wire.lost
+
+
+@ensureDeferred
+async def test_options_tell_what_a_route_takes_without_a_token(
+    either: Gateway, make_policy: Policy
+) -> None:
+    either.plane.policy = make_policy(access=AccessPolicy(token=b"clients-token"))
+    for path, allowed in (("/", "GET, HEAD, OPTIONS"), ("/identity/new", "POST, OPTIONS")):
+        reply = await either.ask(path, method="OPTIONS")
+        assert (reply.status, reply["Allow"]) == (204, allowed)
+        assert (await either.ask(path, FOREIGN, method="OPTIONS")).status == 403
+    assert (await either.fetch("/", method="OPTIONS")).status == 401
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/health", "/nope", "/circuits", "/proxy?url=http%3A%2F%2Forigin.test.example%2Fbytes%2F1"],
+)
+@ensureDeferred
+async def test_http_1_0_need_not_name_a_host(either: Gateway, path: str) -> None:
+    token = f"Tortxd-Token: {OPERATOR.decode()}\r\n"
+    for headers, status in (
+        ("", 404 if path == "/nope" else 200),
+        ("Host: evil.example\r\n", 403),
+        ("Origin: http://evil.example\r\n", 403),
+        ("Origin: http://\r\n", 403),
+        ("Host: \r\n", 400),
+        ("Host: localhost\r\nHost: localhost\r\n", 400),
+    ):
+        wire = await either.connect()
+        wire.send(f"GET {path} HTTP/1.0\r\n{headers}{token}\r\n".encode())
+        assert (await wire.reply()).status == status
 
 
 @pytest.mark.parametrize("path", ["/health", "/", "/proxy?url=http%3A%2F%2Fa.example%2F", "/nope"])
@@ -98,11 +180,52 @@ async def test_allowed_pages_can_read(either: Gateway) -> None:
     assert reply["Access-Control-Allow-Origin"] == "http://localhost:8000"
     assert "Tortxd-Exit-Country" in reply["Access-Control-Expose-Headers"]
     assert "Origin" in reply.all("Vary")
-    reply = await either.ask("/health", PAGE)
-    assert reply["Access-Control-Allow-Origin"] == "http://localhost:8000"
-    reply = await either.ask("/proxy", PAGE)
-    assert reply.status == 400
-    assert reply["Access-Control-Allow-Origin"] == "http://localhost:8000"
+    assert unreadable(reply) == set()
+    for path, status in (("/health", 200), ("/proxy", 400), ("/nope", 404)):
+        reply = await either.ask(path, PAGE)
+        assert reply.status == status
+        assert reply["Access-Control-Allow-Origin"] == "http://localhost:8000"
+        assert unreadable(reply) == set()
+    reply = await either.ask("/health", PAGE, method="DELETE")
+    assert (reply.status, reply["Allow"]) == (405, "GET, HEAD, OPTIONS")
+    assert unreadable(reply) == set()
+
+
+@ensureDeferred
+async def test_allowed_pages_can_read_every_header(either: Gateway) -> None:
+    head = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Own: 1\r\nx-own: 2\r\nETag: a\r\nDate: b\r\n"
+    dropped = "Set-Cookie: a=b\r\nAccess-Control-Expose-Headers: X-Forged\r\n"
+    either.origin.canned[b"/headers"] = Canned(f"{head}{dropped}\r\nok".encode(), "keep")
+    reply = await either.fetch("/headers", PAGE)
+    assert unreadable(reply) == set()
+    exposed = reply["Access-Control-Expose-Headers"].lower().split(", ")
+    assert {"x-own", "etag", "date"} < set(exposed)
+    assert exposed.count("x-own") == 1
+    assert {"set-cookie", "x-forged", "*"}.isdisjoint(exposed)
+    assert "Access-Control-Expose-Headers" not in await either.fetch("/headers")
+
+
+def unreadable(reply: Reply) -> set[str]:
+    """The names of a response's headers that a page on another origin cannot read (Fetch,
+    "CORS-safelisted response-header name"), but for those that are about the connection or for the
+    browser itself."""
+    names = {name.decode().lower() for name, _ in reply.headers}
+    exposed = set(reply["Access-Control-Expose-Headers"].lower().split(", "))
+    safe = {"cache-control", "content-language", "content-length", "content-type"}
+    safe |= {"expires", "last-modified", "pragma", "connection", "transfer-encoding", "vary"}
+    return {one for one in names - exposed - safe if not one.startswith("access-control-")}
+
+
+@ensureDeferred
+async def test_null_may_call_where_it_was_written_out(either: Gateway, make_policy: Policy) -> None:
+    access = AccessPolicy(allow_origins=frozenset({b"null"}), operator_token=OPERATOR)
+    either.plane.policy = make_policy(access=access)
+    headers = ("Origin: null", "Sec-Fetch-Site: cross-site")
+    for path in ("/health", either.path("/bytes/1")):
+        reply = await either.ask(path, *headers)
+        assert (reply.status, reply["Access-Control-Allow-Origin"]) == (200, "null")
+    reply = await either.ask("/circuits", *headers, f"Tortxd-Token: {OPERATOR.decode()}")
+    assert reply["Tortxd-Error"] == "forbidden_origin"
 
 
 @pytest.mark.parametrize("path", ["/proxy?url=http%3A%2F%2Fa.example%2F", "/health"])

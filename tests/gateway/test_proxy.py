@@ -392,7 +392,7 @@ async def test_what_could_run_or_reach_the_network_does_not_come_back(either: Ga
     ]  # fmt: skip
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + "\r\n".join([*given, "", ""]).encode()
     either.origin.canned[b"/forger"] = Canned(head + b"ok", "keep")
-    reply = await either.fetch("/forger")
+    reply = await either.fetch("/forger", "Sec-Fetch-Site: none")
     assert reply["Content-Security-Policy"] == "sandbox; default-src 'none'"
     assert reply["X-Content-Type-Options"] == "nosniff"
     assert reply["Referrer-Policy"] == "no-referrer"
@@ -408,6 +408,21 @@ async def test_what_could_run_or_reach_the_network_does_not_come_back(either: Ga
         "Access-Control-Allow-Origin", "Link", "Tortxd-Error", "X-Hop",
     ):  # fmt: skip
         assert name not in reply
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [("Origin: http://localhost",), ("Sec-Fetch-Site: none",), ("Sec-Fetch-Dest: image",)],
+)
+@ensureDeferred
+async def test_links_pass_where_no_browser_would_follow_them(
+    either: Gateway, headers: tuple[str, ...]
+) -> None:
+    link = '</next?page=2>; rel="next"'
+    head = f"HTTP/1.1 204 No Content\r\nLink: {link}\r\n\r\n"
+    either.origin.canned[b"/list"] = Canned(head.encode(), "keep")
+    assert (await either.fetch("/list"))["Link"] == link
+    assert "Link" not in await either.fetch("/list", *headers)
 
 
 @pytest.mark.parametrize("dest", ["document", "iframe", "embed", "object", "frame"])

@@ -31,8 +31,9 @@ def admit(
     method: bytes = b"GET",
     path: bytes = b"/proxy",
     kind: RouteKind = PROXY,
+    minor: int = 1,
 ) -> Admission:
-    return policy.admit(gateway_fields(headers), method=method, path=path, kind=kind)
+    return policy.admit(gateway_fields(headers), method=method, path=path, kind=kind, minor=minor)
 
 
 # --- Host -----------------------------------------------------------------------------------------
@@ -50,6 +51,14 @@ def admit(
         b"GW.Example:80",
         b"[2001:DB8::5]:3080",
         b"localhost:",
+        # Where no name was looked up, none was rebound.
+        b"10.244.0.5:3080",
+        b"192.168.0.1",
+        b"93.184.216.34:80",
+        b"[fd00:10:244::5]:3080",
+        b"[FE80::1]",
+        b"[2606:4700::1]:3080",
+        b"[::102:304]",
     ],
 )
 def test_hosts_of_the_gateway(host: bytes) -> None:
@@ -67,10 +76,29 @@ def test_hosts_of_the_gateway(host: bytes) -> None:
         b"127.1",
         b"127.0.0.256",
         b"2130706433",
+        b"0x7f.0.0.1",
+        b"0177.0.0.1",
+        b"10.0.0",
+        b"10.0.0.01",
+        b"10.0.0.1.",
+        b"1.2.3.4.5",
+        # They lead to this machine, and no browser says that a foreign page asks there.
         b"0.0.0.0",
-        b"192.168.0.1",
-        b"[::ffff:127.0.0.1]",
+        b"0.0.0.0:3080",
         b"[::]",
+        b"[::]:3080",
+        b"[::ffff:127.0.0.1]",
+        b"[::ffff:7f00:1]",
+        b"[::ffff:1.2.3.4]",
+        b"[::ffff:102:304]",
+        # Not as browsers write them.
+        b"[::1.2.3.4]",
+        b"[0:0:0:0:0:0:0:1]",
+        b"[fd00:0::5]",
+        b"[fd00::05]",
+        b"[1::2::3]",
+        b"[1.2.3.4]",
+        b"[12345::]",
         b"gw.example.:80",
         b"x" * 400,
     ],
@@ -94,12 +122,36 @@ def test_hosts_of_others(host: bytes) -> None:
         [b"::1"],
         [b"local host"],
         [b"localhost, localhost"],
+        [b"[fe80::1%eth0]"],
+        [b"[fe80::1%25eth0]:3080"],
+        [b"10.0.0.1", b"10.0.0.1"],
         [b"\xff"],
     ],
 )
 def test_missing_doubled_and_malformed_hosts(hosts: list[bytes]) -> None:
     with pytest.raises(BadRequest):
         admit(*((b"Host", host) for host in hosts))
+
+
+def test_a_probe_of_http_1_0_need_not_name_a_host() -> None:
+    for kind in (PROXY, CLIENT):
+        assert admit(kind=kind, minor=0) == Admission()
+    assert admit(AS_OPERATOR, kind=OPERATOR, minor=0).token == OPERATOR_TOKEN
+    for hosts in ([b""], [b"localhost", b"localhost"]):
+        with pytest.raises(BadRequest):
+            admit(*((b"Host", host) for host in hosts), minor=0)
+    with pytest.raises(ForbiddenHost):
+        admit((b"Host", b"evil.example"), minor=0)
+    assert POLICY.admit_options({}, 0) == Admission()
+    with pytest.raises(BadRequest):
+        POLICY.admit_options({})
+
+
+@pytest.mark.parametrize("origin", [b"http://", b"https://", b"null", b""])
+def test_without_a_host_no_origin_is_the_own_one(origin: bytes) -> None:
+    for kind in RouteKind:
+        with pytest.raises(ForbiddenOrigin):
+            admit((b"Origin", origin), AS_OPERATOR, kind=kind, minor=0)
 
 
 @pytest.mark.parametrize("kind", RouteKind)
@@ -129,10 +181,12 @@ def test_allowed_origins(kind: RouteKind, origin: bytes, site: bytes | None) -> 
     headers = [HOST, (b"Origin", origin)] + ([(b"Sec-Fetch-Site", site)] if site else [])
     admission = admit(*headers, kind=kind, method=b"POST")
     assert admission.origin == origin
-    cors = dict(admission.cors)
+    cors = dict(admission.cors([(b"X-Own", b"1"), (b"ETag", b"2"), (b"x-own", b"3")]))
     assert cors[b"Access-Control-Allow-Origin"] == origin
     assert cors[b"Vary"] == b"Origin"
-    assert b"Tortxd-Circuit" in cors[b"Access-Control-Expose-Headers"].split(b", ")
+    exposed = cors[b"Access-Control-Expose-Headers"].split(b", ")
+    assert {b"Tortxd-Circuit", b"Tortxd-Error", b"X-Own", b"ETag"} < set(exposed)
+    assert len({name.lower() for name in exposed}) == len(exposed)
     assert b"Access-Control-Allow-Credentials" not in cors
     assert admission.preflight is None
 
@@ -168,13 +222,31 @@ def test_foreign_origins(kind: RouteKind, origin: bytes, site: bytes | None) -> 
     headers += [(b"Sec-Fetch-Site", site)] if site else []
     with pytest.raises(ForbiddenOrigin):
         admit(*headers, kind=kind)
-    assert POLICY.cors(gateway_fields(headers)) == ()
+    assert POLICY.cors(gateway_fields(headers), []) == ()
+
+
+NULL = AccessPolicy(allow_origins=frozenset({b"null"}), operator_token=OPERATOR_TOKEN)
+
+
+def test_null_may_call_where_it_was_written_out() -> None:
+    """Pages in a sandbox, and from files; any page can be such a one."""
+    sandboxed = [HOST, (b"Origin", b"null"), (b"Sec-Fetch-Site", b"cross-site")]
+    for kind in (PROXY, CLIENT):
+        admission = admit(*sandboxed, policy=NULL, kind=kind, method=b"POST")
+        assert admission.origin == b"null"
+        assert (b"Access-Control-Allow-Origin", b"null") in admission.cors([])
+    with pytest.raises(ForbiddenOrigin):
+        admit(*sandboxed, AS_OPERATOR, policy=NULL, kind=OPERATOR)
+    preflight = admit(*sandboxed, PREFLIGHT[2], policy=NULL, method=b"OPTIONS").preflight
+    assert preflight is not None and (b"Access-Control-Allow-Origin", b"null") in preflight
+    with pytest.raises(ForbiddenOrigin):
+        admit(HOST, (b"Origin", b"https://app.example"), policy=NULL)
 
 
 def test_two_origins_are_none() -> None:
     with pytest.raises(BadRequest):
         admit(HOST, OWN, (b"Origin", b"https://evil.example"))
-    assert POLICY.cors(gateway_fields([OWN, APP])) == ()
+    assert POLICY.cors(gateway_fields([OWN, APP]), []) == ()
 
 
 @pytest.mark.parametrize("kind", RouteKind)
@@ -264,9 +336,27 @@ def test_the_own_origin_of_an_allowed_name_is_allowed() -> None:
     assert admission.origin == b"http://gw.example:3080"
 
 
+@pytest.mark.parametrize("host", [b"10.244.0.5:3080", b"[fd00::5]:3080", b"93.184.216.34"])
+@pytest.mark.parametrize("kind", RouteKind)
+def test_the_own_origin_of_an_address_is_the_gateways(host: bytes, kind: RouteKind) -> None:
+    own = b"http://" + host
+    assert admit((b"Host", host), (b"Origin", own), AS_OPERATOR, kind=kind).origin == own
+    for other in (
+        b"http://10.244.0.5:3081",
+        b"http://10.244.0.6:3080",
+        b"http://evil.example:3080",  # which has rebound its name
+        b"http://evil.example",
+        b"http://[fd00:0::5]:3080",
+    ):
+        with pytest.raises(ForbiddenOrigin):
+            admit((b"Host", host), (b"Origin", other), AS_OPERATOR, kind=kind)
+
+
 def test_errors_can_be_read_by_allowed_origins() -> None:
-    assert dict(POLICY.cors(gateway_fields([APP])))[b"Access-Control-Allow-Origin"] == APP[1]
-    assert POLICY.cors({}) == ()
+    cors = dict(POLICY.cors(gateway_fields([APP]), [(b"X-Mine", b"1")]))
+    assert cors[b"Access-Control-Allow-Origin"] == APP[1]
+    assert b"X-Mine" in cors[b"Access-Control-Expose-Headers"]
+    assert POLICY.cors({}, []) == ()
 
 
 # --- preflights -----------------------------------------------------------------------------------
@@ -320,6 +410,17 @@ def test_refused_preflights(
 def test_other_options_are_requests() -> None:
     assert admit(HOST, APP, method=b"OPTIONS").preflight is None
     assert admit(HOST, PREFLIGHT[2], method=b"OPTIONS") == Admission()
+
+
+def test_what_a_route_takes_is_no_secret() -> None:
+    """HAProxy asks OPTIONS / whether a server is there. To a destination it is a request."""
+    for kind in (CLIENT, OPERATOR):
+        assert admit(HOST, policy=WITH_TOKEN, method=b"OPTIONS", kind=kind) == Admission()
+        for headers in ([(b"Host", b"evil.example")], [HOST, (b"Sec-Fetch-Site", b"cross-site")]):
+            with pytest.raises((ForbiddenHost, ForbiddenOrigin)):
+                admit(*headers, policy=WITH_TOKEN, method=b"OPTIONS", kind=kind)
+    with pytest.raises(Unauthorized):
+        admit(HOST, policy=WITH_TOKEN, method=b"OPTIONS")
 
 
 # --- tokens ---------------------------------------------------------------------------------------
@@ -416,4 +517,5 @@ def test_whoever_is_admitted_may_ask(
         return
     assert [v for n, v in headers if n == b"Host"] in ([b"localhost"],)
     assert b"null" not in [v for n, v in headers if n == b"Origin"]
-    assert admission.preflight is not None or admission.token in (RIGHT, OPERATOR_TOKEN)
+    if kind is PROXY or method != b"OPTIONS":
+        assert admission.preflight is not None or admission.token in (RIGHT, OPERATOR_TOKEN)

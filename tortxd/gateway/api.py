@@ -70,6 +70,8 @@ class Call:
     token: bytes | None = field(default=None, repr=False)
     """What the query of the dashboard's address gives."""
     body: bytes = field(default=b"", repr=False)
+    minor: int = 1
+    """Of HTTP/1.0 or 1.1."""
 
 
 Handler = Callable[["Api", Call], Awaitable[Answer]]
@@ -166,8 +168,10 @@ class Api:
                     peer_name(request.getClientAddress()),
                     _token_in(head.target),
                     _body_of(request),
+                    head.minor,
                 )
-                answer = (await handler(self, call)).with_headers(judged.cors)
+                answer = await handler(self, call)
+                answer = answer.with_headers(judged.cors(answer.headers))
         except TortxdError as error:
             answer = self._refusal(error, head, served)
         except CancelledError:
@@ -191,6 +195,7 @@ class Api:
             path=head.target.partition(b"?")[0],
             kind=served.kind,
             given=_token_in(head.target),
+            minor=head.minor,
         )
         if admission.preflight is not None:
             return Answer(204, list(admission.preflight))
@@ -273,7 +278,11 @@ class Api:
                 self._plane.renew_key(key, call.admission, call.peer)
             return json_answer(200, {"renewed": "key"})
         self._plane.policy.access.admit(
-            call.fields, method=b"POST", path=b"/identity/new", kind=RouteKind.OPERATOR
+            call.fields,
+            method=b"POST",
+            path=b"/identity/new",
+            kind=RouteKind.OPERATOR,
+            minor=call.minor,
         )
         await self._plane.renew_all()
         return json_answer(200, {"renewed": "all"})

@@ -50,7 +50,7 @@ class Handover:
         headers.append((b"Content-Length", b"%d" % len(self._body)))
         headers.append((b"Connection", b"close"))
         target = _NOT_ASCII.sub(_escape, head.target)
-        request = head_bytes(b"%b %b HTTP/1.1" % (head.method, target), headers)
+        request = head_bytes(b"%b %b HTTP/1.%d" % (head.method, target, head.minor), headers)
         if len(request) > MAX_HEAD:
             status = 414 if len(target) > MAX_HEAD // 2 else 431
             raise TooLarge("The request is too long.", status=status)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Literal
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 
@@ -23,7 +23,7 @@ from tortxd.policy.access import AccessPolicy, Admission, RouteKind
 from tortxd.policy.headers import UserAgent, incoming, outgoing
 from tortxd.policy.query import target_of
 from tortxd.policy.redirects import check_redirected
-from tortxd.policy.request import Directives, Fields, directives, gateway_fields
+from tortxd.policy.request import Directives, Fields, directives, from_browser, gateway_fields
 from tortxd.policy.site import public_suffixes, site_of
 from tortxd.policy.target import HTTP_SCHEMES, WEBSOCKET_SCHEMES, Target, TargetPolicy
 from tortxd.relay.direct import connect_upstream
@@ -72,6 +72,8 @@ class _Judged:
     asked: Directives
     sent: bytes
     """The fields that go on to the destination, as lines."""
+    browser: bool = False
+    """Whether a browser asks."""
 
 
 class DataPlane:
@@ -138,10 +140,10 @@ class DataPlane:
         :raises TortxdError: if it is refused.
         """
         policy = self._policy
-        if head.section is not None:
+        if head.section is not None and head.hosts:
             judged = self._judged(head.method, head.section)
         else:
-            judged = self._judge(head.method, head.headers)
+            judged = self._judge(head.method, head.headers, head.minor)
         admission = judged.admission
         if admission.preflight is not None:
             return Answer(204, list(admission.preflight))
@@ -171,20 +173,22 @@ class DataPlane:
             credentials=self.credentials(admission, judged.asked, peer, target.host),
             timeout=self.timeout_for(judged.asked),
             upgrade=upgrade,
-            filter=self._filter(judged.fields, admission, target, wanted.redirected, route),
+            filter=self._filter(judged, target, wanted.redirected, route),
         )
 
     def _judge_section(self, method: bytes, section: HeaderSection) -> _Judged:
         return self._judge(method, section.headers)
 
-    def _judge(self, method: bytes, headers: Headers) -> _Judged:
+    def _judge(self, method: bytes, headers: Headers, minor: int = 1) -> _Judged:
         policy = self._policy
         fields = gateway_fields(headers)
-        admission = policy.access.admit(fields, method=method, path=b"/proxy", kind=RouteKind.PROXY)
+        admission = policy.access.admit(
+            fields, method=method, path=b"/proxy", kind=RouteKind.PROXY, minor=minor
+        )
         if admission.preflight is not None:
             return _Judged(fields, admission, Directives(), b"")
         sent = field_lines(outgoing(headers, user_agent=policy.user_agent))
-        return _Judged(fields, admission, directives(fields), sent)
+        return _Judged(fields, admission, directives(fields), sent, from_browser(fields))
 
     def asks_for_websocket(self, head: RequestHead) -> bool:
         """Whether the request is a WebSocket's handshake (RFC 6455, section 4.1). Offers of other
@@ -268,12 +272,14 @@ class DataPlane:
         """The answer that ``error`` makes; a page on an allowed origin can read it."""
         if head is None or isinstance(error, ForbiddenHost):
             return error_answer(error)
-        return error_answer(error, list(self.policy.access.cors(gateway_fields(head.headers))))
+        answer = error_answer(error)
+        fields = gateway_fields(head.headers)
+        return evolve(
+            answer, headers=[*answer.headers, *self.policy.access.cors(fields, answer.headers)]
+        )
 
-    def _filter(
-        self, fields: Fields, admission: Admission, target: Target, redirected: bool, route: bytes
-    ) -> Any:
-        destinations = fields.get(b"sec-fetch-dest")
+    def _filter(self, judged: _Judged, target: Target, redirected: bool, route: bytes) -> Any:
+        destinations = judged.fields.get(b"sec-fetch-dest")
         targets = self.policy.targets
 
         def fit(response: ResponseHead) -> Headers:
@@ -285,9 +291,10 @@ class DataPlane:
                 policy=targets,
                 redirected=redirected,
                 route=route,
+                browser=judged.browser,
             )
             headers.append((b"Proxy-Status", b"tortxd; received-status=%d" % response.status))
-            headers += admission.cors
+            headers += judged.admission.cors(headers)
             return headers
 
         return fit

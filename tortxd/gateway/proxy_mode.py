@@ -131,6 +131,6 @@ def _fit(response: ResponseHead) -> Headers:
 
 def _options(plane: DataPlane, head: RequestHead) -> Answer:
     """What the gateway can do as a proxy; nothing is connected to."""
-    plane.policy.access.admit_options(gateway_fields(head.headers))
+    plane.policy.access.admit_options(gateway_fields(head.headers), head.minor)
     server = b"tortxd/" + __version__.encode()
     return Answer(200, [(b"Allow", b"CONNECT, " + METHODS), (b"Server", server), *_OF_TOR])

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address
 
 from attrs import field, frozen
 
@@ -19,7 +20,6 @@ from tortxd.errors import BadRequest, ForbiddenHost, ForbiddenOrigin, Unauthoriz
 from tortxd.policy.request import Fields, Headers, is_own_user, proxy_login, single
 
 _LOOPBACK = rb"localhost|127(?:\.(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}|\[::1\]"
-_LOOPBACK_HOST = re.compile(_LOOPBACK)
 _LOOPBACK_ORIGIN = re.compile(rb"https?://(?:" + _LOOPBACK + rb")(?::[0-9]{1,5})?")
 _HOST = re.compile(rb"([A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _LONGEST_HOST = 300
@@ -35,8 +35,9 @@ says ``none`` (measured on 156), as if the user had typed it."""
 _BROWSERS = (b"origin", b"sec-fetch-site", b"sec-purpose")
 """Headers that only a browser sends."""
 
-_EXPOSED = b", ".join(
-    (
+_EXPOSED = {
+    name.lower(): name
+    for name in (
         b"Tortxd-Circuit",
         b"Tortxd-Exit",
         b"Tortxd-Exit-Address",
@@ -45,19 +46,12 @@ _EXPOSED = b", ".join(
         b"Tortxd-Location",
         b"Tortxd-Error",
         b"Proxy-Status",
-        b"Tor-Request-Failed",
-        b"Tor-Capabilities",
-        b"Accept-Ranges",
-        b"Content-Disposition",
-        b"Content-Encoding",
-        b"Content-Length",
-        b"Content-Range",
-        b"Date",
-        b"ETag",
-        b"Location",
         b"Retry-After",
+        b"Allow",
+        b"Date",
     )
-)
+}
+"""What the gateway may add to a response afterwards, by lower-case name."""
 _PREFLIGHT_SECONDS = b"600"
 
 
@@ -79,10 +73,12 @@ class Admission:
     """The web origin that calls."""
     token: bytes | None = field(default=None, repr=False)
     """The token that was presented and is right, where one was needed."""
-    cors: Headers = ()
-    """What the response adds for that origin."""
     preflight: Headers | None = None
     """For a preflight: the headers of its whole answer, a 204."""
+
+    def cors(self, headers: Headers) -> Headers:
+        """What a response with these headers adds, so that a page on that origin can read it."""
+        return () if self.origin is None else _cors(self.origin, headers)
 
 
 _PLAIN = Admission()
@@ -99,7 +95,8 @@ class AccessPolicy:
     allow_hosts: frozenset[bytes] = frozenset()
     """Lower case, without a port; IPv6 in brackets."""
     allow_origins: frozenset[bytes] = frozenset()
-    """As browsers write them: lower case, the default port left out."""
+    """As browsers write them: lower case, the default port left out; ``null`` for pages that have
+    none (in a sandbox, or from a file)."""
     token: bytes | None = field(default=None, repr=False)
     """What clients must present. None: nothing."""
     operator_token: bytes | None = field(default=None, repr=False)
@@ -120,19 +117,23 @@ class AccessPolicy:
         path: bytes,
         kind: RouteKind,
         given: bytes | None = None,
+        minor: int = 1,
     ) -> Admission:
         """Judge one request: Host, then web origin, then token.
 
         ``path`` is without the query; ``given`` is a token that came with neither of the headers
-        for it. Raises BadRequest for a missing, doubled or malformed Host,
-        ForbiddenHost, ForbiddenOrigin or Unauthorized.
+        for it; ``minor`` is the request's version, HTTP/1.0 or 1.1. Which methods a route of the
+        gateway's own takes (OPTIONS) is no secret: that needs no token. Raises BadRequest for a
+        missing, doubled or malformed Host, ForbiddenHost, ForbiddenOrigin or Unauthorized.
         """
-        host = self._one_host(fields)
+        host = self._one_host(fields, minor)
         origin = None
         if any(name in fields for name in _BROWSERS):
             origin = self._judge_origin(fields, host, method, path, kind)
             if origin and method == b"OPTIONS" and b"access-control-request-method" in fields:
                 return Admission(origin, preflight=_preflight(origin, fields))
+        if method == b"OPTIONS" and kind is not RouteKind.PROXY:
+            return Admission(origin)
         presented = _presented(fields, kind)
         if given is not None:
             presented.append(given)
@@ -141,7 +142,7 @@ class AccessPolicy:
         token = self._judge_token(presented, kind)
         if origin is None:
             return _PLAIN if token is None else Admission(token=token)
-        return Admission(origin, token, _cors(origin))
+        return Admission(origin, token)
 
     def admit_proxy_mode(self, fields: Fields) -> Admission:
         """Judge a CONNECT or a request in absolute-form.
@@ -161,30 +162,34 @@ class AccessPolicy:
             )
         return Admission(token=token)
 
-    def admit_options(self, fields: Fields) -> Admission:
+    def admit_options(self, fields: Fields, minor: int = 1) -> Admission:
         """Judge an ``OPTIONS *``, which asks what the gateway can do as a proxy: it is not meant
         for pages (Tor's HTTP CONNECT specification, "Avoiding cross-site probing attacks").
 
         Raises as :meth:`admit` and :meth:`admit_proxy_mode` do.
         """
-        host = self._one_host(fields)
+        host = self._one_host(fields, minor)
         if any(name in fields for name in _BROWSERS):
             self._judge_origin(fields, host, b"OPTIONS", b"*", RouteKind.CLIENT)
         return self.admit_proxy_mode(fields)
 
-    def cors(self, fields: Fields) -> Headers:
+    def cors(self, fields: Fields, headers: Headers) -> Headers:
         """What even an error response adds, so that a page on an allowed origin can read it."""
         origins = fields.get(b"origin", ())
         if len(origins) == 1 and self.allows_origin(origins[0]):
-            return _cors(origins[0])
+            return _cors(origins[0], headers)
         return ()
 
     def allows_origin(self, origin: bytes) -> bool:
-        """Whether a web origin may call; ``null`` never may."""
+        """Whether a web origin may call; ``null``, which any page can be, only where it was written
+        out."""
         return origin in self.allow_origins or bool(_LOOPBACK_ORIGIN.fullmatch(origin))
 
-    def _one_host(self, fields: Fields) -> bytes:
+    def _one_host(self, fields: Fields, minor: int) -> bytes:
+        """The Host in lower case; empty where HTTP/1.0 has none, which no browser speaks."""
         hosts = fields.get(b"host", ())
+        if not hosts and minor == 0:
+            return b""
         if len(hosts) != 1 or not hosts[0]:
             raise BadRequest("The request must have exactly one Host header.")
         if len(hosts[0]) > _LONGEST_HOST:
@@ -197,7 +202,8 @@ class AccessPolicy:
         match = _HOST.fullmatch(host)
         if match is None:
             raise BadRequest("The Host header is malformed.")
-        if match[1] not in self.allow_hosts and not _LOOPBACK_HOST.fullmatch(match[1]):
+        name = match[1]
+        if name != b"localhost" and name not in self.allow_hosts and not _is_literal(name):
             raise ForbiddenHost
         return host
 
@@ -244,8 +250,26 @@ class AccessPolicy:
         return token
 
 
+def _is_literal(host: bytes) -> bool:
+    """Whether a Host is an IP address, written as browsers write it: whoever asked looked up no
+    name, so nobody can have rebound one.
+
+    0.0.0.0, ``[::]`` and mapped IPv4 addresses lead to this machine as well, but browsers do not
+    know them for loopback, and so tell of no foreign page (Sec-Fetch-Site) that asks there.
+    """
+    text = host.decode("ascii")
+    try:
+        if not text.startswith("["):
+            return not IPv4Address(text).is_unspecified
+        address = IPv6Address(text[1:-1])
+    except ValueError:
+        return False
+    canonical = str(address) == text[1:-1]
+    return canonical and not address.is_unspecified and address.ipv4_mapped is None
+
+
 def _is_own(origin: bytes, host: bytes) -> bool:
-    return origin in (b"http://" + host, b"https://" + host)
+    return bool(host) and origin in (b"http://" + host, b"https://" + host)
 
 
 def _is_navigation(fields: Fields) -> bool:
@@ -288,10 +312,15 @@ def _find(presented: Iterable[bytes], *right: bytes | None) -> bytes | None:
     return found
 
 
-def _cors(origin: bytes) -> Headers:
+def _cors(origin: bytes, headers: Headers) -> Headers:
+    """Fetch, "HTTP responses": every name is listed, since a star does not count where credentials
+    go along."""
+    exposed = _EXPOSED.copy()
+    for name, _ in headers:
+        exposed.setdefault(name.lower(), name)
     return (
         (b"Access-Control-Allow-Origin", origin),
-        (b"Access-Control-Expose-Headers", _EXPOSED),
+        (b"Access-Control-Expose-Headers", b", ".join(exposed.values())),
         (b"Vary", b"Origin"),
     )
 

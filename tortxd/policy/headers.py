@@ -184,12 +184,13 @@ def incoming(
     policy: TargetPolicy,
     redirected: bool = False,
     route: bytes = b"/proxy",
+    browser: bool = True,
 ) -> list[tuple[bytes, bytes]]:
     """What a response to ``/proxy`` carries back, in its order, then what the gateway adds.
 
     ``target``, ``policy`` and ``redirected`` (of the request) decide what Location and
-    Content-Location become; ``route`` is where this gateway's ``/proxy`` is mounted. CORS headers
-    and framing are the caller's to add.
+    Content-Location become; ``route`` is where this gateway's ``/proxy`` is mounted. Link makes
+    browsers connect, and passes where none asks. CORS headers and framing are the caller's to add.
     """
     kept: list[tuple[bytes, bytes]] = []
     types: list[int] = []
@@ -199,6 +200,8 @@ def incoming(
         if key in _DROPPED or key.startswith(_DROPPED_PREFIXES):
             if key == b"connection":
                 listed.append(value)
+            elif key == b"link" and not browser:
+                kept.append((name, value))
             continue
         if key in _LOCATIONS:
             if key == b"location":

@@ -42,6 +42,8 @@ READ_BY_GATEWAY = _DIRECTIVES | {
 }
 """The headers that mean something to the gateway; of Cookie, one cookie alone."""
 
+_FROM_BROWSER = frozenset({b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest"})
+
 OPERATOR_COOKIE = b"tortxd-operator"
 """The name of the cookie by which the dashboard's browser is known as an operator's."""
 
@@ -74,6 +76,11 @@ def gateway_fields(headers: Headers) -> Fields:
             else:
                 found.setdefault(key, []).append(value)
     return found
+
+
+def from_browser(fields: Fields) -> bool:
+    """Whether a browser asks, as far as that can be told."""
+    return not _FROM_BROWSER.isdisjoint(fields)
 
 
 def read_by_gateway(headers: Headers) -> list[tuple[bytes, bytes]]:
