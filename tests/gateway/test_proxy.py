@@ -338,6 +338,70 @@ async def test_the_sentence_for_a_missing_url_is_the_old_one(either: Gateway) ->
     assert reply.json["error"] == "Missing url query parameter"
 
 
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("url=http://canary.example/a?b=1&c=2", "`c` is not"),
+        ("url=http%3A%2F%2Fcanary.example%2F&URL=x", "`URL` is not"),
+        ("url=http%3A%2F%2Fcanary.example%2F&canary.example%2Fcanary=x", "One of the parameters"),
+    ],
+)
+@ensureDeferred
+async def test_a_target_that_is_not_encoded_is_not_cut(
+    either: Gateway, query: str, name: str
+) -> None:
+    reply = await either.ask(f"/proxy?{query}")
+    assert (reply.status, reply["Tortxd-Error"]) == (400, "bad_request")
+    assert reply.json["error"].startswith(name)
+    assert "encodeURIComponent" in reply.json["error"]
+    assert b"canary" not in reply.body
+    assert not either.socks.served
+
+
+@pytest.mark.parametrize("name", ["retry", "exit-country", "exit", "sticky"])
+@ensureDeferred
+async def test_a_parameter_that_is_not_served_yet_is_not_ignored(
+    either: Gateway, name: str
+) -> None:
+    reply = await either.ask(f"/proxy?{name}=1&" + either.path("/").partition("?")[2])
+    assert (reply.status, reply["Tortxd-Error"]) == (501, "not_implemented")
+    assert not either.socks.served
+
+
+@ensureDeferred
+async def test_a_key_may_be_a_parameter(either: Gateway) -> None:
+    """Rule 9: it is the same key as in the header."""
+    url = either.path("/bytes/1").partition("?")[2]
+    header = "Tor-Stream-Isolation: alice"
+    for path, *headers in (
+        (f"/proxy?{url}&isolation=alice",),
+        (f"/proxy?isolation=%61lice&{url}",),
+        (f"/proxy?&{url}&&isolation=alice&", header),
+        (f"/proxy?{url}", header),
+    ):
+        assert (await either.ask(path, *headers)).status == 200
+    assert len(either.socks.served) == 1
+    for path, *headers in ((f"/proxy?{url}&isolation=bob",), (f"/proxy?{url}",)):
+        assert (await either.ask(path, *headers)).status == 200
+    assert len({served.username for served in either.socks.served}) == 3
+    for path, *headers in (
+        (f"/proxy?{url}&isolation=bob", header),
+        (f"/proxy?{url}&isolation=bob&isolation=bob",),
+        (f"/proxy?{url}&isolation=",),
+        (f"/proxy?{url}&isolation=" + "k" * 257,),
+    ):
+        reply = await either.ask(path, *headers)
+        assert (reply.status, reply["Tortxd-Error"]) == (400, "bad_request")
+    assert len(either.socks.served) == 3
+
+
+@ensureDeferred
+async def test_a_key_that_was_a_parameter_goes_along_with_redirects(either: Gateway) -> None:
+    reply = await either.ask(either.path("/redirect?to=/next") + "&isolation=a%26b")
+    link = "/proxy?url=http%3A%2F%2Forigin.test.example%2Fnext&isolation=a%26b"
+    assert reply["Location"] == link
+
+
 @pytest.mark.parametrize("name", ["Tortxd-Retry: 1", "Tortxd-Exit-Country: de", "Tortxd-Exit: $A"])
 @ensureDeferred
 async def test_what_is_not_served_yet_is_not_ignored(either: Gateway, name: str) -> None:

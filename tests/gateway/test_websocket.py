@@ -51,6 +51,19 @@ async def opened(gateway: Gateway, request: bytes, answer: bytes = SWITCHED) -> 
     return wire, served
 
 
+@ensureDeferred
+async def test_a_page_names_a_key_as_a_parameter(either: Gateway) -> None:
+    """It cannot set headers (rule 9)."""
+    either.socks.origin = None
+    target = "/proxy?url=ws%3A%2F%2Fa.example%2F"
+    for number, key in enumerate(("alice", "bob", "alice"), 1):
+        wire = await either.connect()
+        wire.send(handshake("", target=f"{target}&isolation={key}"))
+        await either.socks.asked(number)
+    alice, bob, again = (served.username for served in either.socks.served)
+    assert alice == again != bob
+
+
 @pytest.mark.parametrize("url", ["ws://a.example/chat?x=1", "http://a.example/chat?x=1"])
 @ensureDeferred
 async def test_frames_go_both_ways(either: Gateway, url: str) -> None:

@@ -103,6 +103,15 @@ def test_links(location: str, url: str, redirected: bool) -> None:
     assert parse_qs(forced.partition("?")[2]) == {"url": [url], "redirected": ["1"]}
 
 
+def test_a_key_that_was_a_parameter_stays_one() -> None:
+    """Whoever cannot set headers cannot set them for the next hop."""
+    link = gateway_link(b"//b.example/#x", BASE, POLICY, isolation="a b&é".encode())
+    to = b"/proxy?url=http%3A%2F%2Fb.example%2F&redirected=1&isolation=a%20b%26%C3%A9#x"
+    assert link == to
+    asked = target_of(link.partition(b"?")[2].partition(b"#")[0])
+    assert (asked.isolation, asked.redirected) == ("a b&é".encode(), True)
+
+
 def test_fragments_stay_with_the_browser() -> None:
     link = gateway_link(b"/x#a b\xc3\xa9%20?", BASE, POLICY)
     assert link == b"/proxy?url=http%3A%2F%2Fa.example%2Fx#a%20b%C3%A9%20?"

@@ -5,7 +5,7 @@ from base64 import b64encode
 import pytest
 
 from tortxd.errors import BadRequest, NotServed
-from tortxd.policy.request import Directives, directives, gateway_fields, single
+from tortxd.policy.request import Directives, directives, gateway_fields, single, with_key
 
 
 def read(*headers: tuple[bytes, bytes]) -> Directives:
@@ -103,3 +103,14 @@ def test_single() -> None:
     assert single({b"origin": [b"a", b"a"]}, b"origin") == b"a"
     with pytest.raises(BadRequest, match="Origin"):
         single({b"origin": [b"canary", b"b"]}, b"origin")
+
+
+def test_a_key_beside_the_headers_is_one_of_them() -> None:
+    assert with_key(Directives(), b"k") == Directives(b"k")
+    assert with_key(Directives(b"k", 5.0), b"k") == Directives(b"k", 5.0)
+    assert with_key(Directives(), b"k" * 256).isolation == b"k" * 256
+    with pytest.raises(BadRequest, match="different isolation keys"):
+        with_key(Directives(b"k"), b"l")
+    for key in (b"", b"k" * 257):
+        with pytest.raises(BadRequest, match="1 to 256 bytes"):
+            with_key(Directives(), key)

@@ -21,9 +21,16 @@ from tortxd.gateway.hops import counted_down, hops_left, last_answer
 from tortxd.gateway.limits import Limits
 from tortxd.policy.access import AccessPolicy, Admission, RouteKind
 from tortxd.policy.headers import UserAgent, incoming, outgoing
-from tortxd.policy.query import target_of
+from tortxd.policy.query import ProxyQuery, target_of
 from tortxd.policy.redirects import check_redirected
-from tortxd.policy.request import Directives, Fields, directives, from_browser, gateway_fields
+from tortxd.policy.request import (
+    Directives,
+    Fields,
+    directives,
+    from_browser,
+    gateway_fields,
+    with_key,
+)
 from tortxd.policy.site import public_suffixes, site_of
 from tortxd.policy.target import HTTP_SCHEMES, WEBSOCKET_SCHEMES, Target, TargetPolicy
 from tortxd.relay.direct import connect_upstream
@@ -151,6 +158,9 @@ class DataPlane:
             raise BadRequest("CONNECT takes a host and a port.")
         upgrade = self.asks_for_websocket(head)
         wanted = target_of(query)
+        asked = judged.asked
+        if wanted.isolation is not None:
+            asked = with_key(asked, wanted.isolation)
         schemes = WEBSOCKET_SCHEMES if upgrade else HTTP_SCHEMES
         target = policy.targets.parse(wanted.url, schemes)
         sent = judged.sent
@@ -170,10 +180,10 @@ class DataPlane:
             target,
             sent,
             path=target.path,
-            credentials=self.credentials(admission, judged.asked, peer, target.host),
-            timeout=self.timeout_for(judged.asked),
+            credentials=self.credentials(admission, asked, peer, target.host),
+            timeout=self.timeout_for(asked),
             upgrade=upgrade,
-            filter=self._filter(judged, target, wanted.redirected, route),
+            filter=self._filter(judged, target, wanted, route),
         )
 
     def _judge_section(self, method: bytes, section: HeaderSection) -> _Judged:
@@ -278,7 +288,7 @@ class DataPlane:
             answer, headers=[*answer.headers, *self.policy.access.cors(fields, answer.headers)]
         )
 
-    def _filter(self, judged: _Judged, target: Target, redirected: bool, route: bytes) -> Any:
+    def _filter(self, judged: _Judged, target: Target, asked: ProxyQuery, route: bytes) -> Any:
         destinations = judged.fields.get(b"sec-fetch-dest")
         targets = self.policy.targets
 
@@ -289,7 +299,8 @@ class DataPlane:
                 sec_fetch_dest=destinations[-1] if destinations else None,
                 target=target,
                 policy=targets,
-                redirected=redirected,
+                redirected=asked.redirected,
+                isolation=asked.isolation,
                 route=route,
                 browser=judged.browser,
             )

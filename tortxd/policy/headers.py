@@ -183,14 +183,16 @@ def incoming(
     target: Target,
     policy: TargetPolicy,
     redirected: bool = False,
+    isolation: bytes | None = None,
     route: bytes = b"/proxy",
     browser: bool = True,
 ) -> list[tuple[bytes, bytes]]:
     """What a response to ``/proxy`` carries back, in its order, then what the gateway adds.
 
-    ``target``, ``policy`` and ``redirected`` (of the request) decide what Location and
-    Content-Location become; ``route`` is where this gateway's ``/proxy`` is mounted. Link makes
-    browsers connect, and passes where none asks. CORS headers and framing are the caller's to add.
+    ``target``, ``policy``, ``redirected`` and ``isolation`` (of the request's query) decide what
+    Location and Content-Location become; ``route`` is where this gateway's ``/proxy`` is mounted.
+    Link makes browsers connect, and passes where none asks. CORS headers and framing are the
+    caller's to add.
     """
     kept: list[tuple[bytes, bytes]] = []
     types: list[int] = []
@@ -211,7 +213,9 @@ def incoming(
                 if others:
                     raise BadResponse("The destination redirects to two places at once.")
                 kept.append((b"Tortxd-Location", value))
-            value = gateway_link(value, target, policy, redirected=redirected, route=route)
+            value = gateway_link(
+                value, target, policy, redirected=redirected, isolation=isolation, route=route
+            )
         elif key == b"content-type":
             types.append(len(kept))
         kept.append((name, value))

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from attrs import field, frozen
 
-from tortxd.errors import BadRequest
+from tortxd.errors import BadRequest, NotServed
 
 _LONGEST_CACHED = 2048
 """Bytes of a query; see :mod:`tortxd.policy.target`."""
+
+_NOT_SERVED = frozenset({b"exit-country", b"exit", b"sticky", b"retry"})
+_KNOWN = _NOT_SERVED | {b"url", b"redirected", b"isolation"}
+
+_NAME = re.compile(rb"[A-Za-z0-9_-]{1,20}")
+"""A name that errors repeat. What is longer, or not plain, may be half a target."""
+_HOW_TO_ENCODE = (
+    "is not a parameter of /proxy. If it belongs to the target, percent-encode the target: "
+    "/proxy?url=http%3A%2F%2Fexample.com%2F%3Fa%3D1%26b%3D2, by encodeURIComponent(target) or "
+    "curl -G --data-urlencode url=TARGET."
+)
 
 
 @frozen
@@ -21,13 +33,16 @@ class ProxyQuery:
     """Decoded once; neither parsed nor judged: :meth:`TargetPolicy.parse` does that."""
     redirected: bool = False
     """Whether the client comes from a redirect that led to another origin."""
+    isolation: bytes | None = field(default=None, repr=False)
+    """The isolation key, for callers that cannot set headers; not judged yet."""
 
 
 def target_of(raw_query: bytes) -> ProxyQuery:
     """Read a raw query as browsers write it (WHATWG URL, application/x-www-form-urlencoded).
 
-    ``url`` comes from here alone, once; parameters that the gateway does not know are ignored.
-    Raises BadRequest when ``url`` is missing or doubled.
+    ``url`` comes from here alone, once. Raises BadRequest when it is missing, when a parameter is
+    doubled, or when one is not known, which is usually a part of a target that was not encoded;
+    NotServed for what is asked for and would otherwise be ignored.
     """
     if len(raw_query) > _LONGEST_CACHED:
         return _read(raw_query)
@@ -35,20 +50,24 @@ def target_of(raw_query: bytes) -> ProxyQuery:
 
 
 def _read(raw_query: bytes) -> ProxyQuery:
-    url: bytes | None = None
-    redirected = False
-    for parameter in raw_query.split(b"&"):
+    given: dict[bytes, bytes] = {}
+    for parameter in filter(None, raw_query.split(b"&")):
         name, _, value = parameter.partition(b"=")
         name = _decode(name)
-        if name == b"url":
-            if url is not None:
-                raise BadRequest("The url query parameter is given more than once.")
-            url = _decode(value)
-        elif name == b"redirected":
-            redirected = redirected or value != b"0"
+        if name in given and name in _KNOWN:
+            raise BadRequest(f"The {name.decode()} query parameter is given more than once.")
+        given[name] = _decode(value)
+    url = given.pop(b"url", b"")
     if not url:
         raise BadRequest("Missing url query parameter")
-    return ProxyQuery(url, redirected)
+    for name in given:
+        if name not in _KNOWN:
+            shown = f"`{name.decode()}`" if _NAME.fullmatch(name) else "One of the parameters"
+            raise BadRequest(f"{shown} {_HOW_TO_ENCODE}")
+    if asked := sorted(_NOT_SERVED & given.keys()):
+        raise NotServed(f"The {asked[0].decode()} query parameter is not served yet.")
+    redirected = given.get(b"redirected", b"0") != b"0"
+    return ProxyQuery(url, redirected, given.get(b"isolation"))
 
 
 _cached = lru_cache(1024)(_read)

@@ -25,19 +25,23 @@ def gateway_link(
     policy: TargetPolicy,
     *,
     redirected: bool = False,
+    isolation: bytes | None = None,
     route: bytes = b"/proxy",
 ) -> bytes:
     """What the gateway says instead of a destination's ``Location`` or ``Content-Location``.
 
     ``base`` is what was asked for, ``redirected`` whether the way there had crossed origins
-    already. A reference that may not be followed becomes such a link as well, on which the client
-    gets the error: the original must not reach a browser as something to follow.
+    already, ``isolation`` the key that was a parameter of it, and stays one. A reference that may
+    not be followed becomes such a link as well, on which the client gets the error: the original
+    must not reach a browser as something to follow.
     """
     reference, hash_, fragment = utf8(reference.strip(b" \t")).partition(b"#")
     url = resolve(reference, base)
     link = route + b"?url=" + quote(url, safe="").encode("ascii")
     if redirected or not _same_origin(url, base, policy):
         link += b"&redirected=1"
+    if isolation is not None:
+        link += b"&isolation=" + quote(isolation, safe="").encode("ascii")
     if hash_:
         link += b"#" + quote(fragment, safe=_FRAGMENT_SAFE).encode("ascii")
     return link

@@ -7,7 +7,7 @@ from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from tortxd.errors import BadRequest, NotServed
 
@@ -49,6 +49,7 @@ OPERATOR_COOKIE = b"tortxd-operator"
 
 _LONGEST_KEY = 256
 _KEY_LENGTH = f"An isolation key has 1 to {_LONGEST_KEY} bytes."
+_TWO_KEYS = "Two different isolation keys are given."
 _SECONDS = re.compile(rb"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
 
@@ -138,6 +139,18 @@ def directives(fields: Fields, *, proxy_mode: bool = False) -> Directives:
     return Directives(isolation, timeout)
 
 
+def with_key(asked: Directives, key: bytes) -> Directives:
+    """The same with an isolation key that came beside the headers.
+
+    Raises BadRequest when it is malformed, or when a header names another one.
+    """
+    if not 1 <= len(key) <= _LONGEST_KEY:
+        raise BadRequest(_KEY_LENGTH)
+    if asked.isolation not in (None, key):
+        raise BadRequest(_TWO_KEYS)
+    return evolve(asked, isolation=key)
+
+
 def key_forms(key: str) -> frozenset[bytes]:
     """The bytes in which a header may hold this isolation key: most programs write UTF-8, browsers
     Latin-1.
@@ -196,7 +209,7 @@ def _with_login(
     else:
         return sha256(user + b":" + password).digest() if key is None else key
     if key is not None and key != named:
-        raise BadRequest("Two different isolation keys are given.")
+        raise BadRequest(_TWO_KEYS)
     return named
 
 
