@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
@@ -13,6 +14,7 @@ from pytest_twisted import ensureDeferred
 from tests.browser.chromium import Chromium
 from tests.browser.pages import canned, put
 from tests.browser.tap import Tap
+from tests.daemon.process import Daemon, Launcher, run
 from tests.websocket_server import WebSocketServer
 from tortxd.policy.headers import TOR_BROWSER_LANGUAGE, TOR_BROWSER_USER_AGENT
 from tortxd.testing import Origin, PrivateNetwork
@@ -61,6 +63,62 @@ async def test_rule_04_an_allowed_page_reads_what_it_fetches(
     assert "tortxd-error" not in got["headers"]
     seen = tap.of(tor_origin.names[0])[-1]
     assert seen.asked["origin"] == seen.answered["access-control-allow-origin"] == page
+
+
+@ensureDeferred
+async def test_rule_04_an_allowed_page_reads_every_header(
+    page: str, browser: Chromium, gateway: str, tor_origin: Origin
+) -> None:
+    """Chromium hides what is not listed; rule 5: what would make it connect is not there."""
+    given = {"X-Own": "1", "ETag": '"a"', "Accept-Ranges": "none", "Content-Disposition": "inline"}
+    lines = [f"{name}: {value}" for name, value in given.items()]
+    link = "Link: <http://canary.example/>; rel=preconnect"
+    put(tor_origin, "/headers", canned("canary", "text/plain", *lines, link))
+    got = await browser.call(FETCH, proxied(gateway, tor_origin.http + "/headers"))
+    assert {name.lower(): value for name, value in given.items()}.items() <= got["headers"].items()
+    assert {"tortxd-circuit", "proxy-status", "x-content-type-options"} < got["headers"].keys()
+    assert "link" not in got["headers"]
+    got = await browser.call(FETCH, gateway + "/nope")
+    assert (got["status"], got["headers"]["tortxd-error"]) == (404, "not_found")
+    assert {"date", "x-content-type-options", "referrer-policy"} < got["headers"].keys()
+
+
+@pytest.fixture(scope="module")
+def lenient(
+    tor_network: PrivateNetwork, tor_origin: Origin, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Daemon]:
+    """A daemon that lets pages call that have no web origin."""
+    launch = Launcher(tor_network, tor_origin, tmp_path_factory.mktemp("lenient"))
+    try:
+        daemon = launch("--allow-origin=null")
+        run(daemon.when_ready)
+        yield daemon
+    finally:
+        run(launch.stop)
+
+
+@ensureDeferred
+async def test_rule_04_a_sandboxed_page_may_call_where_null_is_allowed(
+    browser: Chromium, gateway: str, lenient: Daemon, site: Origin, tor_origin: Origin
+) -> None:
+    """Clients' routes alone; elsewhere it is refused."""
+    sandboxed = canned(
+        "<!DOCTYPE html><title>app</title>",
+        "text/html",
+        "Content-Security-Policy: sandbox allow-scripts",
+    )
+    put(site, "/sandboxed", sandboxed)
+    await browser.open(f"http://127.0.0.1:{site.http_port}/sandboxed")
+    assert await browser.call("self.origin") == "null"
+    allowing = f"http://localhost:{lenient.port}"
+    url = tor_origin.http + "/status/404"
+    got = await browser.call(FETCH, proxied(allowing, url))
+    assert (got["status"], got["body"]) == (404, "404\n")
+    assert "tortxd-circuit" in got["headers"]
+    assert (await browser.call(FETCH, f"{allowing}/health"))["status"] == 200
+    refused = "fetch(...a).then(() => 'read', error => error.name)"
+    for address in (f"{allowing}/circuits", proxied(gateway, url)):
+        assert await browser.call(refused, address) == "TypeError"
 
 
 @ensureDeferred

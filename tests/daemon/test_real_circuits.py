@@ -241,6 +241,21 @@ async def test_an_onion_service(
         await client.stop()
 
 
+@ensureDeferred
+async def test_an_onion_service_may_have_any_certificate(
+    daemon: Daemon, tor_network: PrivateNetwork, tor_origin: Origin
+) -> None:
+    """Its address is its key; this certificate is for other names."""
+    client = await tor_network.start_client()
+    try:
+        name = await publish(client, tor_origin.https_port)
+        reply = await daemon.fetch(f"https://{name}:80/echo?canary")
+        assert reply.status == 200, reply.body
+        assert dict(reply.json["headers"])["Host"] == f"{name}:80"
+    finally:
+        await client.stop()
+
+
 def unknown_onion() -> str:
     """A well-formed name of an onion service that does not exist (rend-spec-v3, section 6)."""
     key = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
