@@ -173,7 +173,8 @@ class DataPlane:
                 headers = counted_down(headers, hops)
             fields = outgoing(headers, user_agent=policy.user_agent, websocket=upgrade)
             if hops == 0:
-                return last_answer(head, fields).with_headers(admission.cors)
+                answer = last_answer(head, fields)
+                return answer.with_headers(admission.cors(answer.headers))
             sent = field_lines(fields)
         return self.order(
             head,

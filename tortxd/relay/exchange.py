@@ -101,8 +101,9 @@ class Exchange(Outbound):
         self._wait(self.order.idle_timeout)
         if self.order.expects_continue and not self._held:
             self._client.proceed()
+        whole = self._uploaded  # then all of it is held
         self._draw_from_client()
-        if self._uploaded:
+        if whole:
             self._end_upload()
 
     # --- the client's body -----------------------------------------------------------------------
