@@ -93,6 +93,25 @@ async def test_rule_24_sigterm_ends_both_in_order(launch: Launcher, tor_origin: 
 
 
 @ensureDeferred
+async def test_rule_30_who_is_cut_off_by_a_stop_is_told(
+    launch: Launcher, tor_origin: Origin
+) -> None:
+    """In time for rule 24, and on every way in."""
+    daemon = launch()
+    await daemon.when_ready()
+    marked = mark("cut-off")
+    hang = f"{tor_origin.http}/hang?{marked}"
+    proxied = await daemon.get_unread(hang)
+    forwarded = await daemon.connect()
+    forwarded.send(f"GET {hang} HTTP/1.1\r\nHost: origin.test.example\r\n\r\n".encode())
+    await arrivals(tor_origin, marked, 2)
+    replies = [wire.reply() for wire in (proxied, forwarded)]
+    await daemon.stop()
+    for reply in [await soon(one) for one in replies]:
+        assert (reply.status, reply.json["code"]) == (503, "tor_down")
+
+
+@ensureDeferred
 async def test_rule_24_sigterm_when_tor_hangs(launch: Launcher, tor_origin: Origin) -> None:
     """Rule 24, with a request under way that gets its time, and a Tor that must be killed."""
     daemon, tor, wire = await busy(launch, tor_origin)
