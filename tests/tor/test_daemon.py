@@ -8,12 +8,21 @@ from typing import Any, cast
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs, formatEvent
 
 from tortxd.addresses import SocksAddress
 from tortxd.errors import SetupError, TorDown, TorNotReady, TorTimeout
 from tortxd.tor.daemon import AttachSettings, LaunchSettings, TorDaemon
 from tortxd.tor.link import TorLink
-from tortxd.tor.status import BackingOff, Degraded, Failed, Launching, Ready, Stopped
+from tortxd.tor.status import (
+    BackingOff,
+    Bootstrapping,
+    Degraded,
+    Failed,
+    Launching,
+    Ready,
+    Stopped,
+)
 
 SOURCE = ("127.0.0.1", 5)
 
@@ -211,3 +220,35 @@ def test_no_tor_is_started_again_while_it_winds_down(world: World) -> None:
     world.daemon.start()
     assert len(world.reactor.tcpClients) == attempts + 1
     world.daemon.stop()
+
+
+def test_what_it_becomes_is_logged_each_time_and_how_far_it_is_once(world: World) -> None:
+    near, far = Bootstrapping(5, "conn", "Near"), Bootstrapping(10, "conn", "Far")
+    with capturedLogs() as events:
+        world.daemon.start()
+        for _ in range(3):
+            world.daemon.progress(near)
+            world.daemon.progress(far)
+        for _ in range(2):
+            world.daemon.established()
+            world.daemon.interrupted("It broke.")
+        world.daemon.stop()
+    assert [formatEvent(event) for event in events if event["log_namespace"] == "tortxd.tor"] == [
+        "Tor is starting.",
+        "Tor is 5 % ready: Near.",
+        "Tor is 10 % ready: Far.",
+        "Tor is 5 % ready: Near. (2 times more)",
+        "Tor is 10 % ready: Far. (2 times more)",
+        "Tor is ready.",
+        "Tor is 95 % ready: Establishing a Tor circuit. It broke.",
+        "Tor is ready.",
+        "Tor is 95 % ready: Establishing a Tor circuit. It broke.",
+        "Tor is stopped.",
+    ]
+    assert not world.reactor.getDelayedCalls()
+    # Who waits for it says it.
+    with capturedLogs() as events:
+        world.daemon.start()
+        world.daemon.when_failed()
+        world.daemon.hopeless("Bad torrc.")
+    assert "Tor cannot run: Bad torrc." not in [formatEvent(event) for event in events]

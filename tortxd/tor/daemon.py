@@ -43,7 +43,7 @@ _FORSAKEN_FOR = 0.5
 log = Logger(namespace="tortxd.tor")
 
 
-def _log_status(text: str) -> None:
+def _log(text: str) -> None:
     log.info("{sentence}", sentence=text)
 
 
@@ -397,8 +397,7 @@ class TorDaemon:
         if self._winding_down and isinstance(status, Launching):
             return  # nothing is launched any more
         self._status = status
-        if not (isinstance(status, Failed) and len(self._failed)):  # else they will say it
-            self._repeats.say(_log_status, sentence(status))
+        self._log_status(status)
         if serves(status):
             self._ready.fire(None)
         elif isinstance(status, Failed):
@@ -408,6 +407,14 @@ class TorDaemon:
             self._nothing_comes("Tor is stopped.")
         for observer in tuple(self._observers):
             observer(status)
+
+    def _log_status(self, status: Status) -> None:
+        """How far it is may be said again and again; what it has become, each time."""
+        if isinstance(status, Bootstrapping):
+            self._repeats.say(_log, sentence(status))
+        elif not (isinstance(status, Failed) and len(self._failed)):  # else they will say it
+            self._repeats.flush()
+            _log(sentence(status))
 
     def _nothing_comes(self, reason: str) -> None:
         for waiting in (self._usable, self._ready, self._new_identity):

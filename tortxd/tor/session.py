@@ -22,6 +22,7 @@ from tortxd.tor.causes import Causes
 from tortxd.tor.exits import Exits
 from tortxd.tor.link import Relay, SocksAddress
 from tortxd.tor.nodes import ChoiceWatch
+from tortxd.tor.repeats import Repeats
 from tortxd.tor.replies import (
     StatusEvent,
     bootstrap_of,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from tortxd.tor.control import Control
 
 _MOST_RELAYS_WAITING = 1000
+log = Logger()
+
 _END_MISC = 1
 """The reason that is given for closing a stream (tor-spec, "Closing streams")."""
 
@@ -48,6 +51,10 @@ class Watch:
 
     interval: float = 15.0
     patience: float = 10.0
+
+
+def _log(text: str) -> None:
+    log.info("{text}", text=text)
 
 
 class SessionListener(Protocol):
@@ -95,8 +102,6 @@ class Session:
     :param clock_offset: see :func:`~tortxd.tor.skew.wall_clock_offset`.
     """
 
-    _log = Logger()
-
     def __init__(
         self,
         clock: IReactorTime,
@@ -121,6 +126,7 @@ class Session:
         self._free_bytes = free_bytes
         self._timer: IDelayedCall | None = None
         self._causes = causes
+        self._repeats = Repeats(clock)
         self._skew = ClockSkew(
             clock, lambda reason: listener.trouble("clock", reason), clock_offset
         )
@@ -194,6 +200,7 @@ class Session:
         self._closed = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
+        self._repeats.flush()
         self._skew.close()
         self._choice.close()
         if self._causes is not None:
@@ -211,7 +218,7 @@ class Session:
     def _circuit(self, line: str) -> None:
         self._want(self._table.circuit_event(line, self._clock.seconds()))
         for stream in self._table.take_insatiable(self._mark):
-            self._log.info("Tor finds no circuit for a stream; it is closed.")
+            self._repeats.say(_log, "Tor finds no circuit for a stream; it is closed.")
             self.close_stream(stream)
 
     def _stream(self, line: str) -> None:
@@ -320,4 +327,4 @@ class Session:
             self._timer = self._clock.callLater(self._watch.interval, self._look)
 
     def _broken(self, failure: Failure) -> None:
-        self._log.failure("A fault of ours while watching Tor.", failure)
+        log.failure("A fault of ours while watching Tor.", failure)
