@@ -193,7 +193,7 @@ async def test_allowed_pages_can_read(either: Gateway) -> None:
 
 @ensureDeferred
 async def test_allowed_pages_can_read_every_header(either: Gateway) -> None:
-    head = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Own: 1\r\nx-own: 2\r\nETag: a\r\nDate: b\r\n"
+    head = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Own: 1\r\nX-Own: 2\r\nETag: a\r\nDate: b\r\n"
     dropped = "Set-Cookie: a=b\r\nAccess-Control-Expose-Headers: X-Forged\r\n"
     either.origin.canned[b"/headers"] = Canned(f"{head}{dropped}\r\nok".encode(), "keep")
     reply = await either.fetch("/headers", PAGE)

@@ -290,6 +290,8 @@ class DataPlane:
         )
 
     def _filter(self, judged: _Judged, target: Target, asked: ProxyQuery, route: bytes) -> Any:
+        admission, browser = judged.admission, judged.browser
+        redirected, isolation = asked.redirected, asked.isolation
         destinations = judged.fields.get(b"sec-fetch-dest")
         targets = self.policy.targets
 
@@ -300,13 +302,14 @@ class DataPlane:
                 sec_fetch_dest=destinations[-1] if destinations else None,
                 target=target,
                 policy=targets,
-                redirected=asked.redirected,
-                isolation=asked.isolation,
+                redirected=redirected,
+                isolation=isolation,
                 route=route,
-                browser=judged.browser,
+                browser=browser,
             )
             headers.append((b"Proxy-Status", b"tortxd; received-status=%d" % response.status))
-            headers += judged.admission.cors(headers)
+            if admission.origin is not None:
+                headers += admission.cors(headers)
             return headers
 
         return fit

@@ -35,9 +35,8 @@ says ``none`` (measured on 156), as if the user had typed it."""
 _BROWSERS = (b"origin", b"sec-fetch-site", b"sec-purpose")
 """Headers that only a browser sends."""
 
-_EXPOSED = {
-    name.lower(): name
-    for name in (
+_EXPOSED = b", ".join(
+    (
         b"Tortxd-Circuit",
         b"Tortxd-Exit",
         b"Tortxd-Exit-Address",
@@ -50,8 +49,8 @@ _EXPOSED = {
         b"Allow",
         b"Date",
     )
-}
-"""What the gateway may add to a response afterwards, by lower-case name."""
+)
+"""What the gateway may add to a response afterwards."""
 _PREFLIGHT_SECONDS = b"600"
 
 
@@ -315,12 +314,9 @@ def _find(presented: Iterable[bytes], *right: bytes | None) -> bytes | None:
 def _cors(origin: bytes, headers: Headers) -> Headers:
     """Fetch, "HTTP responses": every name is listed, since a star does not count where credentials
     go along."""
-    exposed = _EXPOSED.copy()
-    for name, _ in headers:
-        exposed.setdefault(name.lower(), name)
     return (
         (b"Access-Control-Allow-Origin", origin),
-        (b"Access-Control-Expose-Headers", b", ".join(exposed.values())),
+        (b"Access-Control-Expose-Headers", b", ".join([_EXPOSED, *dict(headers)])),
         (b"Vary", b"Origin"),
     )
 
