@@ -20,6 +20,8 @@ CANARY = "canary"
 KEY = f"Tor-Stream-Isolation: {CANARY}-key"
 SOON = "Tortxd-Timeout: 2"
 """For what may never be reached."""
+NOWHERE = (502, 504)
+"""What is said of that: Tor's own refusal, or that it took too long, as on a busy machine."""
 
 
 @frozen
@@ -35,7 +37,7 @@ class Life:
     async def until_tor_dies(self, kill_tor: Callable[[], Awaitable[object]]) -> None:
         """Ask before Tor is up, while it is, and when ``kill_tor`` has killed it, which is done
         when the daemon knows."""
-        await self.without_tor(200, 404, 503)
+        await self.without_tor(200, 404, 503, 504)
         await self.daemon.when_ready()
         await self.everything()
         await kill_tor()
@@ -101,7 +103,7 @@ class Life:
                 await self.daemon.fetch(f"http://{address}/{CANARY}", KEY, SOON),
                 await self.daemon.ask(f"https://{address}/{CANARY}", KEY, SOON),
             ):
-                assert reply.status == 502, (address, reply)
+                assert reply.status in NOWHERE, (address, reply)
                 self.check_words(reply)
         marked = mark(CANARY)
         leaving = await self.daemon.get_unread(f"{self.origin.http}/hang?{marked}", KEY)
@@ -153,7 +155,7 @@ class Life:
             self.check_words(reply)
         for authority in ("93.184.215.14:443", "[2606:4700:4700::1111]:443"):
             reply = await self.connect(authority, KEY, SOON)
-            assert reply.status == 502, (authority, reply)
+            assert reply.status in NOWHERE, (authority, reply)
 
     async def talk(self) -> None:
         """WebSockets by ``/proxy``, in absolute-form and inside CONNECT."""
