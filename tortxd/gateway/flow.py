@@ -157,13 +157,13 @@ class LastBytes:
         self._least: int | None = None
         self._standstill = 0
         """Looks since the peer took something."""
+        self._end = timeouts.start(longest, transport.abortConnection)
         self._registered = False
         transport.unregisterProducer()
         # Twisted asks such a producer for more now, and when its own buffer has become empty.
         transport.registerProducer(self, False)
         self._registered = True
         _socket_of(transport).startWriting()  # it may be empty already
-        self._end = timeouts.start(longest, transport.abortConnection)
 
     def resumeProducing(self) -> None:
         if self._registered:
