@@ -134,7 +134,9 @@ def ends(
     wanted = [
         cast(Start, item.callspec.params["start"])
         for item in request.session.items
-        if isinstance(item, pytest.Function) and "ends" in item.fixturenames
+        if isinstance(item, pytest.Function)
+        and item.module.__name__ == __name__
+        and "ends" in item.fixturenames
     ]
     yield {start.id: end(start) for start in wanted}
     run(launch.stop)
