@@ -267,3 +267,32 @@ def test_an_old_brotli_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "brotli", Old)
     assert b"br" not in codings._found()
     assert b"br" in CODINGS
+
+
+EMPTY = gzip.compress(b"")
+
+
+def test_work_for_nothing_is_shared_out() -> None:
+    """Empty members, which are nothing to give, do not keep the reactor from others."""
+    decoder = Gzip()
+    decoder.feed(EMPTY * 5000)
+    turns = 0
+    while not (piece := decoder.read()) and decoder.busy:
+        turns += 1
+    assert piece == b""
+    assert turns > 10
+    decoder.end()
+
+
+def test_work_for_nothing_between_codings_is_shared_out() -> None:
+    """A few hundred bytes that expand to megabytes of nothing."""
+    inner = gzip.compress(EMPTY * 100_000)
+    decoder, _ = decoder_for([b"gzip, gzip, gzip"])
+    assert decoder is not None
+    decoder.feed(gzip.compress(inner))
+    turns = 0
+    while not (piece := decoder.read()) and decoder.busy:
+        turns += 1
+    assert piece == b""
+    assert turns > 100
+    decoder.end()

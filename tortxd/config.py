@@ -224,7 +224,8 @@ class DaemonConfig:
 
     http: tuple[str, ...] = field(default=DEFAULT_HTTP, converter=_http)
     """Twisted server endpoint descriptions of the gateway; none: it does not listen. Ports and
-    addresses with a port are taken too, see :func:`tortxd.addresses.server_endpoints`."""
+    addresses with a port are taken too, see
+    :func:`tortxd.endpoints.server_endpoints`."""
     socks: SocksAddress | None = field(default=None, converter=_socks)
     """None: not asked for, so 9050 or a free port, or what the attached Tor names."""
     control: str | None = field(default=None, converter=_control)
@@ -314,7 +315,7 @@ class DaemonConfig:
         if self.token_file is None and not all(map(is_local_endpoint, self.http)):
             raise SetupError(
                 "--http listens on more than loopback: anyone there could use this Tor. "
-                "Set --token-file, or --open if that is meant, or add :interface=127.0.0.1."
+                "Set --token-file, or --open if that is meant, or listen on 127.0.0.1:PORT."
             )
         if self.control is None and self.socks is not None and not self.socks.is_local:
             raise SetupError(

@@ -31,6 +31,7 @@ from tortxd.gateway.plane import DataPlane, GatewayPolicy
 from tortxd.policy.access import AccessPolicy
 from tortxd.policy.addresses import public_host
 from tortxd.policy.headers import UserAgent
+from tortxd.policy.request import isolation_key
 from tortxd.policy.site import site_of
 from tortxd.policy.target import TargetPolicy, parse_alias
 from tortxd.tor.daemon import AttachSettings, LaunchSettings, TorDaemon
@@ -157,7 +158,7 @@ class TorService(Service):
         return TorAgent(
             self._plane,
             self._plane.keys,
-            key=None if isolation is None else isolation.encode(),
+            key=None if isolation is None else isolation_key(isolation),
             caller=_EMBEDDER,
             timeout=self.config.timeout,
         )
@@ -182,7 +183,7 @@ class TorService(Service):
         if isolation is None:
             kept_apart = Isolation("site", site_of(name).encode(), _EMBEDDER)
         else:
-            kept_apart = Isolation("key", isolation.encode(), _EMBEDDER)
+            kept_apart = Isolation("key", isolation_key(isolation), _EMBEDDER)
         return TorEndpoint(
             self.reactor,
             self._daemon.when_usable,

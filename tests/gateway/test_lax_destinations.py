@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
+from tests.certificates import Authority
 from tests.gateway.conftest import Gateway
 from tests.gateway.test_any_client import Way, way
 from tests.gateway.test_https import secure, url
 from tests.gateway.test_websocket import SWITCHED, handshake
 from tests.web_client import Wire
+from tortxd.gateway.front import Front
 from tortxd.relay import upstream
 from tortxd.testing import Canned, pattern
 
@@ -32,6 +39,11 @@ LAX = {
     "empty lines ahead": b"\r\n\r\n" + OK + LENGTH + b"\r\nhello",
     "padded sizes": OK + b"Transfer-Encoding: chunked\r\n\r\n5   \r\nhello\r\n0  \r\n\r\n",
     "identity": OK + b"Transfer-Encoding: identity\r\n" + LENGTH + b"\r\nhello",
+    "identity, chunked": OK
+    + b"Transfer-Encoding: identity, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    "identity twice": OK + b"Transfer-Encoding: identity\r\n" * 2 + LENGTH + b"\r\nhello",
+    "sizes with zeros": OK
+    + b"Transfer-Encoding: chunked\r\n\r\n%040x\r\nhello\r\n%040x\r\n\r\n" % (5, 0),
     "identity until the end": OK + b"Transfer-Encoding: identity\r\n\r\nhello",
     "nearly a thousand fields": OK + LENGTH + b"X: y\r\n" * 970 + b"\r\nhello",
     "250 kB of fields": OK + LENGTH + b"X: " + b"y" * 250_000 + b"\r\n\r\nhello",
@@ -181,23 +193,94 @@ async def test_rule_28_what_may_not_be_repeated_is_not(either: Gateway) -> None:
     assert len(either.socks.served) == 1
 
 
-@pytest.mark.parametrize("behind", [b"hello", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"])
+EVIL = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+FIRST = {
+    "HEAD": ("HEAD", OK + b"Content-Length: 5\r\n\r\n"),
+    "GET": ("GET", OK + b"Content-Length: 5\r\n\r\nhello"),
+}
+
+
+@pytest.mark.parametrize(("method", "answer"), FIRST.values(), ids=FIRST.keys())
+@pytest.mark.parametrize("behind", [b"hello", EVIL])
 @ensureDeferred
 async def test_what_has_come_before_the_request_is_not_its_answer(
-    either: Gateway, behind: bytes
+    either: Gateway, behind: bytes, method: str, answer: bytes
 ) -> None:
     """It lies in the kernel, unread, when the next request comes."""
-    wire = await first(either, "HEAD")
+    either.socks.origin = None
+    wire = await either.connect()
+    wire.send(request(method, "/first"))
+    served = await either.socks.asked()
+    await either.heard(served)
+    served.transport.write(answer)
+    assert (await wire.reply(method.encode())).whole
     (waiting,) = either.plane.pool._waiting
     waiting.transport.pauseProducing()  # as if the reactor had not got to it yet
-    either.socks.served[0].transport.write(behind)
-    while not waiting.is_stale():
+    served.transport.write(behind)
+    while waiting.unasked() is None:
         await deferLater(either.reactor, 0)
     wire.send(request("GET", "/second"))
     served = await either.socks.asked(2)
     await either.heard(served)
     served.transport.write(SECOND)
     assert bytes((await wire.reply()).body) == b"second"
+
+
+class TwoRecords(Protocol):
+    """A destination that sends two TLS records in one go: an answer, and one that nobody asked
+    for. Further requests are answered in order."""
+
+    transport: Any
+    answers: ClassVar[list[bytes]] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        if not self.answers:
+            self.transport.write(SECOND)
+            return
+        for record in self.answers:
+            self.transport.getHandle().send(record)
+        self.answers.clear()
+        self.transport.write(b"")  # lets TLS flush
+
+
+@pytest.mark.parametrize(("method", "answer"), FIRST.values(), ids=FIRST.keys())
+@ensureDeferred
+async def test_what_tls_has_read_before_the_request_is_not_its_answer(
+    secure: Gateway, tmp_path: Path, method: str, answer: bytes
+) -> None:
+    """The client sent both requests at once: the second begins as soon as the first ends."""
+    authority = Authority(tmp_path)
+    secure.plane.tls.context.load_verify_locations(str(authority.file))
+    TwoRecords.answers[:] = [answer, EVIL]
+    factory = Factory.forProtocol(TwoRecords)
+    factory.noisy = False
+    over_tls = TLSMemoryBIOFactory(authority.server("a.example"), False, factory)
+    port = secure.reactor.listenTCP(0, over_tls, interface="127.0.0.1")
+    secure.socks.origin = port.getHost().port
+    both = request(method, "/first") + request("GET", "/second")
+    wire = await secure.connect()
+    wire.send(both.replace(b"http%3A", b"https%3A"))
+    assert (await wire.reply(method.encode())).whole
+    assert bytes((await wire.reply()).body) == b"second"
+    assert len(secure.socks.served) == 2
+    await port.stopListening()
+
+
+@ensureDeferred
+async def test_what_is_no_http_behind_an_interim_response_is_not_asked_again(
+    either: Gateway,
+) -> None:
+    """The client has had a part of this answer."""
+    wire = await first(either, "HEAD")
+    wire.send(request("GET", "/second"))
+    served = either.socks.served[0]
+    await either.heard(served, 2)
+    served.transport.write(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+    await wire.when_came(b"HTTP/1.1 103 ")
+    served.transport.write(b"hello")
+    reply = await wire.reply()
+    assert (reply.status, reply.json["code"]) == (502, "bad_response")
+    assert len(either.socks.served) == 1
 
 
 @ensureDeferred
@@ -301,3 +384,46 @@ async def test_rule_30_there_is_an_answer_even_to_a_tls_end_without_a_word(
     secure.origin.canned[b"/cut"] = Canned(part, "abort")
     reply = await secure.fetch(url("/cut"))
     assert (reply.status, reply.json["code"]) == (502, "origin_reset")
+
+
+async def cut_off(gateway: Gateway, wire: Wire, size: int) -> Front:
+    """A response of HTTP/1.0 that breaks off while ``wire`` does not read all of it."""
+    gateway.socks.origin = None
+    gateway.link.reason = "DESTROY"
+    wire.send(b"GET http://a.example/ HTTP/1.0\r\nHost: a.example\r\n\r\n")
+    served = await gateway.socks.asked()
+    await gateway.heard(served)
+    served.transport.write(OK + b"Connection: close\r\n\r\n" + pattern(size))
+    served.transport.loseConnection()
+    (front,) = gateway.factory.connections
+    while not front._ending:
+        await deferLater(gateway.reactor, 0)
+    return front
+
+
+@ensureDeferred
+async def test_rule_14_a_stop_does_not_make_a_broken_body_look_whole(gateway: Gateway) -> None:
+    wire = await slow_client(gateway)
+    wire.transport.pauseProducing()
+    front = await cut_off(gateway, wire, 60_000)
+    assert front.busy
+    drained = gateway.factory.drain(0.1)
+    await deferLater(gateway.reactor, 0)
+    wire.transport.resumeProducing()
+    await wire.lost
+    await drained
+    assert wire.closed is not None
+    assert not wire.closed.check(ConnectionDone)
+
+
+@ensureDeferred
+async def test_a_client_that_leaves_its_last_bytes_leaves_no_timer(gateway: Gateway) -> None:
+    """A failure that is only logged fails the test, too."""
+    wire = await slow_client(gateway)
+    wire.transport.pauseProducing()
+    front = await cut_off(gateway, wire, 60_000)
+    wire.transport.abortConnection()
+    while front in gateway.factory.connections:
+        await deferLater(gateway.reactor, 0)
+    while any(queue.entries for queue in gateway.plane.timeouts._queues.values()):
+        await deferLater(gateway.reactor, 0.01)

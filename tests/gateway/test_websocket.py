@@ -193,7 +193,7 @@ async def test_a_destination_that_does_not_switch_answers_as_ever(either: Gatewa
     ("request_bytes", "status"),
     [
         (handshake("ws://a.example/").replace(b"GET", b"POST"), 400),
-        (handshake("ws://a.example/").replace(b"HTTP/1.1", b"HTTP/1.0"), 400),
+        (handshake("ws://a.example/").replace(b"HTTP/1.1", b"HTTP/1.0"), 403),
         (handshake("ws://a.example/", "Content-Length: 2") + b"ab", 400),
         (handshake("ws://a.example/").replace(b"Upgrade: websocket", b"Upgrade: irc/1.0"), 403),
         (handshake("ws://a.example/").replace(b"Upgrade: websocket", b"Accept: x"), 403),

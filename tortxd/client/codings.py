@@ -19,6 +19,10 @@ from tortxd.errors import BadResponse
 
 PIECE = 64 * 1024
 """Bytes that a decoder gives at once, about."""
+MEMBERS = 200
+"""Members, perhaps all empty, that are gone through for one piece."""
+FED = 256 * 1024
+"""Bytes that one coding gives the next, perhaps for nothing, for one piece."""
 MAX_CODINGS = 5
 """Codings, one over the other, that are undone."""
 
@@ -32,12 +36,16 @@ of 128 KiB at most (RFC 8878, section 3.1.1.2)."""
 class Decoder:
     """Undoes one coding."""
 
+    busy = False
+    """Whether the last read gave nothing because it had worked long enough: it may give more
+    without further bytes, when others have had their turn."""
+
     def feed(self, data: bytes) -> None:
         """Take more of the encoded bytes."""
         raise NotImplementedError
 
     def read(self) -> bytes:
-        """The next piece; empty when that takes more bytes.
+        """The next piece; empty when that takes more bytes, or more work (see :attr:`busy`).
 
         :raises BadResponse: if what was fed is not in the coding.
         """
@@ -76,7 +84,12 @@ class _Members(Decoder):
         self._pending += data
 
     def read(self) -> bytes:
+        members = self._members
+        self.busy = False
         while self._has_more():
+            if self._members - members > MEMBERS:
+                self.busy = True
+                break
             if self._engine is None:
                 if self._members and not self._goes_on():
                     break
@@ -233,12 +246,16 @@ class _Stacked(Decoder):
 
     def __init__(self, stages: Sequence[Decoder]) -> None:
         self._stages = stages
+        self._fed = 0
 
     def feed(self, data: bytes) -> None:
         self._stages[0].feed(data)
 
     def read(self) -> bytes:
-        return self._pull(len(self._stages) - 1)
+        self._fed = 0
+        piece = self._pull(len(self._stages) - 1)
+        self.busy = not piece and (self._fed > FED or any(stage.busy for stage in self._stages))
+        return piece
 
     def end(self) -> None:
         for stage in self._stages:
@@ -247,12 +264,13 @@ class _Stacked(Decoder):
     def _pull(self, number: int) -> bytes:
         while True:
             piece = self._stages[number].read()
-            if piece or number == 0:
+            if piece or number == 0 or self._stages[number].busy or self._fed > FED:
                 return piece
             more = self._pull(number - 1)
             if not more:
                 return b""
             self._stages[number].feed(more)
+            self._fed += len(more)
 
 
 # --- which there are ------------------------------------------------------------------------------

@@ -172,12 +172,13 @@ class _Decoding(Protocol):
         passed = 0
         while self._reader is not None and not self._paused and not self._left:
             piece = self._decoder.read()
-            if not piece:
+            if not piece and not self._decoder.busy:
                 self._drained()
                 return
-            self._reader.dataReceived(piece)
+            if piece:
+                self._reader.dataReceived(piece)
             passed += len(piece)
-            if passed >= TURN:
+            if passed >= TURN or self._decoder.busy:
                 self._waits = True
                 self._hold()
                 self._clock.callLater(0, self._go_on)

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from tortxd.client.installed import installed
 from tortxd.config import Config
 from tortxd.errors import BadResponse
+from tortxd.policy.request import isolation_key
 from tortxd.relay.direct import DirectCarrier, DirectExchange
 from tortxd.tor.isolation import IsolationKeys
 from tortxd.tor.tls import ClientTls
@@ -77,10 +78,17 @@ class TorHttpClient:
 
     def isolated(self, key: str | bytes) -> TorHttpClient:
         """A client all of whose requests use the isolation key ``key``: they may share circuits
-        with one another, and never with anyone else's."""
-        name = key.encode() if isinstance(key, str) else key
+        with one another, and never with anyone else's.
+
+        :param key: 1 to 256 bytes, as UTF-8.
+        :raises BadRequest: it is not.
+        """
         return TorHttpClient(
-            self.config, self._reactor, keys=self._keys, key=name, carrier=self._carrier
+            self.config,
+            self._reactor,
+            keys=self._keys,
+            key=isolation_key(key),
+            carrier=self._carrier,
         )
 
     def request(self, method: str, url: str, **options: Any) -> Deferred[Response]:

@@ -145,8 +145,8 @@ class ClientReading:
 @implementer(IPullProducer)
 class LastBytes:
     """Aborts a connection when the peer's kernel has all that was written to it, so that the end is
-    a reset, which nobody takes for a regular one, and yet nothing is lost. A peer that takes no
-    byte for :data:`LINGER_TIME` is not waited for.
+    a reset, which nobody takes for a regular one, and yet nothing is lost. Once all is with our own
+    kernel, a peer that takes no byte for :data:`LINGER_TIME` is not waited for.
 
     :param longest: seconds after which the connection is aborted in any case.
     """
@@ -196,7 +196,7 @@ def _unsent(transport: Any) -> int:
     try:
         fd = _socket_of(transport).getHandle().fileno()
         answer = fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4))
-    except (OSError, ValueError):  # it is closed by now
+    except (OSError, ValueError, AttributeError):  # it is closed by now, and has no socket
         return 0
     return int.from_bytes(answer, sys.byteorder)
 

@@ -5,8 +5,8 @@ request, framed anew, is handed to a twisted.web ``Site`` that answers it and cl
 so that a connection never has to come back.
 
 A connection serves one request after the other. Bytes that a client sends ahead of its turn
-(pipelining) are kept up to a limit, past which the connection ends: one that is not read could end
-unnoticed. While a client does not take what it was answered, it is served no further.
+(pipelining) are kept up to a limit, past which it is not read until its turn comes. While a client
+does not take what it was answered, it is served no further.
 """
 
 from __future__ import annotations
@@ -94,6 +94,8 @@ class Front(Protocol):
         self._chunked = False
         self._delimited = False
         self._keep = False
+        self._ending = False
+        """Whether it gets its last bytes, and is then aborted."""
         self._may_half_close = self._half_closed = False
         self._take: Callable[[bytes], None] = self._read_head
         self._timeout: Timeout | None = None
@@ -159,8 +161,8 @@ class Front(Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether a request is under way."""
-        return self._head is not None
+        """Whether a request is under way, or its head, or the last bytes of its answer."""
+        return self._head is not None or self._reader is not None or self._ending
 
     def _wait(self, seconds: float, then: Callable[[], object] | None) -> None:
         """Replace the connection's timer."""
@@ -174,14 +176,14 @@ class Front(Protocol):
 
     def give_up(self) -> None:
         """The gateway stops, and whatever is still being asked here is not answered in time."""
-        if self._take == self._read_for_site:
+        if self._take == self._read_for_site or self._reader is not None:
             self._refuse(TorDown(STOPPING))
 
     def _hold(self, data: bytes) -> None:
-        """Keep what is sent ahead of its turn."""
+        """Keep what is sent ahead of its turn, and no more than there is room for."""
         self._ahead += data
-        if len(self._ahead) > MAX_AHEAD:
-            self._abort()
+        if len(self._ahead) > MAX_AHEAD and not self.reading.paused:
+            self.reading.pauseProducing()
 
     def _abort(self) -> None:
         self._take = _ignore
@@ -191,6 +193,7 @@ class Front(Protocol):
         """Let the client have what there is, and see that it is not all."""
         self._take = _ignore
         self._head = self._exchange = None
+        self._ending = True
         LastBytes(self.transport, self._plane.timeouts, IDLE_TIME)
 
     def paused(self) -> None:
@@ -225,12 +228,15 @@ class Front(Protocol):
 
     def _read_head(self, data: bytes) -> None:
         reader = self._reader
+        begins = reader is None
         if reader is None:
             reader = self._reader = RequestReader()
         try:
             head = reader.feed(data)
             if head is None:
-                if reader.size == len(data):
+                if not reader.begun:
+                    self._reader = None  # empty lines are nobody's request (RFC 9112, section 2.2)
+                elif begins:
                     self._factory.idle.pop(self, None)
                     self._wait(HEAD_TIME, self._too_slow)
                 return
@@ -476,8 +482,8 @@ class Front(Protocol):
             return
         self._take = self._read_head
         self._rest()
-        # The exchange may have paused it.
-        self.transport.resumeProducing()
+        if self.reading.paused:  # by the exchange, or for what was sent ahead
+            self.reading.resumeProducing()
         self._serve_ahead()
 
     def _serve_ahead(self) -> None:
@@ -489,6 +495,8 @@ class Front(Protocol):
             ahead, self._ahead = self._ahead, b""
             self._take(ahead)
         self._serving_ahead = False
+        if not self._ahead and self._head is None and self.reading.paused:
+            self.reading.resumeProducing()
 
     def _close(self, unread: bool) -> None:
         """Close once everything is written. Closing a connection with unread bytes would reset it,

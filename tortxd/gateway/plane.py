@@ -209,11 +209,13 @@ class DataPlane:
         :raises BadRequest: it is a malformed one.
         """
         offered = head.fields.get(b"upgrade")
-        if offered is None or b"upgrade" not in connection_options(head.headers):
+        if offered is None or head.minor == 0:
+            return False
+        if b"upgrade" not in connection_options(head.headers):
             return False
         if b"websocket" not in {name.strip().lower() for name in offered.split(b",")}:
             return False
-        if head.method != b"GET" or head.minor == 0 or head.has_body:
+        if head.method != b"GET" or head.has_body:
             raise BadRequest("A WebSocket begins with a GET of HTTP/1.1 without a body.")
         return True
 

@@ -250,8 +250,8 @@ class AccessPolicy:
 
 
 def _is_literal(host: bytes) -> bool:
-    """Whether a Host is an IP address, written as browsers write it: whoever asked looked up no
-    name, so nobody can have rebound one.
+    """Whether a Host is an IP address: whoever asked looked up no name, so nobody can have rebound
+    one.
 
     0.0.0.0, ``[::]`` and mapped IPv4 addresses lead to this machine as well, but browsers do not
     know them for loopback, and so tell of no foreign page (Sec-Fetch-Site) that asks there.
@@ -263,8 +263,7 @@ def _is_literal(host: bytes) -> bool:
         address = IPv6Address(text[1:-1])
     except ValueError:
         return False
-    canonical = str(address) == text[1:-1]
-    return canonical and not address.is_unspecified and address.ipv4_mapped is None
+    return "%" not in text and not address.is_unspecified and address.ipv4_mapped is None
 
 
 def _is_own(origin: bytes, host: bytes) -> bool:

@@ -71,7 +71,7 @@ _SPECIAL_IPV6 = tuple(
 _LOCAL_TOP = frozenset({"localhost", "localdomain", "local", "internal", "exit"})
 _LOCAL_SUFFIX = ".home.arpa"
 
-_LOCAL = "Tor is not asked for local names. --alias can say what one stands for."
+_LOCAL = "Local names are not sent to Tor. Map one with --alias."
 _MALFORMED = "The host of the target URL is malformed."
 
 

@@ -151,6 +151,17 @@ def with_key(asked: Directives, key: bytes) -> Directives:
     return evolve(asked, isolation=key)
 
 
+def isolation_key(key: str | bytes) -> bytes:
+    """A program's own isolation key as bytes.
+
+    Raises BadRequest when it is malformed.
+    """
+    name = key if isinstance(key, bytes) else _encoded(key, "utf-8")
+    if not 1 <= len(name) <= _LONGEST_KEY:
+        raise BadRequest(_KEY_LENGTH)
+    return name
+
+
 def key_forms(key: str) -> frozenset[bytes]:
     """The bytes in which a header may hold this isolation key: most programs write UTF-8, browsers
     Latin-1.

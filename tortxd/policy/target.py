@@ -231,7 +231,7 @@ def _scheme(url: bytes, schemes: frozenset[str]) -> tuple[str, bytes]:
 def _host_and_port(authority: bytes) -> tuple[str, int | None]:
     """Split and canonicalise ``host[:port]``; a port that is left out, or left empty, is None."""
     if b"@" in authority:
-        raise TargetForbidden("A target with a user name or password is not asked for.")
+        raise TargetForbidden("Targets with a user name or password are refused.")
     host, colon, digits = authority.rpartition(b":")
     if not colon or authority.endswith(b"]"):
         return canonical_host(authority), None

@@ -1,8 +1,8 @@
 """One request on its way through Tor to its destination, and the response on its way back.
 
-An exchange knows neither how the client speaks (the front's bytes, or a twisted.web request: both
-are a :class:`~tortxd.relay.outbound.Client`) nor why the request may pass
-(:mod:`tortxd.gateway.plane` has made an :class:`Order` of it). It goes through these steps, and
+An exchange knows neither how the client speaks (the front's bytes, a twisted.web request, a user of
+the library: each is a :class:`~tortxd.relay.outbound.Client`) nor why the request may pass (whoever
+judged it has made an :class:`Order` of it). It goes through these steps, and
 every step may end it:
 
     waiting for Tor's SOCKS port -> connecting -> sending -> reading the head -> relaying the body
@@ -221,7 +221,6 @@ class Exchange(Outbound):
             and self._connected
             and not self._body.rest
         )
-        upstream.bodiless = self._head.length == 0
         self._end()
         if reusable:
             # A slow client may have left it paused; nobody else would resume it.

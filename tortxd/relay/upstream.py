@@ -10,6 +10,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
+from OpenSSL import SSL
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
@@ -61,8 +62,6 @@ class Upstream(Protocol):
         self.generation = pool.generation
         self.source: tuple[str, int] | None = None
         """Our end of the SOCKS connection, by which the control port names the stream."""
-        self.bodiless = False
-        """Whether its last response had no body: some destinations send one all the same."""
         self.annotation: list[tuple[bytes, bytes]] | None = None
         """The headers that name its circuit, once known: a stream stays on its circuit."""
         self._pool = pool
@@ -93,17 +92,20 @@ class Upstream(Protocol):
         else:
             exchange.upstream_lost(reason)
 
-    def is_stale(self) -> bool:
-        """Whether its end, or something that nobody asked for, has arrived and is not read yet."""
+    def unasked(self) -> bytes | None:
+        """What has arrived while it waited, and nobody has read: some of it, or nothing where that
+        is the end; None if there is nothing."""
         transport: Any = self.transport
-        tcp = getattr(transport, "transport", transport)  # TLS lies over it
+        tcp = getattr(transport, "transport", None)
+        if tcp is None:
+            return _peek(transport.getHandle())
+        # Under TLS a record may have been read that has not been looked at.
         try:
-            tcp.getHandle().recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        except OSError:
-            pass
-        return True
+            return transport.getHandle().recv(1, socket.MSG_PEEK)  # type: ignore[no-any-return]
+        except SSL.WantReadError:
+            return None if _peek(tcp.getHandle()) is None else b""
+        except SSL.Error:
+            return b""
 
     def abort(self) -> None:
         """Close it at once, whatever it carries."""
@@ -140,8 +142,11 @@ class Pool:
             if fresh and self.timeouts.clock.seconds() - upstream.waiting_since > FRESH:
                 return None
             self.forget(upstream)
-            if (fresh or upstream.bodiless) and upstream.is_stale():
+            unasked = upstream.unasked()
+            if unasked is not None:
                 upstream.abort()
+                if unasked:
+                    self.distrust(route)
                 continue
             upstream.exchange = exchange
             return upstream
@@ -228,3 +233,13 @@ class Pool:
         for upstream in list(self._waiting):
             if self._is_retired(upstream):
                 self.discard(upstream)
+
+
+def _peek(handle: socket.socket) -> bytes | None:
+    """A byte that a socket has for us; nothing if it has ended, None if it only waits."""
+    try:
+        return handle.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""

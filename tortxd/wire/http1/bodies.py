@@ -84,12 +84,13 @@ OF_REQUEST = Grammar(
 """To the letter, and without the blanks that RFC 9112 tells readers to bear with."""
 
 OF_RESPONSE = Grammar(
-    size=re.compile(_SIZE + rb"[ \t]*(?:;" + _TEXT + rb")?"),
+    size=re.compile(rb"0*" + _SIZE + rb"[ \t]*(?:;" + _TEXT + rb")?"),
     trailer=re.compile(_TEXT),
     bare_lf=True,
     error=BadResponse,
 )
-"""Blanks around a size, whatever text as an extension (RFC 9112, section 7.1.1), bare LF."""
+"""Zeros before a size and blanks behind it, any text as an extension (RFC 9112, section 7.1.1),
+bare LF."""
 
 
 class _Part(Enum):

@@ -63,6 +63,11 @@ class RequestReader:
         self._tail = b""
         self._complete = False
 
+    @property
+    def begun(self) -> bool:
+        """Whether more than empty lines has come."""
+        return bool(self._line)
+
     # What llhttp calls.
 
     def on_header(self, name: bytes, value: bytes) -> None:

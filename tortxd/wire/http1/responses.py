@@ -51,7 +51,7 @@ class ResponseReader:
     size = 0
     """Bytes of the heads so far."""
     is_http = False
-    """Whether the first bytes were HTTP's."""
+    """Whether what came begins as HTTP does."""
 
     def __init__(self, method: bytes, *, upgrade: bool = False) -> None:
         self.interim: list[ResponseHead] = []
@@ -95,8 +95,9 @@ class ResponseReader:
             found = _END.search(data)
             if found is None:
                 so_far += data
-        self.is_http = taken.startswith(_START)
-        if not self.is_http and not _START.startswith(taken):
+        if taken.startswith(_START):
+            self.is_http = True
+        elif not _START.startswith(taken):
             raise BadResponse
         end = len(taken) if found is None else found.end()
         self.size -= len(taken) - end
@@ -157,7 +158,8 @@ def _is_chunked(headers: Headers, minor: int) -> bool:
         if name.lower() == b"transfer-encoding"
         for coding in value.split(b",")
     ]
-    if codings == [b"identity"]:
+    codings = [coding for coding in codings if coding != b"identity"]
+    if not codings:
         return False
     if codings == [b"chunked"] and minor == 1:
         return True
