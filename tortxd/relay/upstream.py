@@ -6,7 +6,9 @@ the same destination. So a connection never links what isolation keeps apart.
 
 from __future__ import annotations
 
+import fcntl
 import socket
+import termios
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -92,13 +94,17 @@ class Upstream(Protocol):
         else:
             exchange.upstream_lost(reason)
 
-    def unasked(self) -> bytes | None:
+    def unasked(self, *, ends: bool = True) -> bytes | None:
         """What has arrived while it waited, and nobody has read: some of it, or nothing where that
-        is the end; None if there is nothing."""
+        is the end; None if there is nothing.
+
+        :param ends: False where the end is not worth a look, which takes twice as long.
+        """
         transport: Any = self.transport
         tcp = getattr(transport, "transport", None)
         if tcp is None:
-            return _peek(transport.getHandle())
+            handle = transport.getHandle()
+            return _peek(handle) if ends or _has_bytes(handle) else None
         # Under TLS a record may have been read that has not been looked at.
         try:
             return transport.getHandle().recv(1, socket.MSG_PEEK)  # type: ignore[no-any-return]
@@ -142,7 +148,7 @@ class Pool:
             if fresh and self.timeouts.clock.seconds() - upstream.waiting_since > FRESH:
                 return None
             self.forget(upstream)
-            unasked = upstream.unasked()
+            unasked = upstream.unasked(ends=fresh)
             if unasked is not None:
                 upstream.abort()
                 if unasked:
@@ -243,3 +249,11 @@ def _peek(handle: socket.socket) -> bytes | None:
         return None
     except OSError:
         return b""
+
+
+_NOTHING = bytes(4)
+
+
+def _has_bytes(handle: socket.socket) -> bool:
+    """Whether a socket has bytes to read (tcp(7), FIONREAD)."""
+    return fcntl.ioctl(handle.fileno(), termios.FIONREAD, _NOTHING) != _NOTHING
