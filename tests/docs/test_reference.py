@@ -175,7 +175,7 @@ VERDICTS = rows(section(HTTP_API, "### Verify Tor"))
 
 @pytest.mark.parametrize("row", VERDICTS, ids=lambda row: ", ".join(row[:3]))
 def test_verdicts(row: list[str]) -> None:
-    from tortxd.gateway.api import verdict
+    from tortxd.gateway.views import verdict
 
     word, control, service, is_tor, address = row
     said: dict[str, dict[str, Any] | None] = {

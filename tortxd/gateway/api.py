@@ -6,7 +6,6 @@ before.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Awaitable, Callable
 from functools import wraps
@@ -39,7 +38,8 @@ from tortxd.errors import (
 from tortxd.gateway.answers import OWN_HEADERS, Answer, json_answer
 from tortxd.gateway.handover import LONG_BODY, MAX_BODY
 from tortxd.gateway.plane import DataPlane, peer_name
-from tortxd.gateway.probes import Probed, probe
+from tortxd.gateway.probes import probe
+from tortxd.gateway.views import address_in, circuit_json, stream_json, verdict
 from tortxd.gateway.web import head_of, relay, send
 from tortxd.policy.access import Admission, RouteKind
 from tortxd.policy.query import token_of
@@ -52,7 +52,6 @@ from tortxd.policy.request import (
 )
 from tortxd.relay.outbound import STOPPING
 from tortxd.tor.isolation import Isolation
-from tortxd.tor.link import Circuit, Relay, Stream
 from tortxd.tor.report import not_ready, status_json
 from tortxd.tor.status import serves
 from tortxd.wire.http1 import RequestHead
@@ -238,11 +237,11 @@ class Api:
         probed = await probe(plane, target, credentials, plane.timeout_for(asked))
         if probed.answer is None:
             raise probed.error or Internal()
-        address = _address(probed.answer, "ip", "IP")
+        address = address_in(probed.answer, "ip", "IP")
         if address is None:
             raise BadResponse("The service's answer names no address.")
         return json_answer(
-            200, {"exitIp": address, "viaTor": True, "circuit": _circuit_json(probed.circuit)}
+            200, {"exitIp": address, "viaTor": True, "circuit": circuit_json(probed.circuit)}
         )
 
     @app.route("/verify-tor")
@@ -294,7 +293,7 @@ class Api:
     async def circuits(self, _: Call) -> Answer:
         """The circuits that Tor has open now."""
         now = self._plane.reactor.seconds()
-        circuits = [_circuit_json(circuit, now) for circuit in self._plane.link.circuits()]
+        circuits = [circuit_json(circuit, now) for circuit in self._plane.link.circuits()]
         return json_answer(200, {"circuits": circuits})
 
     @app.route("/streams")
@@ -302,7 +301,7 @@ class Api:
     async def streams(self, _: Call) -> Answer:
         """The streams that Tor has open now."""
         now = self._plane.reactor.seconds()
-        streams = [_stream_json(stream, now) for stream in self._plane.link.streams()]
+        streams = [stream_json(stream, now) for stream in self._plane.link.streams()]
         return json_answer(200, {"streams": streams})
 
     @app.route("/")
@@ -440,81 +439,3 @@ def _keys_to_renew(body: bytes) -> frozenset[bytes]:
     if not isinstance(asked["isolation"], str):
         raise BadRequest("The isolation key is text.")
     return key_forms(asked["isolation"])
-
-
-def verdict(probed: Probed) -> dict[str, object]:
-    """What a check service's answer and the control port's evidence amount to."""
-    circuit = probed.circuit
-    shown = circuit is not None and circuit.state == "BUILT"
-    answer = probed.answer or {}
-    said = answer.get("IsTor")
-    address = _address(answer, "IP")
-    evidence = {
-        "controlPort": {"streamOnCircuit": shown, "circuit": _circuit_json(circuit)},
-        "checkService": {
-            "answered": isinstance(said, bool),
-            "isTor": said if isinstance(said, bool) else None,
-            "error": None if probed.error is None else probed.error.code,
-        },
-    }
-    if said is False:
-        word, is_tor = "contradicted", False
-    elif said is True and shown:
-        word, is_tor = "verified", True
-    else:
-        word, is_tor = "unverified", shown
-    return {
-        "isTor": is_tor,
-        "exitIp": address if isinstance(said, bool) else None,
-        "verdict": word,
-        "evidence": evidence,
-    }
-
-
-def _address(answer: dict[str, Any], *names: str) -> str | None:
-    """The IP address that a service's answer has under one of these names."""
-    values = (answer.get(name) for name in names)
-    return next((value for value in values if isinstance(value, str) and _is_ip(value)), None)
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return "%" not in text  # a zone may be any text
-
-
-def _circuit_json(circuit: Circuit | None, now: float | None = None) -> dict[str, object] | None:
-    if circuit is None:
-        return None
-    told: dict[str, object] = {
-        "id": circuit.id,
-        "state": circuit.state,
-        "purpose": circuit.purpose,
-        "path": [_relay_json(relay) for relay in circuit.path],
-        "streams": list(circuit.streams),
-    }
-    if now is not None:
-        told["age"] = round(now - circuit.created, 3)
-    return told
-
-
-def _relay_json(relay: Relay) -> dict[str, object]:
-    return {
-        "fingerprint": relay.fingerprint,
-        "nickname": relay.nickname,
-        "address": relay.address,
-        "country": relay.country,
-    }
-
-
-def _stream_json(stream: Stream, now: float) -> dict[str, object]:
-    return {
-        "id": stream.id,
-        "state": stream.state,
-        "circuit": stream.circuit,
-        "target": stream.target,
-        "purpose": stream.purpose,
-        "age": round(now - stream.created, 3),
-    }
