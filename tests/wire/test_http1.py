@@ -365,6 +365,14 @@ def test_what_may_become_a_response_is_waited_for(data: bytes) -> None:
     assert reader.is_http is (data == b"HTTP/1.")
 
 
+def test_interim_responses_are_counted_though_they_are_taken_out() -> None:
+    reader = ResponseReader(b"GET")
+    with pytest.raises(BadResponse):
+        for _ in range(MAX_INTERIM + 1):
+            reader.feed(b"HTTP/1.1 102 x\r\n\r\n")
+            reader.interim.clear()
+
+
 def test_what_has_begun_as_http_stays_so() -> None:
     reader = ResponseReader(b"GET")
     assert reader.feed(b"HTTP/1.1 103 x\r\n\r\n") is None

@@ -2,8 +2,7 @@
 
 An exchange knows neither how the client speaks (the front's bytes, a twisted.web request, a user of
 the library: each is a :class:`~tortxd.relay.outbound.Client`) nor why the request may pass (whoever
-judged it has made an :class:`Order` of it). It goes through these steps, and
-every step may end it:
+judged it has made an :class:`Order` of it). It goes through these steps, and every step may end it:
 
     waiting for Tor's SOCKS port -> connecting -> sending -> reading the head -> relaying the body
 

@@ -55,7 +55,9 @@ class ResponseReader:
 
     def __init__(self, method: bytes, *, upgrade: bool = False) -> None:
         self.interim: list[ResponseHead] = []
-        """The interim responses (RFC 9110, section 15.2) that came before the final one."""
+        """The interim responses (RFC 9110, section 15.2) that came before the final one; they are
+        the caller's to take out."""
+        self._interims = 0
         self._method = method
         self._upgrade = upgrade
         self._so_far = bytearray()
@@ -71,7 +73,8 @@ class ResponseReader:
             if head is None or head.status >= 200 or head.status == 101:
                 return head
             self.interim.append(head)
-            if len(self.interim) > MAX_INTERIM:
+            self._interims += 1
+            if self._interims > MAX_INTERIM:
                 raise BadResponse("The destination sent too many interim responses.")
             data, self.rest = self.rest, b""
 
