@@ -6,12 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tortxd.tor.nodes import Node, matches, none_left, read_nodes
+from tortxd.tor.nodes import Node, matches, node_reader, none_left
 
 A, B = "A" * 40, "B" * 40
 ONE = Node(A, "one", "192.0.2.1", frozenset({"Exit"}))
 TWO = Node(B, "two", "198.51.100.7", frozenset({"Guard"}))
 COUNTRIES = {"192.0.2.1": "de"}
+
+
+def read_nodes(lines: list[str]) -> list[Node]:
+    nodes: list[Node] = []
+    take = node_reader(nodes.append)
+    for line in lines:
+        take(line)
+    return nodes
 
 
 def test_relays_of_a_consensus() -> None:

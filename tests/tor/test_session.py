@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from tortxd.errors import TorDown, TorTimeout
+from tortxd.errors import TorDown, TorTimeout, TortxdError
 from tortxd.tor.causes import Causes
 from tortxd.tor.control import CommandRefused, Control
 from tortxd.tor.link import Relay
@@ -35,7 +35,7 @@ class PlayedControl:
             "version": "0.4.9.11",
         }
         self.options: dict[str, list[str]] = {}
-        self.lines: dict[str, list[str]] = {}
+        self.lines: dict[str, list[str]] = {"ns/all": []}
         self.pending: list[Deferred[dict[str, str]]] = []
         self.told: list[str] = []
         self.closed = False
@@ -123,10 +123,62 @@ def test_a_tor_that_is_up_already() -> None:
     world.control.known["status/circuit-established"] = "1"
     world.control.known["circuit-status"] = f"7 BUILT ${A}~a PURPOSE=GENERAL"
     world.control.options["TestingTorNetwork"] = ["1"]
+    world.control.known[f"ns/id/{A}"] = ""
     world.begin()
     assert world.told.all == [("established",)]
     assert world.session.network == "private"
-    assert world.control.asked[-1] == f"ns/id/{A}"
+
+
+CONSENSUS = [
+    "r b u7u7u7u7u7u7u7u7u7u7u7u7u7s D 2026-11-22 15:00:00 192.0.2.7 9001 0",
+    "s Exit Fast",
+    "r a qqqqqqqqqqqqqqqqqqqqqqqqqqo D 2026-11-22 15:00:00 192.0.2.1 9001 0",
+    "s Guard",
+]
+COUNTRIES = {"ip-to-country/192.0.2.7": "DE", "ip-to-country/192.0.2.1": "FR"}
+PATH = (Relay(A, "a", "192.0.2.1", "fr"), Relay(B, "b", "192.0.2.7", "de"))
+
+
+def test_relays_are_known_before_the_first_request_is_let_in() -> None:
+    world = World()
+    world.control.lines["ns/all"] = CONSENSUS
+    world.control.known["status/circuit-established"] = "1"
+    world.control.known["circuit-status"] = f"7 BUILT ${A}~a,${B}~b PURPOSE=GENERAL"
+    begun = Deferred.fromCoroutine(world.session.begin())
+    assert world.control.asked[-2:] == ["ip-to-country/192.0.2.7", "ip-to-country/192.0.2.1"]
+    assert not world.told.all and not begun.called
+    world.control.pending.pop().callback(COUNTRIES)
+    assert world.told.all == [("established",)]
+    assert world.table.circuits()[0].path == PATH
+
+
+def test_relays_of_a_new_consensus_are_known_before_circuits_are(world: World) -> None:
+    world.control.lines["ns/all"] = CONSENSUS
+    world.control.known |= COUNTRIES
+    asked = len(world.control.asked)
+    world.event("STATUS_CLIENT", "NOTICE CONSENSUS_ARRIVED")
+    world.event("CIRC", f"7 BUILT ${A}~a,${B}~b PURPOSE=GENERAL")
+    assert world.table.circuits()[0].path == PATH
+    assert world.control.asked[asked:] == list(COUNTRIES)
+
+
+def test_relays_of_an_old_consensus_are_forgotten(world: World) -> None:
+    world.control.lines["ns/all"] = CONSENSUS
+    world.control.known |= COUNTRIES
+    world.event("STATUS_CLIENT", "NOTICE CONSENSUS_ARRIVED")
+    world.control.lines["ns/all"] = CONSENSUS[2:]
+    world.event("STATUS_CLIENT", "NOTICE CONSENSUS_ARRIVED")
+    assert [world.table.knows_relay(one) for one in (A, B)] == [True, False]
+
+
+@pytest.mark.parametrize("error", [TorDown(), TorTimeout("It hangs.")])
+def test_a_tor_that_goes_while_exits_are_read_is_seen_to_elsewhere(
+    world: World, error: TortxdError
+) -> None:
+    world.control.lines["ns/all"] = CONSENSUS
+    world.event("STATUS_CLIENT", "NOTICE CONSENSUS_ARRIVED")
+    world.control.pending.pop().errback(error)
+    assert world.told.all[1:] == []
 
 
 @pytest.mark.parametrize(
@@ -268,10 +320,7 @@ def test_relays_are_read_exit_first_and_once(world: World) -> None:
         f"ns/id/{A}",
         "ip-to-country/192.0.2.1",
     ]
-    assert world.table.circuits()[0].path == (
-        Relay(A, "a", "192.0.2.1", "fr"),
-        Relay(B, "b", "192.0.2.7", "de"),
-    )
+    assert world.table.circuits()[0].path == PATH
 
 
 def test_a_relay_that_no_consensus_names_yet_is_read_again(world: World) -> None:

@@ -1,4 +1,4 @@
-"""Whether the relays that a configuration asks for are there.
+"""The relays of the consensus, and whether those that a configuration asks for are among them.
 
 Where ExitNodes, EntryNodes or MiddleNodes match no relay, Tor stops at "loading descriptors" and
 tells nobody (measured on 0.4.9.11: at most a line of percentages in its log, when the next
@@ -11,6 +11,7 @@ import ipaddress
 import re
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -19,6 +20,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from tortxd.errors import TortxdError
+from tortxd.tor.link import Relay
 
 if TYPE_CHECKING:
     from tortxd.tor.control import Control
@@ -55,22 +57,23 @@ class Node:
     flags: frozenset[str]
 
 
-def read_nodes(lines: Iterable[str]) -> list[Node]:
-    """The relays in ``ns/all``: ``r`` and ``s`` lines (dir-spec, section 3.4.1)."""
-    nodes: list[Node] = []
+def node_reader(take: Callable[[Node], object]) -> Callable[[str], None]:
+    """What takes the lines of ``ns/all``, of which ``r`` and ``s`` make a relay (dir-spec, section
+    3.4.1), and hands each relay on."""
     router: list[str] = []
-    for line in lines:
+
+    def line_came(line: str) -> None:
+        nonlocal router
         words = line.split()
         if words[:1] == ["r"] and len(words) >= 7:
             router = words
         elif words[:1] == ["s"] and router:
-            try:
+            with suppress(ValueError):
                 fingerprint = b64decode(router[2] + "=").hex().upper()
-            except ValueError:
-                continue
-            nodes.append(Node(fingerprint, router[1], router[-3], frozenset(words[1:])))
+                take(Node(fingerprint, router[1], router[-3], frozenset(words[1:])))
             router = []
-    return nodes
+
+    return line_came
 
 
 def wants_countries(patterns: Iterable[str]) -> bool:
@@ -125,9 +128,8 @@ async def impossible_choice(control: Control) -> str | None:
             continue
         unwanted = [pattern for each in against for pattern in await _patterns(control, each)]
         if nodes is None:
-            lines: list[str] = []
-            await control.ask_for_lines("ns/all", lines.append)
-            nodes = read_nodes(lines)
+            nodes = []
+            await control.ask_for_lines("ns/all", node_reader(nodes.append))
             if not nodes:
                 return None
         fit = [node for node in nodes if flag in node.flags]
@@ -145,6 +147,31 @@ async def impossible_choice(control: Control) -> str | None:
 async def _patterns(control: Control, option: str) -> list[str]:
     values = await control.configured(option)
     return [item.strip() for value in values for item in value.split(",") if item.strip()]
+
+
+async def read_relays(control: Control) -> list[Relay]:
+    """The relays of the consensus, with the countries that Tor's GeoIP names; none where there is
+    no consensus yet. On the public network some 9,000: a tenth of a second's work, in small pieces.
+
+    :raises TortxdError: Tor does not answer.
+    """
+    addresses: dict[str, str] = {}
+
+    def take(node: Node) -> None:
+        addresses[node.fingerprint] = node.address
+
+    await control.ask_for_lines("ns/all", node_reader(take))
+    countries = await _countries(control, list(dict.fromkeys(addresses.values())))
+    return [
+        Relay(fingerprint, None, address, country_of(countries.get(address, "")))
+        for fingerprint, address in addresses.items()
+    ]
+
+
+def country_of(said: str) -> str | None:
+    """The code of a country (ISO 3166, lower case) in the reply to ``ip-to-country``, which may
+    name none."""
+    return said.lower() if len(said) == 2 and said.isalpha() else None
 
 
 async def _countries(control: Control, addresses: list[str]) -> dict[str, str]:

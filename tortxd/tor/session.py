@@ -21,7 +21,7 @@ from tortxd.errors import TorDown, TortxdError
 from tortxd.tor.causes import Causes
 from tortxd.tor.exits import Exits
 from tortxd.tor.link import Relay, SocksAddress
-from tortxd.tor.nodes import ChoiceWatch
+from tortxd.tor.nodes import ChoiceWatch, country_of, read_relays
 from tortxd.tor.repeats import Repeats
 from tortxd.tor.replies import (
     StatusEvent,
@@ -181,10 +181,11 @@ class Session:
             self._clock.seconds(),
             datetime.now(UTC),
         )
+        self.network = "private" if testing == ["1"] or authorities else "public"
+        await self._read_consensus()
         for circuit in self._table.circuits():
             if circuit.state == "BUILT":
                 self._want(tuple(relay.fingerprint for relay in reversed(circuit.path)))
-        self.network = "private" if testing == ["1"] or authorities else "public"
         if told.get("status/circuit-established") == "1":
             self._got_on(100)
             self._listener.established()
@@ -238,6 +239,8 @@ class Session:
             self._listener.interrupted(in_words(reason))
         elif event.action == "CLOCK_SKEW":
             self._clock_skew(event)
+        elif event.action == "CONSENSUS_ARRIVED":
+            Deferred.fromCoroutine(self._read_consensus()).addErrback(self._not_read)
 
     def _bootstrap(self, event: StatusEvent) -> None:
         bootstrap = bootstrap_of(event)
@@ -273,8 +276,8 @@ class Session:
     # --- relays ---------------------------------------------------------------------------------
 
     def _want(self, fingerprints: tuple[str, ...]) -> None:
-        """Look these relays up, the first of them first: exits are wanted before the first response
-        comes over them."""
+        """Look these relays up, which no consensus named yet, the first of them first: exits are
+        wanted before the first response comes over them."""
         room = _MOST_RELAYS_WAITING - len(self._relays)
         wanted = [f for f in fingerprints[:room] if f not in self._relays]
         self._relays.extend(f for f in wanted[1:] if not self._table.knows_relay(f))
@@ -282,6 +285,10 @@ class Session:
         if self._relays and not self._reading:
             self._reading = True
             Deferred.fromCoroutine(self._read_relays()).addErrback(self._broken)
+
+    async def _read_consensus(self) -> None:
+        """Know relays before circuits lead over them: the first response names its exit, too."""
+        self._table.relays_known(await read_relays(self._control))
 
     async def _read_relays(self) -> None:
         """One at a time, so that other commands are not kept waiting behind many."""
@@ -300,8 +307,11 @@ class Session:
             return  # not in the consensus, or there is none yet: asked again when next it shows
         key = f"ip-to-country/{address}"
         said = (await self._control.ask(key)).get(key, "")
-        country = said.lower() if len(said) == 2 and said.isalpha() else None
-        self._table.relay_known(Relay(fingerprint, None, address, country))
+        self._table.relay_known(Relay(fingerprint, None, address, country_of(said)))
+
+    def _not_read(self, failure: Failure) -> None:
+        if not failure.check(TortxdError):  # as in _read_relays
+            self._broken(failure)
 
     # --- the watchdog ---------------------------------------------------------------------------
 

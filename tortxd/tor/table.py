@@ -11,7 +11,7 @@ section 4.1.2), and identifies the connection only where the SOCKS port is a TCP
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from attrs import define, evolve, field
@@ -192,6 +192,10 @@ class Table:
     def relay_known(self, relay: Relay) -> None:
         """Remember the details of a relay."""
         self._relays[relay.fingerprint] = relay
+
+    def relays_known(self, relays: Iterable[Relay]) -> None:
+        """Remember these relays' details, and forget all others."""
+        self._relays = {relay.fingerprint: relay for relay in relays}
 
     def knows_relay(self, fingerprint: str) -> bool:
         """Whether the details of this relay have come."""
