@@ -497,15 +497,18 @@ async def test_tunnels_whose_clients_say_no_more_make_room(
 
 
 @ensureDeferred
-async def test_a_client_that_says_no_more_while_it_is_not_read(gateway: Gateway) -> None:
+async def test_a_client_that_says_no_more_while_it_is_not_read(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Rule 18: all that it has said arrives, once the destination takes it."""
+    monkeypatch.setattr(flow, "LOOK_EVERY", 0.2)
     wire, served = await tunnel(gateway)
     (front,) = gateway.factory.connections
     upstream: Any = front._exchange._upstream  # type: ignore[union-attr]
     served.transport.pauseProducing()
     for end, option in ((served, socket.SO_RCVBUF), (upstream, socket.SO_SNDBUF)):
         end.transport.getHandle().setsockopt(socket.SOL_SOCKET, option, 4096)
-    said = b"." * 600_000
+    said = b"." * 200_000
     wire.send(said)
     wire.transport.loseWriteConnection()
     await deferLater(gateway.reactor, 2 * flow.LOOK_EVERY)  # twice, nothing is to happen
