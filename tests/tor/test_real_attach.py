@@ -20,10 +20,10 @@ from tests.tor.daemons import Started, when_control, when_status
 from tests.tor.lone_tor import alive, bare_tor, free_port
 from tortxd.addresses import SocksAddress
 from tortxd.errors import SetupError, TorNotReady
-from tortxd.tor.control import CommandRefused
 from tortxd.tor.daemon import AttachSettings, TorDaemon
 from tortxd.tor.lifecycle import RESTORING
 from tortxd.tor.process import find_tor
+from tortxd.tor.replies import CommandRefused
 from tortxd.tor.session import Watch
 from tortxd.tor.status import BackingOff, Bootstrapping, Degraded, Failed
 

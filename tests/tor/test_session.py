@@ -11,8 +11,9 @@ from twisted.internet.task import Clock
 
 from tortxd.errors import TorDown, TorTimeout, TortxdError
 from tortxd.tor.causes import Causes
-from tortxd.tor.control import CommandRefused, Control
+from tortxd.tor.control import Control
 from tortxd.tor.link import Relay
+from tortxd.tor.replies import CommandRefused
 from tortxd.tor.session import Session, Watch
 from tortxd.tor.status import Bootstrapping
 from tortxd.tor.table import MOST_CIRCUITS, Table
@@ -36,6 +37,7 @@ class PlayedControl:
         }
         self.options: dict[str, list[str]] = {}
         self.lines: dict[str, list[str]] = {"ns/all": []}
+        """Refused is what is not in here."""
         self.pending: list[Deferred[dict[str, str]]] = []
         self.told: list[str] = []
         self.closed = False
@@ -52,6 +54,8 @@ class PlayedControl:
         return await waiting
 
     async def ask_for_lines(self, key: str, take: Callable[[str], None]) -> None:
+        if key not in self.lines:
+            raise CommandRefused("Tor refused a command (510).", 510)
         for line in self.lines[key]:
             take(line)
 
@@ -169,6 +173,14 @@ def test_relays_of_an_old_consensus_are_forgotten(world: World) -> None:
     world.control.lines["ns/all"] = CONSENSUS[2:]
     world.event("STATUS_CLIENT", "NOTICE CONSENSUS_ARRIVED")
     assert [world.table.knows_relay(one) for one in (A, B)] == [True, False]
+
+
+def test_relays_are_looked_up_one_by_one_where_the_consensus_is_refused() -> None:
+    world = World()
+    del world.control.lines["ns/all"]
+    world.begin()
+    world.event("CIRC", f"7 BUILT ${A}~a PURPOSE=GENERAL")
+    assert world.control.asked[-1] == f"ns/id/{A}"
 
 
 @pytest.mark.parametrize("error", [TorDown(), TorTimeout("It hangs.")])

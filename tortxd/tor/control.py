@@ -19,21 +19,13 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from txtorcon.torcontrolprotocol import TorDisconnectError
 
-from tortxd.errors import Internal, SetupError, TorDown, TorTimeout
-from tortxd.tor.replies import parse_conf, parse_info
+from tortxd.errors import SetupError, TorDown, TorTimeout
+from tortxd.tor.replies import CommandRefused, parse_conf, parse_info
 
 PATIENCE = 10.0
 """Seconds that an answer may take."""
 
 _T = TypeVar("_T")
-
-
-class CommandRefused(Internal):
-    """Tor did not accept a command; ``reply_code`` is its three-digit code (control-spec, 4)."""
-
-    def __init__(self, sentence: str, reply_code: int) -> None:
-        super().__init__(sentence)
-        self.reply_code = reply_code
 
 
 class ControlListener(Protocol):

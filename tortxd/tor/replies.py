@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import frozen
 
-from tortxd.errors import SetupError
+from tortxd.errors import Internal, SetupError
 from tortxd.tor.link import SocksAddress
 from tortxd.tor.process import listener_address
 from tortxd.tor.status import Bootstrapping
@@ -42,6 +42,14 @@ their WARNING; and of CIRCUIT_NOT_ESTABLISHED (section 4.1.10)."""
 _PROXIES = {"conn_pt": "pluggable transport", "conn_proxy": "proxy"}
 """What is connected to, instead of a relay, while bootstrapping has this tag."""
 _SKEW = re.compile(r"Clock skew (-?\d+) ")
+
+
+class CommandRefused(Internal):
+    """Tor did not accept a command; ``reply_code`` is its three-digit code (control-spec, 4)."""
+
+    def __init__(self, sentence: str, reply_code: int) -> None:
+        super().__init__(sentence)
+        self.reply_code = reply_code
 
 
 def in_words(reason: str) -> str:

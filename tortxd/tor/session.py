@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,6 +25,7 @@ from tortxd.tor.link import Relay, SocksAddress
 from tortxd.tor.nodes import ChoiceWatch, country_of, read_relays
 from tortxd.tor.repeats import Repeats
 from tortxd.tor.replies import (
+    CommandRefused,
     StatusEvent,
     bootstrap_of,
     in_words,
@@ -288,7 +290,9 @@ class Session:
 
     async def _read_consensus(self) -> None:
         """Know relays before circuits lead over them: the first response names its exit, too."""
-        self._table.relays_known(await read_relays(self._control))
+        # A filter before the control port may refuse it; then they are asked for one by one.
+        with suppress(CommandRefused):
+            self._table.relays_known(await read_relays(self._control))
 
     async def _read_relays(self) -> None:
         """One at a time, so that other commands are not kept waiting behind many."""
