@@ -124,7 +124,7 @@ async def test_rule_16_an_upload_leaves_no_file(
     lean: Daemon, tor_origin: Origin, scheme: str
 ) -> None:
     """Rules 12 and 16."""
-    size = (60 if scheme == "http" else 30) * MEGABYTE
+    size = (100 if scheme == "http" else 30) * MEGABYTE
     temporary = Path(lean.environ["TMPDIR"])
     before, files = memory(lean.pid), open_for_writing(lean.pid)
     forget_the_peak(lean.pid)

@@ -58,6 +58,7 @@ def head_of(wire: Wire) -> list[str]:
 async def far_end_has(gateway: Gateway, served: Served, data: bytes) -> None:
     """Wait until the destination has got this much."""
     while len(served.received) < len(data):
+        assert not served.lost.called, "the tunnel ended before"
         await deferLater(gateway.reactor, 0.001)
     assert served.received == data
 

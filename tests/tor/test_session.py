@@ -184,7 +184,7 @@ def test_relays_are_looked_up_one_by_one_where_the_consensus_is_refused() -> Non
 
 
 @pytest.mark.parametrize("error", [TorDown(), TorTimeout("It hangs.")])
-def test_a_tor_that_goes_while_exits_are_read_is_seen_to_elsewhere(
+def test_a_tor_that_goes_while_relays_are_read_is_seen_to_elsewhere(
     world: World, error: TortxdError
 ) -> None:
     world.control.lines["ns/all"] = CONSENSUS
