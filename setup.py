@@ -4,6 +4,8 @@ The plugin package has no ``__init__.py`` (twisted.plugins is shared by every Tw
 has to be named; without ``package_dir`` an editable install would lose it silently.
 """
 
+from glob import glob
+
 from setuptools import setup
 
 setup(
@@ -21,4 +23,9 @@ setup(
     ],
     package_dir={"": "."},
     package_data={"tortxd": ["py.typed"]},
+    # The manual; where it is not beside (in a container image) it is not installed.
+    data_files=[
+        ("share/doc/tortxd", glob("docs/*.md")),
+        ("share/doc/tortxd/examples", glob("docs/examples/*.*")),
+    ],
 )

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 import tortxd
+from tortxd.manual import manual
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -50,7 +51,9 @@ def locked() -> dict[str, str]:
 def test_setup_names_every_package() -> None:
     setup = ast.parse((ROOT / "setup.py").read_text("utf-8"))
     call = next(node for node in ast.walk(setup) if isinstance(node, ast.Call))
-    named = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+    named = {
+        word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg != "data_files"
+    }
     there = {
         ".".join(file.parent.relative_to(ROOT).parts) for file in (ROOT / "tortxd").rglob("*.py")
     }
@@ -77,6 +80,11 @@ def test_the_version_is_that_of_the_metadata() -> None:
 
 def test_the_package_is_typed() -> None:
     assert (ROOT / "tortxd" / "py.typed").exists()
+
+
+def test_the_manual_is_beside_a_clone() -> None:
+    assert manual("configuration.md") == ROOT / "docs" / "configuration.md"
+    assert manual("nonsense.md") is None
 
 
 # --- twistd ---------------------------------------------------------------------------------------
