@@ -1,7 +1,8 @@
 """Imports run one way; each library that installs a reactor has one place.
 
-errors, manual, addresses, config <- policy, wire <- tor <- relay <- gateway, client <- service <-
-tap, cli; testing apart. Read from the source, so that imports inside functions count as well.
+errors, manual, nearest, addresses, config <- policy, wire <- tor <- relay <- gateway, client <-
+service <- tap, cli; testing apart. Read from the source, so that imports inside functions count as
+well.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import tortxd
 
 PACKAGE = Path(tortxd.__file__).parent
 LAYERS = (
-    {"_version", "errors", "manual"},
+    {"_version", "errors", "manual", "nearest"},
     {"addresses"},
     {"endpoints", "environment"},
     {"config"},

@@ -11,7 +11,7 @@ import pytest
 import tortxd.policy
 
 MODULES = sorted(Path(tortxd.policy.__path__[0]).glob("*.py"))
-NEEDED = {"attrs", "idna", "publicsuffixlist", "tortxd.errors", "tortxd.policy"}
+NEEDED = {"attrs", "idna", "publicsuffixlist", "tortxd.errors", "tortxd.nearest", "tortxd.policy"}
 LATE = {"idna", "publicsuffixlist"}
 IMPURE = {"asyncio", "os", "random", "socket", "subprocess", "threading", "time"}
 
