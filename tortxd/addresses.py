@@ -7,7 +7,7 @@ import re
 
 from attrs import frozen
 
-from tortxd.errors import SetupError
+from tortxd.errors import SetupError, in_quotes
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HOSTNAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
@@ -22,23 +22,29 @@ class SocksAddress:
     path: str | None = None
 
     @classmethod
-    def parse(cls, text: str, *, name: str = "--socks") -> SocksAddress:
+    def parse(cls, text: str, *, name: str = "`socks`") -> SocksAddress:
         """Read ``PORT``, ``HOST:PORT`` or ``unix:PATH``. A SetupError calls it ``name``."""
         if text.startswith("unix:"):
             path = text.removeprefix("unix:")
             if not path.startswith("/") or _CONTROL.search(path) or '"' in path:
                 raise SetupError(f"{name}: unix: takes an absolute path without quotes.")
             return cls(path=path)
-        host, port = host_and_port(text if ":" in text else f"127.0.0.1:{text}", name)
-        return cls(host, port)
+        found = _host_and_port(text if ":" in text else f"127.0.0.1:{text}")
+        if found is None:
+            raise SetupError(
+                f"{name} takes a port (9050), a host and port (127.0.0.1:9050) or unix:PATH, not "
+                f"{in_quotes(text)}."
+            )
+        return cls(*found)
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.path or f"{host}:{self.port}"
 
     @property
     def url(self) -> str:
         """The address as curl and others take it; ``socks5h`` leaves names to Tor."""
-        if self.path is not None:
-            return f"socks5h://localhost{self.path}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"socks5h://{host}:{self.port}"
+        return f"socks5h://localhost{self}" if self.path else f"socks5h://{self}"
 
     @property
     def is_local(self) -> bool:
@@ -48,15 +54,23 @@ class SocksAddress:
 
 def host_and_port(text: str, name: str) -> tuple[str, int]:
     """Read ``HOST:PORT``, IPv6 in brackets. A SetupError calls it ``name``."""
+    found = _host_and_port(text)
+    if found is None:
+        raise SetupError(
+            f"{name} takes a host and a port from 1 to 65535, as 127.0.0.1:3080, not "
+            f"{in_quotes(text)}."
+        )
+    return found
+
+
+def _host_and_port(text: str) -> tuple[str, int] | None:
     host, _, digits = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if bracketed:
         host = host[1:-1]
     known = is_ipv6(host) if bracketed else bool(_HOSTNAME.fullmatch(host))
     port = int(digits) if re.fullmatch(r"[0-9]{1,5}", digits) else 0
-    if known and 1 <= port <= 65535:
-        return host, port
-    raise SetupError(f"{name} takes a host and a port between 1 and 65535, as 127.0.0.1:9050.")
+    return (host, port) if known and 1 <= port <= 65535 else None
 
 
 def is_ipv6(host: str) -> bool:

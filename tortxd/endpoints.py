@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tortxd.addresses import is_ipv6, is_loopback
-from tortxd.errors import SetupError
+from tortxd.errors import SetupError, in_quotes
 
 _HOST_PORT = re.compile(r"(\*|[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 
@@ -70,6 +70,22 @@ def split_endpoint(description: str) -> tuple[list[str], dict[str, str]]:
         else:
             text += character
     return positional or [""], named
+
+
+def plain(description: str) -> str:
+    """An endpoint's address without the words and escapes of its description: ``127.0.0.1:3080``,
+    ``/run/tor/control``; what is not understood stays as it is."""
+    positional, named = split_endpoint(description)
+    kind, *rest = positional
+    if kind == "unix":
+        return named.get("path") or named.get("address") or "".join(rest[:1])
+    if kind not in ("tcp", "tcp6"):
+        return description
+    names = _SERVERS[kind] if "".join(rest[:1]).isdecimal() else ("host", "port")
+    given = {**dict(zip(names or (), rest, strict=False)), **named}
+    everywhere = "::" if kind == "tcp6" else "0.0.0.0"  # noqa: S104
+    host, port = given.get("host") or given.get("interface") or everywhere, given.get("port")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def loopback_http(port: int) -> tuple[str, str]:
@@ -157,8 +173,7 @@ def _provides(plugins: Iterable[Any], kind: str) -> bool:
 
 
 def _refusal(text: str, name: str, forms: str) -> SetupError:
-    shown = ascii(text if len(text) <= 60 else text[:60] + "...")
-    return SetupError(f"{name} does not understand {shown}. It takes {forms}.")
+    return SetupError(f"{name} does not understand {in_quotes(text)}. It takes {forms}.")
 
 
 def _port(digits: str, refusal: SetupError, *, least: int = 1) -> int:

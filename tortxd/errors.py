@@ -58,9 +58,18 @@ class Internal(TortxdError):
 
 
 class SetupError(TortxdError):
-    """The daemon cannot start as it is configured; the message says why and what to do."""
+    """The daemon cannot start as it is configured; the message says why and what to do.
+
+    It names fields of the configuration in backticks; where they came from options, environment or
+    a file, :meth:`tortxd.config.DaemonConfig.spelled` puts those names in their place.
+    """
 
     sentence = "tortxd cannot start as it is configured."
+
+
+def in_quotes(text: str) -> str:
+    """What somebody wrote, for a sentence: in quotes, in ASCII, and not too long."""
+    return ascii(text if len(text) <= 60 else text[:60] + "...")
 
 
 # --- the client's request ---------------------------------------------------------------------

@@ -165,7 +165,7 @@ async def control_of(socket: Path) -> Control:
     from tortxd.tor.control import Control
 
     endpoint = UNIXClientEndpoint(installed(), str(socket))
-    return await Control.connect(installed(), endpoint, Unheard())
+    return await Control.connect(installed(), endpoint, Unheard(), name="it")
 
 
 @ensureDeferred

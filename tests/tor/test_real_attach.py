@@ -93,9 +93,9 @@ async def test_a_wrong_password_is_hopeless(start: Started, tmp_path: Path) -> N
     line, control = unix_control(tmp_path)
     with bare_tor(tmp_path, line, f"HashedControlPassword {hashed(PASSWORD)}", "SocksPort auto"):
         daemon = start(AttachSettings(control, password="wrong"))
-        assert "--control-password-file" in str(await daemon.when_failed())
+        assert "`control_password_file`" in str(await daemon.when_failed())
         other = start(AttachSettings(control))
-        assert "--control-password-file" in str(await other.when_failed())
+        assert "`control_password_file`" in str(await other.when_failed())
 
 
 @ensureDeferred

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from tortxd.errors import SetupError, TortxdError
 from tortxd.tor.causes import Causes
 from tortxd.tor.link import SocksAddress
+from tortxd.tor.ports import FOR_SOCKS
 from tortxd.tor.replies import choose_socks, listeners
 from tortxd.tor.session import Session, SessionListener, Watch
 from tortxd.tor.table import Table
@@ -31,6 +32,7 @@ class Attached:
     """One connection to the control port, and what it shows. Used once.
 
     :param endpoint: the control port.
+    :param name: its address, for sentences.
     :param password: for HashedControlPassword, or None.
     :param wanted: the SOCKS address to use instead of the one that Tor names, or None.
     :param known: the SOCKS address of the connection before this one: where the control port does
@@ -48,6 +50,7 @@ class Attached:
         table: Table,
         *,
         endpoint: IStreamClientEndpoint,
+        name: str,
         password: str | None,
         wanted: SocksAddress | None,
         known: SocksAddress | None,
@@ -58,6 +61,7 @@ class Attached:
         self._listener = listener
         self._table = table
         self._endpoint = endpoint
+        self._name = name
         self._password = password
         self._wanted = wanted
         self._known = known
@@ -83,7 +87,7 @@ class Attached:
         from tortxd.tor.control import Control  # txtorcon: not before it is needed
 
         control = await Control.connect(
-            self._reactor, self._endpoint, self, password=self._password
+            self._reactor, self._endpoint, self, name=self._name, password=self._password
         )
         self.session = Session(
             self._reactor,
@@ -104,6 +108,7 @@ class Attached:
         self._known = choose_socks(
             listeners(told.get("net/listeners/socks", "")), configured, self._wanted
         )
+        self._log.info(FOR_SOCKS, address=self._known)
         self._listener.socks_at(self._known)
         await self.session.begin()
 

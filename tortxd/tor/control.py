@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from errno import EACCES, ECONNREFUSED, ENOENT, EPERM
+from grp import getgrgid
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 import txtorcon
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError, ConnectionClosed
+from twisted.internet.error import ConnectError, ConnectionClosed, ConnectionRefusedError
 from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from txtorcon.torcontrolprotocol import TorDisconnectError
 
-from tortxd.errors import SetupError, TorDown, TorTimeout
+from tortxd.errors import SetupError, TorDown, TorTimeout, TortxdError
 from tortxd.tor.replies import CommandRefused, parse_conf, parse_info
 
 PATIENCE = 10.0
 """Seconds that an answer may take."""
+
+_FIRST_LINE = b"250-PROTOCOLINFO "
 
 _T = TypeVar("_T")
 
@@ -36,13 +41,32 @@ class ControlListener(Protocol):
 
 
 class _ControlProtocol(txtorcon.TorControlProtocol):  # type: ignore[misc]
-    """With a cookie reader of our own. txtorcon's takes the octal escapes of a path in PROTOCOLINFO
-    for characters, where they are bytes, and leaves the file open."""
+    """What is learnt on the way to the authentication is kept, to be said where that fails."""
+
+    is_tor = False
+    """Whether it has answered PROTOCOLINFO as Tor does."""
+    unread_cookie: tuple[Path, OSError] | None = None
+    """The cookie file that could not be read."""
+
+    def lineReceived(self, line: bytes) -> None:
+        """The first line shows whether this is a control port (control-spec, section 3.21);
+        txtorcon stumbles over what is not."""
+        if self.is_tor or line.startswith(_FIRST_LINE):
+            self.is_tor = True
+            super().lineReceived(line)
+        else:
+            self.transport.abortConnection()
 
     def _read_cookie(self, cookiefile: str) -> None:
-        path = os.fsdecode(cookiefile.encode("latin-1"))
-        with open(path, "rb") as file:
-            self._cookie_data = file.read(64)
+        """txtorcon's own takes the octal escapes of a path in PROTOCOLINFO for characters, where
+        they are bytes, and leaves the file open."""
+        path = Path(os.fsdecode(cookiefile.encode("latin-1")))
+        try:
+            with path.open("rb") as file:
+                self._cookie_data = file.read(64)
+        except OSError as error:
+            self.unread_cookie = path, error
+            raise
         if len(self._cookie_data) != 32:
             raise RuntimeError("An authentication cookie has 32 bytes.")
 
@@ -81,39 +105,44 @@ class Control:
         endpoint: IStreamClientEndpoint,
         listener: ControlListener,
         *,
+        name: str,
         password: str | None = None,
         patience: float = PATIENCE,
     ) -> Control:
         """Connect and authenticate: SAFECOOKIE, COOKIE, password, or nothing, as Tor offers.
 
+        :param name: the endpoint's address, for sentences: ``127.0.0.1:9051``, a socket's path.
         :param patience: seconds for each of the two.
-        :raises TorDown: nothing listens there, or it hangs up.
+        :raises TorDown: nothing listens there, it hangs up, or it is no control port.
         :raises TorTimeout: no answer in time.
-        :raises SetupError: it refuses our authentication, or we cannot read its cookie.
+        :raises SetupError: it refuses our authentication, or this user may not connect to it or
+            read its cookie.
         """
         connecting: Deferred[_ControlProtocol] = endpoint.connect(  # type: ignore[assignment]
             _ControlFactory(password)
         )
         try:
-            protocol = await _in_time(connecting, patience, reactor)
+            protocol = await _in_time(connecting, patience, reactor, name)
         except (ConnectError, ConnectionClosed, OSError) as e:
-            raise TorDown("Nothing answers at Tor's control port.") from e
+            raise _unreached(e, name) from e
         try:
-            await _in_time(protocol.post_bootstrap, patience, reactor)
+            await _in_time(protocol.post_bootstrap, patience, reactor, name)
         except txtorcon.TorProtocolError as e:
             protocol.transport.abortConnection()
             raise SetupError(
-                "Tor's control port refuses the authentication; look at "
-                "--control-password-file, or at who may read Tor's cookie."
+                f"Tor's control port {name} refuses the authentication; see what "
+                "`control_password_file` holds."
+                if password is not None
+                else f"Tor's control port {name} refuses the authentication; it may want a "
+                "password, in `control_password_file`."
             ) from e
         except TorDisconnectError as e:
-            raise TorDown("Tor's control port hung up.") from e
+            if protocol.is_tor:
+                raise TorDown(f"Tor's control port {name} hung up.") from e
+            raise TorDown(f"What listens at {name} does not speak Tor's control protocol.") from e
         except RuntimeError as e:
             protocol.transport.abortConnection()
-            raise SetupError(
-                "Tor's control port cannot be authenticated to: its cookie is not readable for "
-                "this user, and no --control-password-file fits."
-            ) from e
+            raise SetupError(_unauthenticated(protocol, name)) from e
         except BaseException:
             protocol.transport.abortConnection()
             raise
@@ -179,9 +208,64 @@ class Control:
             self._listener.control_lost("The control connection to Tor was lost.")
 
 
-async def _in_time(waiting: Deferred[_T], patience: float, clock: IReactorTime) -> _T:
+def _unreached(error: Exception, name: str) -> TortxdError:
+    """Why a control port cannot be connected to, and what to do."""
+    number = getattr(error, "osError", None) or getattr(error, "errno", None)
+    if number in (EACCES, EPERM):
+        return SetupError(f"Permission denied at {name}; {_admission(Path(name))}.")
+    if number == ENOENT:
+        return TorDown(
+            f"There is no socket at {name}. Is that Tor running, with this ControlSocket?"
+        )
+    if isinstance(error, ConnectionRefusedError) or number == ECONNREFUSED:
+        return TorDown(f"Nothing listens at {name}. Is that Tor running, with a ControlPort there?")
+    reason = os.strerror(number) if isinstance(number, int) else "it cannot be reached"
+    return TorDown(f"Tor's control port {name}: {reason}.")
+
+
+def _unauthenticated(protocol: _ControlProtocol, name: str) -> str:
+    """Why nothing that Tor offers will do."""
+    if protocol.unread_cookie is not None:
+        path, error = protocol.unread_cookie
+        if error.errno in (EACCES, EPERM):
+            return (
+                f"Permission denied at {path}, the cookie of Tor's control port; "
+                f"{_admission(path)}, or give the password in `control_password_file`."
+            )
+        return (
+            f"The cookie {path} of Tor's control port {name} cannot be read: {error.strerror}. It "
+            "may take a password, in `control_password_file`."
+        )
+    return (
+        f"Tor's control port {name} wants a password: give the file that holds it, as "
+        "`control_password_file`."
+    )
+
+
+def _admission(path: Path) -> str:
+    """What lets this user have a file of another one's."""
+    for one in (path, *path.parents):
+        try:
+            group = one.stat().st_gid
+        except PermissionError:
+            continue  # its folder shows whose it is
+        except OSError:
+            break
+        if group != 0:
+            try:
+                return f"add this user to the group {getgrgid(group).gr_name} and log in anew"
+            except KeyError:
+                break
+        break
+    return "see that this user may use it"
+
+
+async def _in_time(
+    waiting: Deferred[_T], patience: float, clock: IReactorTime, name: str | None = None
+) -> _T:
     """Wait for an answer, but not longer than ``patience`` seconds.
 
+    :param name: of the control port, for the sentence, while it is not known to be one.
     :raises TorTimeout: none came. A cancellation from outside stays one.
     """
     timed_out: list[bool] = []
@@ -195,6 +279,8 @@ async def _in_time(waiting: Deferred[_T], patience: float, clock: IReactorTime) 
         return await waiting
     except Exception as e:
         if timed_out:
+            if name is not None:
+                raise TorTimeout(f"What listens at {name} does not answer as Tor does.") from e
             raise TorTimeout("Tor does not answer on its control port.") from e
         raise
     finally:

@@ -18,7 +18,7 @@ from tortxd.errors import SetupError, TorDown, TortxdError
 from tortxd.tor.causes import Causes
 from tortxd.tor.datadir import write_private
 from tortxd.tor.lock import tor_lives_in
-from tortxd.tor.ports import USUAL, SocksChoice
+from tortxd.tor.ports import FOR_SOCKS, USUAL, SocksChoice
 from tortxd.tor.process import Complaint, Event, Opened, Remark, TorProcess
 from tortxd.tor.repeats import Repeats
 from tortxd.tor.session import Session, SessionListener, Watch
@@ -199,7 +199,11 @@ class Launched:
         while True:
             try:
                 return await Control.connect(
-                    self._reactor, endpoint, self, patience=LAUNCH_PATIENCE
+                    self._reactor,
+                    endpoint,
+                    self,
+                    name=os.fspath(self._socket_path),
+                    patience=LAUNCH_PATIENCE,
                 )
             except TorDown:
                 await deferLater(self._reactor, 0.1)
@@ -234,6 +238,8 @@ class Launched:
                         usual=USUAL.port,
                         url=event.address.url,
                     )
+                else:
+                    self._log.info(FOR_SOCKS, address=event.address)
                 self._listener.socks_at(event.address)
 
     def ended(self, reason: str, by_itself: bool) -> None:

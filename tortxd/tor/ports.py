@@ -11,6 +11,8 @@ from tortxd.errors import SetupError
 from tortxd.tor.link import SocksAddress
 
 USUAL = SocksAddress()
+FOR_SOCKS = "Programs that speak SOCKS use {address}."
+"""For the log."""
 
 
 class SocksChoice:
@@ -32,10 +34,9 @@ class SocksChoice:
         if self.asked is not None:
             reason = unavailable(self.asked)
             if reason is not None:
-                where = self.asked.path or self.asked.url.removeprefix("socks5h://")
                 raise SetupError(
-                    f"The SOCKS port {where} cannot be had ({reason}); stop what holds it, or "
-                    "choose another --socks."
+                    f"The SOCKS port {self.asked} cannot be had ({reason}); stop what holds it, or "
+                    "choose another `socks`."
                 )
 
     def choose(self) -> tuple[SocksAddress, bool]:
