@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import re
+import signal
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +15,7 @@ from twisted.logger import Logger, LogLevel, LogPublisher
 from twisted.python.failure import Failure
 from twisted.python.reflect import namedAny
 
-from tortxd import console
+from tortxd import console, tap
 
 
 def shown(namespace: str, level: LogLevel, text: str, **more: Any) -> str:
@@ -54,20 +59,45 @@ def test_twistd_finds_the_observer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "seen"),
+    ("namespace", "level", "kept"),
     [
-        ({"nodaemon": 1}, True),
-        ({"nodaemon": 1, "logfile": None, "syslog": 0, "logger": None}, True),
-        ({"nodaemon": 1, "logfile": "-"}, True),
-        ({"nodaemon": 1, "logfile": "x.log"}, False),
-        ({"nodaemon": 1, "syslog": 1}, False),
-        ({"nodaemon": 1, "logger": "twisted.logger.jsonFileLogObserver"}, False),
-        ({"nodaemon": 0}, False),
-        ({}, False),
+        ("tortxd.tor", LogLevel.info, True),
+        ("tor", LogLevel.info, True),
+        ("twisted.internet.base", LogLevel.info, False),
+        ("twisted.scripts._twistd_unix.UnixAppLogger", LogLevel.info, False),
+        ("log_legacy", LogLevel.info, False),
+        ("twisted.internet.defer", LogLevel.critical, True),
     ],
 )
-def test_where_the_log_goes(options: dict[str, object], seen: bool) -> None:
-    assert console.logs_to_standard_output(options) is seen
+def test_what_a_log_holds(namespace: str, level: LogLevel, kept: bool) -> None:
+    stream = io.StringIO()
+    log = Logger(namespace=namespace, observer=LogPublisher(console.log_observer(stream)))
+    log.emit(level, "Text.")
+    log.emit(level, "Text.", for_logs_alone=True)
+    line = rf"\d{{4}}-\S+ \[{namespace}#{level.name}\] Text\.\n"
+    assert re.fullmatch(f"(?:{line}){{2}}" if kept else "", stream.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("options", "seen", "ours"),
+    [
+        ({"nodaemon": 1}, True, True),
+        ({"nodaemon": 1, "logfile": None, "syslog": 0, "logger": None}, True, True),
+        ({"nodaemon": 1, "logfile": "-"}, True, True),
+        ({"nodaemon": 1, "logfile": "x.log"}, False, True),
+        ({"nodaemon": 1, "syslog": 1}, False, False),
+        ({"nodaemon": 1, "logger": "twisted.logger.jsonFileLogObserver"}, False, False),
+        ({"nodaemon": 0, "logfile": "x.log"}, False, True),
+        ({"nodaemon": 0, "logfile": "-"}, False, False),
+        ({}, False, True),
+    ],
+)
+def test_where_the_log_goes(
+    options: dict[str, object], seen: bool, ours: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_logfile", None)
+    assert console.is_seen(options) is seen
+    assert console.take_over(options) is ours
 
 
 @pytest.mark.parametrize(
@@ -78,16 +108,37 @@ def test_where_the_log_goes(options: dict[str, object], seen: bool) -> None:
         ("--nodaemon --python tortxd.tac", True),
         ("-nytortxd.tac", True),
         ("-y tortxd.tac", False),
-        ("-yplain.tac", False),
         ("-ny tortxd.tac -l x.log", False),
         ("-nl x.log -y tortxd.tac", False),
-        ("-ny tortxd.tac --logfile=x.log", False),
         ("-ny tortxd.tac --logf x.log", False),
         ("-ny tortxd.tac --syslog", False),
         ("-ny tortxd.tac --logger twisted.logger.jsonFileLogObserver", False),
-        ("", False),
+        ("--not-of-twistd", False),
     ],
 )
-def test_where_the_log_goes_by_the_command_line(line: str, seen: bool) -> None:
-    said = console.said_on_command_line(line.split())
-    assert console.logs_to_standard_output(said) is seen
+def test_a_tac_knows_what_twistd_was_told(
+    line: str, seen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["twistd", *line.split()])
+    assert console.is_seen(tap._options_of_twistd()) is seen
+
+
+def test_a_log_file_begins_anew_between_two_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On SIGUSR1, as twistd's own does; in one piece, and without a reactor."""
+    before = signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    monkeypatch.setattr(console, "_logfile", None)
+    try:
+        console.take_over({"logfile": str(tmp_path / "log")})
+        observer = console.observer()
+        log = Logger(observer=LogPublisher(observer))
+        log.info("One.")
+        os.kill(os.getpid(), signal.SIGUSR1)
+        log.info("Two.")
+        handler: Any = signal.getsignal(signal.SIGUSR1)
+        handler.__self__.close()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert (tmp_path / "log.1").read_text().endswith("One.\n")
+    assert (tmp_path / "log").read_text().endswith("Two.\n")

@@ -1,38 +1,78 @@
-"""What ``twistd -n`` shows in a terminal: plain lines, and of them what a person wants to read.
+"""Where the log goes and what it holds: plain lines in a terminal, lines with times elsewhere.
 
-A log that goes anywhere else (a pipe, ``--logfile``, ``--syslog``, ``--logger``) stays Twisted's,
-with times, namespaces and everything that is logged.
+Twisted's own notes on factories, ports and reactors say nothing to a user: they are left out of
+both. What ``--syslog`` and a ``--logger`` of the user's own get is Twisted's, with everything.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TextIO
+from collections.abc import Mapping
+from typing import TextIO, cast
 
-from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
-from zope.interface import implementer
+from twisted.logger import (
+    FilteringLogObserver,
+    ILogFilterPredicate,
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    PredicateResult,
+    eventAsText,
+    textFileLogObserver,
+)
+from twisted.python.logfile import LogFile
+from zope.interface import implementer, provider
 
 LOGGER = "tortxd.console.observer"
 """What ``--logger`` is to be for such a log."""
 
 _QUIET = ("twisted", "log_legacy", "-")
-"""Namespaces of Twisted's own, whose notes on factories and reactors say nothing to a user."""
-_LONG_OPTIONS = ("--logf", "--logg", "--sy")
-"""How the options of twistd begin that send the log elsewhere; they may be cut short."""
-_TAKE_VALUES = "bdfglprsuy"
-"""The options of one letter after which a value follows."""
+"""Namespaces of Twisted's own."""
+
+_logfile: str | None = None
+"""Where :func:`observer`, which twistd calls without an argument, writes to; None: standard
+output."""
 
 
 def observer() -> ILogObserver:
-    """Writes to standard output as it is now. For ``twistd --logger``."""
-    return terminal_observer(sys.stdout)
+    """For ``twistd --logger``; see :func:`take_over`."""
+    if _logfile is not None:
+        return log_observer(_rotated(_logfile))
+    if sys.stdout.isatty():
+        return terminal_observer(sys.stdout)
+    return log_observer(sys.stdout)
+
+
+def take_over(options: Mapping[str, object]) -> bool:
+    """Whether a log of ours is to take the place of that which a twistd with these options would
+    write; then :func:`observer` makes it."""
+    global _logfile
+    if options.get("syslog") or options.get("logger"):
+        return False
+    logfile = str(options.get("logfile") or "")
+    if options.get("nodaemon"):
+        _logfile = None if logfile in ("", "-") else logfile
+        return True
+    _logfile = logfile or "twistd.log"
+    return logfile != "-"  # which twistd refuses by itself
+
+
+def is_seen(options: Mapping[str, object]) -> bool:
+    """Whether the log of a twistd with these options is seen where its standard error is."""
+    elsewhere = options.get("logfile") not in (None, "", "-")
+    elsewhere = elsewhere or bool(options.get("syslog") or options.get("logger"))
+    return bool(options.get("nodaemon")) and not elsewhere
 
 
 def terminal_observer(stream: TextIO) -> ILogObserver:
     """Writes plain lines to ``stream``."""
-
     return _Terminal(stream)
+
+
+def log_observer(stream: TextIO | LogFile) -> ILogObserver:
+    """Writes lines with times and namespaces to ``stream``."""
+    return FilteringLogObserver(textFileLogObserver(cast(TextIO, stream)), [_judge])
 
 
 @implementer(ILogObserver)
@@ -49,38 +89,48 @@ class _Terminal:
 
 def line_of(event: LogEvent) -> str | None:
     """What a person is shown of this event; None: nothing."""
-    level = event.get("log_level", LogLevel.info)
-    namespace = str(event.get("log_namespace", ""))
-    serious = level >= LogLevel.warn or "log_failure" in event
-    if event.get("for_logs_alone") or (not serious and namespace.split(".")[0] in _QUIET):
+    if event.get("for_logs_alone") or not _says_something(event):
         return None
     text = eventAsText(event, includeTimestamp=False, includeSystem=False)
-    if namespace == "tor":
-        return f"Tor says: {text}" if serious else None
+    if _namespace(event) == "tor":
+        return f"Tor says: {text}" if _is_serious(event) else None
     return text
 
 
-def logs_to_standard_output(options: Mapping[str, object]) -> bool:
-    """Whether a twistd with these options writes its log, in its own form, to standard output."""
-    to_file = options.get("logfile") not in (None, "", "-")
-    elsewhere = to_file or options.get("syslog") or options.get("logger")
-    return bool(options.get("nodaemon")) and not elsewhere
+@provider(ILogFilterPredicate)
+def _judge(event: LogEvent) -> object:
+    return PredicateResult.maybe if _says_something(event) else PredicateResult.no
 
 
-def said_on_command_line(arguments: Sequence[str]) -> dict[str, object]:
-    """The same options, where only the command line is known, as in a .tac. What may send the log
-    elsewhere counts as doing so."""
-    letters = "".join(map(_letters, arguments))
-    return {
-        "nodaemon": "n" in letters or "--nodaemon" in arguments,
-        "logger": "l" in letters or any(one.startswith(_LONG_OPTIONS) for one in arguments),
-    }
+def _says_something(event: LogEvent) -> bool:
+    return _is_serious(event) or _namespace(event).split(".")[0] not in _QUIET
 
 
-def _letters(argument: str) -> str:
-    """The options in ``-ny``, and not what follows one that takes a value."""
-    if argument.startswith("--") or not argument.startswith("-"):
-        return ""
-    letters = argument[1:]
-    ends = [place for place, letter in enumerate(letters) if letter in _TAKE_VALUES]
-    return letters[: min(ends) + 1] if ends else letters
+def _is_serious(event: LogEvent) -> bool:
+    return event.get("log_level", LogLevel.info) >= LogLevel.warn or "log_failure" in event
+
+
+def _namespace(event: LogEvent) -> str:
+    return str(event.get("log_namespace", ""))
+
+
+def _rotated(path: str) -> LogFile:
+    """A file that grows, and begins anew on SIGUSR1, as twistd's own does."""
+    file: _LogFile = _LogFile.fromFullPath(path)  # type: ignore[no-untyped-call]
+    if not signal.getsignal(signal.SIGUSR1):
+        signal.signal(signal.SIGUSR1, file.rotate_soon)
+    return file
+
+
+class _LogFile(LogFile):
+    _rotates = False
+
+    def rotate_soon(self, *_: object) -> None:
+        """Begin anew with the next line: a signal may come in the midst of one."""
+        self._rotates = True
+
+    def write(self, data: str) -> None:
+        if self._rotates:
+            self._rotates = False
+            self.rotate()  # type: ignore[no-untyped-call]
+        super().write(data)  # type: ignore[no-untyped-call]

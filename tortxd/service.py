@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import stat
 from collections.abc import Callable, Sequence
 from errno import EADDRINUSE
 from pathlib import Path
@@ -23,21 +24,25 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
+from tortxd._version import __version__
+from tortxd.addresses import SocksAddress
 from tortxd.config import DaemonConfig
+from tortxd.endpoints import plain, split_endpoint
 from tortxd.errors import SetupError, TorDown, TortxdError
 from tortxd.gateway.limits import Limits
 from tortxd.gateway.listener import FrontFactory
 from tortxd.gateway.plane import DataPlane, GatewayPolicy
 from tortxd.policy.access import AccessPolicy
-from tortxd.policy.addresses import public_host
+from tortxd.policy.addresses import is_address, public_host
 from tortxd.policy.headers import UserAgent
 from tortxd.policy.request import isolation_key
 from tortxd.policy.site import site_of
 from tortxd.policy.target import TargetPolicy, parse_alias
 from tortxd.tor.daemon import AttachSettings, LaunchSettings, TorDaemon
-from tortxd.tor.datadir import operator_token, prepare
+from tortxd.tor.datadir import TOKEN_NAME, operator_token, prepare
 from tortxd.tor.isolation import Isolation, IsolationKeys
 from tortxd.tor.link import Circuit, Stream
+from tortxd.tor.ports import unavailable
 from tortxd.tor.socks import TorEndpoint
 from tortxd.tor.status import Status
 from tortxd.tor.torrc import exposed_listener
@@ -76,26 +81,40 @@ class TorService(Service):
         self._plane = DataPlane(reactor, self._daemon, policy, keys, limits=Limits.here())
         self._http: TreqClient | None = None
         self._api: Api | None = None
+        self._prepared: GatewayPolicy | None = None
 
     # --- IService --------------------------------------------------------------------------------
 
-    def startService(self) -> None:
-        """Start Tor.
+    def prepare(self) -> None:
+        """Find out, before anything has begun, whether Tor can start as it is configured, and lock
+        the data directory until :meth:`stopService`.
 
-        :raises SetupError: if it is plain by now that Tor cannot start as it is configured; what
-            turns out later is said by :meth:`when_failed`.
+        :raises SetupError: it cannot. What turns out later is said by :meth:`when_failed`.
         """
         self.config.check_exposure()
         data_dir = prepare(self.config.data_dir)
         policy = _policy(self.config, operator_token(data_dir).encode())
+        self._daemon.prepare()
+        self._prepared = policy
+
+    def startService(self) -> None:
+        """Start Tor, after :meth:`prepare`, if need be.
+
+        :raises SetupError: as there.
+        """
+        if self._prepared is None:
+            self.prepare()
+        assert self._prepared is not None
+        self._plane.policy, self._prepared = self._prepared, None
+        _warn_of_readers(self.config)
         self._daemon.start()
-        self._plane.policy = policy
         self.reactor.callLater(0, self._plane.prepare)
         super().startService()  # type: ignore[no-untyped-call]
 
     def stopService(self) -> Deferred[None]:
         """End what is under way and close what is kept, then stop Tor; fires when it is gone."""
         super().stopService()  # type: ignore[no-untyped-call]
+        self._prepared = None
         self._plane.stop()
         return self._daemon.stop()
 
@@ -233,19 +252,37 @@ class Daemon(Service):
         self._on_failure = on_failure
         self._factory = self.tor.gateway_factory()
         self._ports: list[IListeningPort] = []
+        self._prepared = False
+
+    def prepare(self) -> None:
+        """Find out what can be known before anything has begun; see :meth:`TorService.prepare`.
+
+        :raises SetupError: a port is taken, or Tor cannot start as it is configured.
+        """
+        for description in self._config.http:
+            reason = _unavailable(description)
+            if reason is not None and not self._may_lack(description, reason):
+                raise _cannot_listen(description, reason)
+        self.tor.prepare()
+        self._prepared = True
 
     def startService(self) -> None:
         """Listen, then start Tor.
 
         :raises SetupError: if either cannot be.
         """
+        if not self._prepared:
+            self.prepare()
+        self._prepared = False
         try:
             self._listen()
-            self.tor.startService()
         except SetupError:
             for port in self._ports:
                 port.stopListening()
+            self.tor.stopService()
             raise
+        self._say_first()
+        self.tor.startService()
         self._reactor.callLater(0, self._factory.prepare)
         self.tor.when_failed().addCallback(self._on_failure)
         self.tor.when_ready().addCallbacks(self._say_ready, lambda failure: failure.trap(TorDown))
@@ -256,27 +293,31 @@ class Daemon(Service):
             try:
                 self._ports.append(self._listen_on(description))
             except Exception as error:
-                if description not in self._config.http_may_lack or _in_use(error):
-                    raise SetupError(
-                        f"The gateway cannot listen on {description}: {_why_not(error)}. "
-                        "Choose another endpoint with --http."
-                    ) from error
-        for port in self._ports:
-            # A person is told when it serves: see _say_ready.
+                reason = _why_not(error)
+                if not self._may_lack(description, reason):
+                    raise _cannot_listen(description, reason) from error
+
+    def _may_lack(self, description: str, reason: str) -> bool:
+        return description in self._config.http_may_lack and reason != os.strerror(EADDRINUSE)
+
+    def _say_first(self) -> None:
+        data_dir = self._config.data_dir
+        log.info(
+            "tortxd {version} is starting. Its data is in {path}",
+            version=__version__,
+            path=data_dir,
+        )
+        log.info("The token for operators is in {path}", path=data_dir / TOKEN_NAME)
+        if self._ports:
+            addresses = [port.getHost() for port in self._ports]
             log.info(
-                "The gateway listens on {address}",
-                address=_said(port.getHost()),
-                for_logs_alone=True,
+                "The gateway listens on {addresses}.", addresses=" and ".join(map(_said, addresses))
             )
 
     def _say_ready(self, _: None) -> None:
         if self._ports:
-            addresses = [port.getHost() for port in self._ports]
-            log.info(
-                "The gateway listens on {addresses}. Try it:",
-                addresses=" and ".join(map(_said, addresses)),
-            )
-            log.info("  {command}", command=_command(addresses[0], self._config.token_file))
+            address = self._ports[0].getHost()
+            log.info("Try it:  {command}", command=_command(address, self._config.token_file))
 
     def _listen_on(self, description: str) -> IListeningPort:
         outcome: list[Any] = []
@@ -290,11 +331,13 @@ class Daemon(Service):
         return port
 
     async def _stop(self) -> None:
+        log.info("tortxd is stopping.")
         self.tor.wind_down()
         for stopping in [port.stopListening() for port in self._ports]:
             await _settled(stopping)
         await self._factory.drain(DRAIN)
         await self.tor.stopService()
+        log.info("tortxd has stopped.")
 
     def stopService(self) -> Deferred[None]:
         """Close the ports, let requests finish for a few seconds, stop Tor."""
@@ -315,6 +358,7 @@ def _settings(config: DaemonConfig) -> LaunchSettings | AttachSettings:
         tor=None if config.tor is None else str(config.tor),
         socks=config.socks,
         torrc_lines=_torrc_lines(config.torrc, exposure=config.open),
+        torrc_name=_torrc_name(config.torrc),
     )
 
 
@@ -325,14 +369,20 @@ def _torrc_lines(path: Path | None, *, exposure: bool) -> tuple[str, ...]:
         lines = tuple(line.rstrip("\r") for line in path.read_text("utf-8").split("\n"))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise SetupError(f"--torrc: {path} cannot be read: {reason}.") from error
-    exposed = None if exposure else next(filter(None, map(exposed_listener, lines)), None)
-    if exposed is not None:
-        raise SetupError(
-            f"--torrc: {exposed} listens on more than loopback, where nobody is asked for a token: "
-            "anyone there could use this Tor. Set --open if that is meant."
-        )
+        raise SetupError(f"{_torrc_name(path)} cannot be read: {reason}.") from error
+    for number, line in enumerate(lines, 1):
+        exposed = None if exposure else exposed_listener(line)
+        if exposed is not None:
+            raise SetupError(
+                f"{_torrc_name(path)}, line {number}: {exposed} listens on more than loopback, "
+                "where nobody is asked for a token: anyone there could use this Tor. Set `open` if "
+                "that is meant."
+            )
     return lines
+
+
+def _torrc_name(path: Path | None) -> str:
+    return f"`torrc`: {path}"
 
 
 def _policy(config: DaemonConfig, operator_token: bytes | None) -> GatewayPolicy:
@@ -357,21 +407,43 @@ def _policy(config: DaemonConfig, operator_token: bytes | None) -> GatewayPolicy
 
 def _check_services(config: DaemonConfig, targets: TargetPolicy) -> None:
     """Refuse services that no request could reach."""
-    for option, url in (("--check-url", config.check_url), ("--ip-url", config.ip_url)):
+    for name, url in (("check_url", config.check_url), ("ip_url", config.ip_url)):
         try:
             targets.parse(url)
         except TortxdError as error:
-            raise SetupError(f"{option}: {error}") from None
+            raise SetupError(f"`{name}`: {error}") from None
 
 
-def _in_use(error: Exception) -> bool:
-    return isinstance(error, CannotListenError) and error.socketError.errno == EADDRINUSE
+def _unavailable(description: str) -> str | None:
+    """Why nothing could listen at this endpoint now, where that can be known by a look."""
+    kind = split_endpoint(description)[0][0]
+    if kind not in ("tcp", "tcp6", "unix"):
+        return None
+    address = plain(description)
+    if kind == "unix":
+        return unavailable(SocksAddress(path=os.path.abspath(address)))
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    return unavailable(SocksAddress(host, int(port))) if is_address(host) else None
 
 
 def _why_not(error: Exception) -> str:
     if isinstance(error, CannotListenError):
-        return error.socketError.strerror or str(error.socketError)
-    return str(error)
+        error = error.socketError
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _cannot_listen(description: str, reason: str) -> SetupError:
+    return SetupError(
+        f"The gateway cannot listen on {plain(description)}: {reason}. Choose another endpoint "
+        "with `http`."
+    )
+
+
+def _warn_of_readers(config: DaemonConfig) -> None:
+    for path in (config.token_file, config.control_password_file):
+        if path is not None and path.stat().st_mode & stat.S_IROTH:
+            log.warn("Every user of this machine can read {path}: chmod o-r {path}", path=str(path))
 
 
 def _said(address: Any) -> str:

@@ -129,7 +129,7 @@ async def test_a_terminal_ends_the_daemon_and_not_its_tor(
     """Ctrl-C goes to the whole process group; a second one changes nothing, and is no fault."""
     daemon, tor, wire = await busy(launch, tor_origin)
     assert os.getpgid(tor) != os.getpgid(daemon.pid)
-    stopping = daemon.when_said("shutting down")
+    stopping = daemon.when_said("tortxd is stopping.")
     daemon.kill(signal.SIGINT)
     await stopping
     daemon.kill(signal.SIGINT)

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from pathlib import Path
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutput
 
-from tests.daemon.process import Daemon, Launcher, installed, soon
+import tortxd
+from tests.daemon.process import POLL, Daemon, Launcher, installed, soon
 from tests.tor.lone_tor import NOWHERE
 
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT|\[[-\w.#]+\]")
@@ -27,30 +30,92 @@ def plain(daemon: Daemon) -> list[str]:
 @pytest.mark.parametrize("token", [False, True])
 @ensureDeferred
 async def test_a_start_in_a_terminal(launch: Launcher, tmp_path: Path, token: bool) -> None:
-    """Progress first, then where the gateway listens, and a command that works as it stands."""
+    """What it is and where things are, progress, and at the end a command that works as it
+    stands."""
     file = tmp_path / "a token"
     file.write_text("a-long-enough-token\n")
+    file.chmod(0o600)
     options = [f"--token-file={file}"] if token else []
     daemon = launch(*options, terminal=True)
     await daemon.when_said("/verify-tor\r\n")
     lines = plain(daemon)
-    assert lines[0] == "Tor is starting."
-    assert re.fullmatch(r"Tor is \d+ % ready: .*\.", lines[1])
+    assert lines[:4] == [
+        f"tortxd {tortxd.__version__} is starting. Its data is in {daemon.data_dir}",
+        f"The token for operators is in {daemon.data_dir}/operator-token",
+        f"The gateway listens on http://127.0.0.1:{daemon.port}.",
+        "Tor is starting.",
+    ]
     ready = lines.index("Tor is ready.")
-    assert all(re.match(r"Tor is \d+ % ready: ", line) for line in lines[1:ready])
-    where = f"http://127.0.0.1:{daemon.port}"
-    assert lines[ready + 1] == f"The gateway listens on {where}. Try it:"
-    command = lines[ready + 2].strip()
+    between = lines[4:ready]
+    socks = f"Programs that speak SOCKS use 127.0.0.1:{daemon.socks}."
+    assert between.count(socks) == 1
+    between.remove(socks)
+    assert between
+    assert all(re.fullmatch(r"Tor is \d+ % ready: .*\.", line) for line in between)
+    (tried,) = lines[ready + 1 :]
+    command = tried.removeprefix("Try it:").strip()
     assert command.startswith("curl ")
     output = await soon(getProcessOutput("/bin/sh", ["-c", f"{command} -s"], reactor=installed()))
     assert json.loads(output)["verdict"] == "verified"
+    await daemon.stop()
+    assert plain(daemon)[ready + 2 :] == [
+        "tortxd is stopping.",
+        "Tor is stopped.",
+        "tortxd has stopped.",
+    ]
+
+
+@ensureDeferred
+async def test_a_log_says_nothing_twice(launch: Launcher) -> None:
+    """Nor anything of Twisted's, of bytes, or of errors' numbers; and its end is in order."""
+    daemon = launch()
+    await daemon.when_ready()
+    await daemon.when_said("/verify-tor\n")
+    await daemon.stop()
+    said = [line.partition("] ")[2] for line in daemon.lines]
+    own = [text for text, line in zip(said, daemon.lines, strict=True) if "[tor#" not in line]
+    assert len(set(own)) == len(own), daemon.text
+    for text in ("b'", "[Errno", "\\", "Gateway starting on", "Port", "twistd", "Server Shut Down"):
+        assert not [line for line in own if text in line], daemon.text
+    assert all(STAMP.match(line) for line in daemon.lines)
+    tors_own = max(place for place, line in enumerate(daemon.lines) if "[tor#" in line)
+    assert said.index("tortxd is stopping.") < tors_own < said.index("Tor is stopped.")
+    assert said[-2:] == ["Tor is stopped.", "tortxd has stopped."]
+
+
+@ensureDeferred
+async def test_a_cause_that_lasts_is_said_once(launch: Launcher, tmp_path: Path) -> None:
+    """As a warning, with the endpoint."""
+    missing = tmp_path / "control"
+    daemon = launch(f"--control={missing}", launch=False)
+    await daemon.when_said("There is no socket")
+    await until_tried(daemon, 3)
+    await daemon.stop()
+    (line, counted) = [line for line in daemon.lines if "There is no socket" in line]
+    assert "[tortxd.tor#warn]" in line
+    assert line.endswith(
+        "Tor is down, and tried again in 1 s: There is no socket at "
+        f"{missing}. Is that Tor running, with this ControlSocket?"
+    )
+    assert re.search(r"tried again in \d s: There is no socket at .* \(.* more\)$", counted)
+    assert len([line for line in daemon.lines if "Connecting to Tor's control port" in line]) == 1
+
+
+async def until_tried(daemon: Daemon, times: int) -> None:
+    """Wait until the control port has been tried so often, as /health shows."""
+    delays: list[float] = []
+    while len(delays) < times:
+        delay = (await daemon.when_health(503)).json.get("retryIn")
+        if delay is not None and delay not in delays:
+            delays.append(delay)
+        await deferLater(installed(), POLL)
 
 
 @pytest.mark.parametrize(
     ("line", "option", "says"),
     [
         ("NoSuchTorOption 1", "--drain-nothing", "option --drain-nothing not recognized"),
-        ("NoSuchTorOption 1", "--timeout=20", "Tor ended: Unknown option 'NoSuchTorOption'."),
+        ("NoSuchTorOption 1", "--timeout=20", ": Unknown option 'NoSuchTorOption'."),
         ("", "--tor=/nonexistent", "There is no tor executable at /nonexistent"),
         ("", "--http=http://localhost", "--http does not understand 'http://localhost'."),
         ("", "--alias=nothing", "--alias"),
@@ -68,16 +133,16 @@ async def test_an_error_is_one_plain_line(
     assert [one for one in daemon.lines if says in one] == daemon.lines[-1:]
     assert daemon.lines[-1].startswith("tortxd: ")
     if terminal:
-        assert set(plain(daemon)[:-1]) <= {"Tor is starting.", "Tor is stopped."}
+        assert len(plain(daemon)) == 1
 
 
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
         ("TORTXD_TOR", "/nonexistent", "There is no tor executable at /nonexistent"),
-        ("TORTXD_TIMEOUT", "soon", "--timeout takes a number of seconds"),
-        ("TORTXD_ALIASES", "nothing", "--alias"),
-        ("TORTXD_IP_URL", "http://127.0.0.1/", "--ip-url"),
+        ("TORTXD_TIMEOUT", "soon", "TORTXD_TIMEOUT takes a number of seconds"),
+        ("TORTXD_ALIASES", "nothing", "TORTXD_ALIASES takes HOST"),
+        ("TORTXD_IP_URL", "http://127.0.0.1/", "TORTXD_IP_URL: Tor is asked for"),
     ],
 )
 @ensureDeferred
@@ -93,20 +158,75 @@ async def test_the_same_of_the_tac(launch: Launcher, name: str, value: str, says
     assert says in line
 
 
+@pytest.mark.parametrize("way", ["tortxd", "--python=tortxd.tac"])
 @ensureDeferred
-async def test_a_log_file_stays_a_log(launch: Launcher, tmp_path: Path) -> None:
-    """And has the reason, as has the terminal."""
-    log, torrc = tmp_path / "log", tmp_path / "torrc"
-    torrc.write_text("\n".join((*NOWHERE, "NoSuchTorOption 1")) + "\n")
-    daemon = launch.bare("-n", "--pidfile=", f"--logfile={log}", "tortxd", f"--torrc={torrc}")
-    own = (f"--http={daemon.port}", f"--socks={daemon.socks}", f"--data-dir={daemon.data_dir}")
-    daemon.command = [*daemon.command, *own]
+async def test_a_log_file_stays_a_log(launch: Launcher, tmp_path: Path, way: str) -> None:
+    """It has the reason why Tor ended, as has the terminal."""
+    log, torrc, holder = (
+        tmp_path / "log",
+        tmp_path / "torrc",
+        socket.create_server(("127.0.0.1", 0)),
+    )
+    taken = f"HTTPTunnelPort 127.0.0.1:{holder.getsockname()[1]}"
+    torrc.write_text("\n".join((*NOWHERE, taken)) + "\n")
+    daemon = launch.bare("-n", "--pidfile=", f"--logfile={log}", way)
+    daemon.environ = {
+        "TORTXD_TORRC": str(torrc),
+        "TORTXD_HTTP": str(daemon.port),
+        "TORTXD_SOCKS": str(daemon.socks),
+        "TORTXD_DATA_DIR": str(daemon.data_dir),
+    }
     daemon.terminal = True
-    daemon.start()
-    assert await daemon.when_ended() == 1
+    with holder:
+        daemon.start()
+        assert await daemon.when_ended() == 1
     (line,) = plain(daemon)
-    assert "NoSuchTorOption" in line
+    assert line.startswith("tortxd: Tor ended: Could not bind to 127.0.0.1:")
     logged = log.read_text().splitlines()
     assert all(STAMP.match(one) for one in logged)
-    assert [one for one in logged if "NoSuchTorOption" in one and "[tortxd.tap#critical]" in one]
-    assert "reactor class" in log.read_text()
+    assert [one for one in logged if line[8:] in one and "[tortxd.tap#critical]" in one]
+    assert "reactor class" not in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            "--pidfile= tortxd --tor=/nonexistent",
+            "There is no tor executable at /nonexistent; install the package tor, or name one with "
+            "--tor.",
+        ),
+        (
+            "--pidfile=/nonexistent/pid tortxd",
+            "twistd cannot write /nonexistent/pid: No such file or directory. Start it in another "
+            "folder, or with --pidfile=.",
+        ),
+        (
+            "-n --pidfile=/proc/pid tortxd",
+            "twistd cannot write /proc/pid: No such file or directory. Start it in another folder, "
+            "or with --pidfile=.",
+        ),
+        (
+            "--pidfile= --logfile=/nonexistent/log tortxd",
+            "twistd cannot write /nonexistent/log: No such file or directory. Start it in another "
+            "folder, or with --logfile=FILE.",
+        ),
+        (
+            "--pidfile= --logfile=/ -y tortxd.tac",
+            "twistd cannot write /: Is a directory. Start it in another folder, or with "
+            "--logfile=FILE.",
+        ),
+    ],
+)
+@ensureDeferred
+async def test_in_the_background_too(launch: Launcher, words: str, says: str) -> None:
+    """What cannot be is said before twistd leaves the terminal."""
+    daemon = launch.bare(*words.split())
+    daemon.environ = {
+        "TORTXD_HTTP": str(daemon.port),
+        "TORTXD_SOCKS": str(daemon.socks),
+        "TORTXD_DATA_DIR": str(daemon.data_dir),
+    }
+    daemon.start()
+    assert await daemon.when_ended() == 1
+    assert daemon.text == f"tortxd: {says}\n"

@@ -186,7 +186,7 @@ def test_a_stream_that_is_forsaken_is_closed_if_tor_does_not_notice(
 
 def test_no_tor_executable(tmp_path: Path) -> None:
     settings = LaunchSettings(tmp_path / "data", tor=str(tmp_path / "none"))
-    with pytest.raises(SetupError, match="--tor"):
+    with pytest.raises(SetupError, match="`tor`"):
         TorDaemon(MemoryReactorClock(), settings).start()
 
 
@@ -234,7 +234,7 @@ def test_what_it_becomes_is_logged_each_time_and_how_far_it_is_once(world: World
             world.daemon.interrupted("It broke.")
         world.daemon.stop()
     assert [formatEvent(event) for event in events if event["log_namespace"] == "tortxd.tor"] == [
-        "Tor is starting.",
+        "Connecting to Tor's control port, 127.0.0.1:9051.",
         "Tor is 5 % ready: Near.",
         "Tor is 10 % ready: Far.",
         "Tor is 5 % ready: Near. (2 times more)",
@@ -243,7 +243,6 @@ def test_what_it_becomes_is_logged_each_time_and_how_far_it_is_once(world: World
         "Tor is 95 % ready: Establishing a Tor circuit. It broke.",
         "Tor is ready.",
         "Tor is 95 % ready: Establishing a Tor circuit. It broke.",
-        "Tor is stopped.",
     ]
     assert not world.reactor.getDelayedCalls()
     # Who waits for it says it.

@@ -13,6 +13,7 @@ from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 
+from tortxd.endpoints import plain
 from tortxd.errors import SetupError, TorDown, TorNotReady, TorTimeout, TortxdError
 from tortxd.tor.attached import Attached
 from tortxd.tor.datadir import prepare
@@ -21,10 +22,20 @@ from tortxd.tor.lifecycle import Core, make_lifecycle
 from tortxd.tor.link import Circuit, SocksAddress, Stream
 from tortxd.tor.lock import DataDirLock, tor_lives_in
 from tortxd.tor.ports import SocksChoice
-from tortxd.tor.process import find_tor
+from tortxd.tor.process import check_with_tor, find_tor
 from tortxd.tor.repeats import Repeats
 from tortxd.tor.session import Watch
-from tortxd.tor.status import Bootstrapping, Failed, Launching, Status, Stopped, sentence, serves
+from tortxd.tor.status import (
+    BackingOff,
+    Bootstrapping,
+    Failed,
+    Launching,
+    Ready,
+    Status,
+    Stopped,
+    sentence,
+    serves,
+)
 from tortxd.tor.table import Source, Table
 from tortxd.tor.torrc import check_lines
 from tortxd.tor.waiting import Waiting
@@ -47,6 +58,10 @@ def _log(text: str) -> None:
     log.info("{sentence}", sentence=text)
 
 
+def _warn(text: str) -> None:
+    log.warn("{sentence}", sentence=text)
+
+
 @frozen
 class LaunchSettings:
     """A Tor of our own."""
@@ -59,6 +74,8 @@ class LaunchSettings:
     """The SOCKS port that was asked for; None: 9050, or a free one."""
     torrc_lines: tuple[str, ...] = ()
     """The user's further configuration."""
+    torrc_name: str = "The torrc file"
+    """How a sentence calls the file that has these lines."""
 
 
 @frozen
@@ -108,17 +125,20 @@ class TorDaemon:
         self._ended: Deferred[None] = succeed(None)
         self._repeats = Repeats(reactor)
         self._served = False
+        self._prepared = False
+        self._begun = False
         self._winding_down = False
         self._life = make_lifecycle(Core(self, reactor, self._status_is))
 
     # --- for those who hold it -----------------------------------------------------------------
 
-    def start(self) -> None:
-        """Begin. What can be known at once is: the rest shows in :attr:`status`.
+    def prepare(self) -> None:
+        """Find out all that can be known before anything has begun, and lock the data directory,
+        until :meth:`stop`.
 
         :raises SetupError: the data directory is not ours or locked, there is no tor that is new
-            enough, a torrc line is not the user's to set, the SOCKS port that was asked for is
-            taken, or the control endpoint is malformed.
+            enough, Tor does not take a torrc line or it is not the user's to set, the SOCKS port
+            that was asked for is taken, or the control endpoint is malformed.
         """
         settings = self._settings
         self._winding_down = False
@@ -126,6 +146,16 @@ class TorDaemon:
             self._open_session = self._launching(settings)
         else:
             self._open_session = self._attaching(settings)
+        self._prepared = True
+
+    def start(self) -> None:
+        """Begin, after :meth:`prepare`. What becomes of it shows in :attr:`status`.
+
+        :raises SetupError: as there, where that was not called.
+        """
+        if not self._prepared:
+            self.prepare()
+        self._prepared = False
         self._life.start()
 
     def wind_down(self) -> None:
@@ -134,10 +164,11 @@ class TorDaemon:
 
     def stop(self) -> Deferred[None]:
         """Stop, and fire when a launched Tor's process is gone (SIGTERM, SIGKILL after 2 s)."""
+        self._prepared = False
         self._life.stop()
         stopped: Deferred[None] = Deferred()
         self._ended.addCallback(self._release)
-        self._ended.addCallback(lambda _: self._repeats.flush())
+        self._ended.addCallback(self._say_stopped)
         self._ended.addCallback(lambda _: stopped.callback(None))
         return stopped
 
@@ -275,6 +306,7 @@ class TorDaemon:
         assert self._open_session is not None
         if self._winding_down:
             return
+        self._begun = True
         self._session = self._open_session()
         self._session.begin()
 
@@ -340,9 +372,11 @@ class TorDaemon:
     # --- inside --------------------------------------------------------------------------------
 
     def _launching(self, settings: LaunchSettings) -> Callable[[], Launched]:
-        check_lines(settings.torrc_lines)
+        check_lines(settings.torrc_lines, settings.torrc_name)
         executable = find_tor(settings.tor)
         data_dir = prepare(settings.data_dir)
+        if settings.torrc_lines:
+            check_with_tor(executable, settings.torrc_lines, settings.torrc_name, data_dir / "tor")
         choice = SocksChoice(settings.socks)
         if self._lock is None:
             self._lock = DataDirLock.acquire(data_dir)
@@ -384,6 +418,7 @@ class TorDaemon:
                 self,
                 self._table,
                 endpoint=endpoint,
+                name=plain(settings.control),
                 password=settings.password,
                 wanted=settings.socks,
                 known=self._socks,
@@ -396,8 +431,8 @@ class TorDaemon:
     def _status_is(self, status: Status) -> None:
         if self._winding_down and isinstance(status, Launching):
             return  # nothing is launched any more
-        self._status = status
-        self._log_status(status)
+        before, self._status = self._status, status
+        self._log_status(status, before)
         if serves(status):
             self._ready.fire(None)
         elif isinstance(status, Failed):
@@ -408,13 +443,38 @@ class TorDaemon:
         for observer in tuple(self._observers):
             observer(status)
 
-    def _log_status(self, status: Status) -> None:
-        """How far it is may be said again and again; what it has become, each time."""
-        if isinstance(status, Bootstrapping):
-            self._repeats.say(_log, sentence(status))
-        elif not (isinstance(status, Failed) and len(self._failed)):  # else they will say it
-            self._repeats.flush()
-            _log(sentence(status))
+    def _log_status(self, status: Status, before: Status) -> None:
+        """How far it is, and why it is not reached, may be said again and again; what it has
+        become, each time."""
+        match status:
+            case Bootstrapping():
+                self._repeats.say(_log, sentence(status))
+            case Launching() if isinstance(before, BackingOff):
+                pass  # that it would be was said
+            case Launching():
+                _log(self._beginning)
+            case BackingOff(_, reason):
+                self._repeats.say(_warn, sentence(status), like=reason)
+            case Stopped():
+                pass  # said when it is: see _say_stopped
+            case Failed() if len(self._failed):
+                pass  # those who wait for it will say it
+            case _:
+                self._repeats.flush()
+                (_log if isinstance(status, Ready) else _warn)(sentence(status))
+
+    @property
+    def _beginning(self) -> str:
+        settings = self._settings
+        if isinstance(settings, LaunchSettings):
+            return sentence(Launching())
+        return f"Connecting to Tor's control port, {plain(settings.control)}."
+
+    def _say_stopped(self, _: None) -> None:
+        self._repeats.flush()
+        if self._begun and isinstance(self._settings, LaunchSettings):
+            _log(sentence(Stopped()))
+        self._begun = False
 
     def _nothing_comes(self, reason: str) -> None:
         for waiting in (self._usable, self._ready, self._new_identity):
