@@ -39,6 +39,6 @@ def test_agents_share_what_the_gateway_has(service: TorService) -> None:
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/", "http://localhost/", "https://[/"])
 def test_services_must_be_such_as_can_be_asked(tmp_path: Path, url: str) -> None:
-    for option in ("check_url", "ip_url"):
-        with pytest.raises(SetupError, match="--" + option.replace("_", "-")):
-            TorService(DaemonConfig(data_dir=tmp_path, **{option: url}), Clock())
+    for name in ("check_url", "ip_url"):
+        with pytest.raises(SetupError, match=f"^`{name}`: "):
+            TorService(DaemonConfig(data_dir=tmp_path, **{name: url}), Clock())  # type: ignore[arg-type]

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import tortxd
-from tortxd.tap import Options
+from tortxd.config import DaemonConfig
+from tortxd.tap import Options, help_text
 
 
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (["--bogus"], "tortxd: option --bogus not recognized: see twistd tortxd --help."),
-        (["--socks"], "tortxd: option --socks requires argument: see twistd tortxd --help."),
-        (["canteen"], "tortxd: canteen is not an option: see twistd tortxd --help."),
-        (["--timeout=x"], "tortxd: --timeout takes a number of seconds greater than 0."),
+        (["--bogus"], "tortxd: option --bogus not recognized. See twistd tortxd --help."),
+        (["--socks"], "tortxd: option --socks requires argument. See twistd tortxd --help."),
+        (["canteen"], "tortxd: canteen is not an option. See twistd tortxd --help."),
+        (["--timeout=x"], "tortxd: --timeout takes a number of seconds greater than 0, not 'x'."),
     ],
 )
 def test_what_is_wrong_is_one_line(
@@ -27,6 +30,42 @@ def test_what_is_wrong_is_one_line(
         Options().parseOptions(given)
     assert said.value.code == sentence
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every option, with what it takes and its default; and where to read on."""
+    with pytest.raises(SystemExit) as left:
+        Options().parseOptions([option])
+    assert not left.value.code
+    text = capsys.readouterr().out
+    shown = re.findall(r"^  --([a-z-]+)( [A-Z=]+)?\n((?: {6}.*\n)+)", text, re.MULTILINE)
+    takes = {name: bool(value) for name, value, _ in shown}
+    assert takes == {
+        name.rstrip("="): name.endswith("=") for name in Options().longOpt if name != "h"
+    }
+    for name, value, described in shown:
+        assert described.rstrip().endswith("]") is (name not in ("help", "version"))
+        assert (value == " FILE") is (name in ("config", "tor") or name.endswith(("file", "torrc")))
+    where = re.search(r"^More: (.*)$", text, re.MULTILINE)
+    assert where is not None
+    assert Path(where[1]).read_text().startswith("# Configuration\n")
+
+
+def test_defaults_in_the_help_are_those_of_the_configuration() -> None:
+    text = " ".join(help_text(200).split())
+    config = DaemonConfig(data_dir="/x")
+    assert f"[{config.timeout:g}]" in text
+    assert f"[{config.idle_timeout:g}]" in text
+    assert f"[{config.user_agent}]" in text
+    assert f"[{config.check_url}]" in text
+    assert f"[{config.ip_url}]" in text
+
+
+@pytest.mark.parametrize("columns", [50, 80, 120])
+def test_the_help_fits_the_terminal(columns: int) -> None:
+    lines = help_text(columns).splitlines()
+    assert max(len(line) for line in lines if not line.startswith("More: ")) <= columns
 
 
 def test_time_goes_by_a_clock_that_nobody_sets() -> None:

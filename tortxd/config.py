@@ -1,7 +1,8 @@
 """Configuration: frozen values, made in Python or read from TOML, environment and options.
 
 Nothing else in tortxd reads the environment. Every error is a SetupError whose sentence names the
-key and says what it takes; the values of tokens and passwords appear in none, nor in any ``repr``.
+key, as it was given, and says what it takes; the values of tokens and passwords appear in none, nor
+in any ``repr``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ from tortxd.endpoints import (
     client_endpoint,
     is_local_endpoint,
     loopback_http,
+    plain,
     server_endpoints,
     split_endpoint,
 )
 from tortxd.environment import is_link
-from tortxd.errors import SetupError
+from tortxd.errors import SetupError, in_quotes
+from tortxd.nearest import did_you_mean, nearest
 
 __all__ = ["DEFAULT_HTTP", "Config", "DaemonConfig", "SocksAddress", "default_data_dir"]
 
@@ -51,14 +54,19 @@ def _option(key: str) -> str:
     return "--" + _SINGULAR.get(key, key).replace("_", "-")
 
 
-def _positive(_: object, attribute: Attribute[float], value: float) -> None:
+def _positive(_: object, attribute: Attribute[float], value: object) -> None:
     if not isinstance(value, float) or not math.isfinite(value) or value <= 0:
-        raise SetupError(f"{_option(attribute.name)} takes a number of seconds greater than 0.")
+        shown = f"{value:g}" if isinstance(value, float) else in_quotes(str(value))
+        raise SetupError(
+            f"`{attribute.name}` takes a number of seconds greater than 0, not {shown}."
+        )
 
 
 def _http_url(_: object, attribute: Attribute[str], value: str) -> None:
     if not re.match(r"https?://[^/]", value, re.IGNORECASE) or not _PRINTABLE.fullmatch(value):
-        raise SetupError(f"{_option(attribute.name)} takes an http or https URL.")
+        raise SetupError(
+            f"`{attribute.name}` takes an http or https URL, as https://check.example/."
+        )
 
 
 def _one_line(_: object, attribute: Attribute[Any], value: Any) -> None:
@@ -68,28 +76,21 @@ def _one_line(_: object, attribute: Attribute[Any], value: Any) -> None:
 
 def _check_line(key: str, line: Any) -> None:
     if line in ("", Path()) or _CONTROL.search(str(line)):
-        raise SetupError(
-            f"{_option(key)} takes text that is not empty and has no control characters."
-        )
+        raise SetupError(f"`{key}` takes text that is not empty and has no control characters.")
 
 
 def _number(value: float | str) -> float:
-    """A float, or NaN for what is no number, so that the validator can name the key."""
+    """A float; what is no number stays as it is, for the validator to name it."""
     try:
-        return math.nan if isinstance(value, bool) else float(value)
+        return value if isinstance(value, bool) else float(value)
     except ValueError:
-        return math.nan
+        return value  # type: ignore[return-value]
 
 
-_FLAGS = {"1": True, "true": True, "yes": True, "on": True}
-_FLAGS |= {"0": False, "false": False, "no": False, "off": False}
-
-
-def _flag(value: bool | str) -> bool:
-    flag = value if isinstance(value, bool) else _FLAGS.get(str(value).lower())
-    if flag is None:
-        raise SetupError("open (--open, TORTXD_OPEN) is 1 or 0.")
-    return flag
+def _flag(value: bool) -> bool:
+    if not isinstance(value, bool):
+        raise SetupError("`open` takes True or False.")
+    return value
 
 
 def _file(value: str | os.PathLike[str] | None) -> Path | None:
@@ -120,7 +121,7 @@ def _http(values: str | int | Iterable[str | int]) -> tuple[str, ...]:
     descriptions: list[str] = []
     for text in map(str, given):
         _check_line("http", text)
-        descriptions += server_endpoints(text.strip(), "--http")
+        descriptions += server_endpoints(text.strip(), "`http`")
     return tuple(dict.fromkeys(descriptions))
 
 
@@ -128,7 +129,7 @@ def _control(value: str | int | None) -> str | None:
     if value is None:
         return None
     _check_line("control", str(value))
-    return client_endpoint(str(value).strip(), "--control")
+    return client_endpoint(str(value).strip(), "`control`")
 
 
 def _socks(value: SocksAddress | str | int | None) -> SocksAddress | None:
@@ -146,7 +147,8 @@ def _origin(value: str) -> str:
         return origin
     if not _ORIGIN.fullmatch(origin):
         raise SetupError(
-            "--allow-origin takes a web origin, as https://app.example:8443: no path, no wildcard."
+            "`allow_origins` takes a web origin, as https://app.example:8443, without a path or a "
+            f"wildcard, not {in_quotes(value)}."
         )
     scheme, _, authority = origin.partition("://")
     default = {"http": ":80", "https": ":443"}.get(scheme, "")
@@ -164,7 +166,9 @@ def _host(value: str) -> str:
     if is_ipv6(inner):
         return f"[{ipaddress.IPv6Address(inner)}]"
     if not _HOSTNAME.fullmatch(name):
-        raise SetupError("--allow-host takes a host name or address, without a port.")
+        raise SetupError(
+            f"`allow_hosts` takes a host name or address, without a port, not {in_quotes(value)}."
+        )
     return name
 
 
@@ -194,11 +198,11 @@ class Config:
 
     @socks.default
     def _read_socks(self) -> SocksAddress:
-        return SocksAddress.parse(self.socks_addr, name="socks_addr")
+        return SocksAddress.parse(self.socks_addr, name="`socks_addr`")
 
     @gateway.default
     def _read_gateway(self) -> tuple[str, int]:
-        return host_and_port(self.http_gateway_addr, "http_gateway_addr")
+        return host_and_port(self.http_gateway_addr, "`http_gateway_addr`")
 
 
 # --- the daemon -----------------------------------------------------------------------------------
@@ -219,7 +223,8 @@ class DaemonConfig:
     """How the daemon runs: one field for every option, and what the secret files hold.
 
     Text is taken in the forms that the options have. The files are read once, when the value is
-    made. Raises SetupError.
+    made. Raises SetupError, which names fields in backticks; from :meth:`load`, options, variables
+    and keys.
     """
 
     http: tuple[str, ...] = field(default=DEFAULT_HTTP, converter=_http)
@@ -252,6 +257,9 @@ class DaemonConfig:
     user_agent: str = field(default="auto")
     check_url: str = field(default=DEFAULT_CHECK_URL, validator=_http_url)
     ip_url: str = field(default=DEFAULT_IP_URL, validator=_http_url)
+    origins: Mapping[str, str] | None = field(default=None, repr=False, eq=False)
+    """How each field that was given is called where that was; None: this value was made in Python,
+    where fields are called as they are."""
     token: bytes | None = field(init=False, repr=False, eq=False)
     """What ``token_file`` holds."""
     control_password: bytes | None = field(init=False, repr=False, eq=False)
@@ -260,18 +268,18 @@ class DaemonConfig:
     @user_agent.validator
     def _check_user_agent(self, _: Attribute[str], value: str) -> None:
         if not _PRINTABLE.fullmatch(value):
-            raise SetupError("--user-agent takes tor-browser, keep, auto, or printable ASCII.")
+            raise SetupError("`user_agent` takes tor-browser, keep, auto, or printable ASCII.")
 
     @token.default
     def _read_token(self) -> bytes | None:
-        token = _secret(self.token_file, "--token-file")
+        token = _secret(self.token_file, "`token_file`")
         if token is None or re.fullmatch(rb"[\x21-\x7e]+", token):
             return token
-        raise SetupError(f"--token-file: {self.token_file} holds more than one word of ASCII.")
+        raise SetupError(f"`token_file`: {self.token_file} holds more than one word of ASCII.")
 
     @control_password.default
     def _read_control_password(self) -> bytes | None:
-        return _secret(self.control_password_file, "--control-password-file")
+        return _secret(self.control_password_file, "`control_password_file`")
 
     @classmethod
     def load(cls, options: Mapping[str, object], environ: Mapping[str, str]) -> DaemonConfig:
@@ -280,16 +288,27 @@ class DaemonConfig:
         ``options`` has the fields' names and ``config`` for keys; None, an empty list and a false
         ``open`` mean that it was not given. Raises SetupError, for exposed addresses too.
         """
-        path = options.get("config") or environ.get("TORTXD_CONFIG")
-        values: dict[str, Any] = {
-            "data_dir": default_data_dir(environ),
-            **(_from_file(str(path)) if path else {}),
-            **_from_environment(environ),
-            **_from_options(options),
-        }
-        config = cls(**values)
-        config.check_exposure()
+        given: dict[str, _Given] = {}
+        if path := options.get("config"):
+            given |= _from_file(str(path), "--config")
+        elif path := environ.get("TORTXD_CONFIG"):
+            given |= _from_file(path, "TORTXD_CONFIG")
+        given |= _from_environment(environ)
+        given |= _from_options(options)
+        values: dict[str, Any] = {"data_dir": default_data_dir(environ)}
+        values |= {key: one.value for key, one in given.items()}
+        origins = {key: one.name for key, one in given.items()}
+        try:
+            config = cls(**values, origins=origins)
+            config.check_exposure()
+        except SetupError as error:
+            raise SetupError(_spelled(str(error), origins)) from error
         return config
+
+    def spelled(self, sentence: str) -> str:
+        """A sentence of a SetupError, with each field called what it is called where it was given:
+        an option, a variable, a key of a file; an option where it was not given."""
+        return sentence if self.origins is None else _spelled(sentence, self.origins)
 
     @property
     def http_ports(self) -> frozenset[int]:
@@ -313,14 +332,16 @@ class DaemonConfig:
         if self.open:
             return
         if self.token_file is None and not all(map(is_local_endpoint, self.http)):
+            exposed = next(one for one in self.http if not is_local_endpoint(one))
             raise SetupError(
-                "--http listens on more than loopback: anyone there could use this Tor. "
-                "Set --token-file, or --open if that is meant, or listen on 127.0.0.1:PORT."
+                f"`http` listens on more than loopback, at {plain(exposed)}: anyone there could "
+                "use this Tor. Set `token_file`, or `open` if that is meant, or listen on "
+                "127.0.0.1:PORT."
             )
         if self.control is None and self.socks is not None and not self.socks.is_local:
             raise SetupError(
-                "--socks listens on more than loopback, and SOCKS clients present no token: anyone "
-                "there could use this Tor. Set --open if that is meant, or use 127.0.0.1."
+                "`socks` listens on more than loopback, and SOCKS clients present no token: anyone "
+                "there could use this Tor. Set `open` if that is meant, or use 127.0.0.1."
             )
 
 
@@ -339,28 +360,56 @@ def _secret(path: Path | None, name: str) -> bytes | None:
 
 # --- the layers -----------------------------------------------------------------------------------
 
-_KEYS = frozenset(a.name for a in fields(DaemonConfig) if a.init)
+_KEYS = frozenset(a.name for a in fields(DaemonConfig) if a.init) - {"origins"}
 _LISTS = frozenset({"http", "allow_origins", "allow_hosts", "aliases"})
 _NUMBERS = frozenset({"timeout", "idle_timeout"})
+_FLAGS = {"1": True, "0": False}
+_FIELD = re.compile(r"`([a-z_]+)`")
 
 
-def _from_options(options: Mapping[str, object]) -> dict[str, object]:
-    if unknown := sorted(options.keys() - _KEYS - {"config"}):
-        raise SetupError(f"Unknown option: {', '.join(map(_option, unknown))}.")
+@frozen
+class _Given:
+    """A value, and how its key is called where it was given."""
+
+    value: Any
+    name: str
+
+
+def _variable(key: str) -> str:
+    return f"TORTXD_{key.upper()}"
+
+
+def _meant(key: str, spell: Callable[[str], str]) -> str:
+    """Which key somebody may have meant, for a sentence."""
+    found = nearest(key, sorted({*_KEYS, "config"}))
+    return "" if found is None else f" Did you mean {spell(found)}?"
+
+
+def _spelled(sentence: str, origins: Mapping[str, str]) -> str:
+    def name(match: re.Match[str]) -> str:
+        key = match[1]
+        return origins.get(key) or (_option(key) if key in _KEYS else match[0])
+
+    return _FIELD.sub(name, sentence)
+
+
+def _from_options(options: Mapping[str, object]) -> dict[str, _Given]:
+    for unknown in sorted(options.keys() - _KEYS - {"config"}):
+        raise SetupError(f"Unknown option: {_option(unknown)}.{_meant(unknown, _option)}")
     return {
-        key: bool(value) if key == "open" else value
+        key: _Given(bool(value) if key == "open" else value, _option(key))
         for key, value in options.items()
         if key != "config" and value not in (None, (), []) and (value or key != "open")
     }
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
-    values: dict[str, object] = {}
+def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
+    given: dict[str, _Given] = {}
     environ = {name: text for name, text in environ.items() if not is_link(name, text)}
     if port := environ.get("GATEWAY_PORT"):
-        values["http"] = loopback_http(host_and_port(f"127.0.0.1:{port}", "GATEWAY_PORT")[1])
+        given["http"] = _Given(loopback_http(_port(port, "GATEWAY_PORT")), "GATEWAY_PORT")
     if address := environ.get("TOR_SOCKS_PORT"):
-        values["socks"] = SocksAddress.parse(address, name="TOR_SOCKS_PORT")
+        given["socks"] = _Given(address, "TOR_SOCKS_PORT")
     for name, text in environ.items():
         if not name.startswith("TORTXD_") or name == "TORTXD_CONFIG":
             continue
@@ -369,36 +418,46 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
             meant = (
                 " TORTXD_HTTP says where the gateway listens, and GATEWAY_PORT on which port."
                 if name == "TORTXD_PORT"
-                else ""
+                else _meant(key, _variable)
             )
             raise SetupError(f"Unknown environment variable: {name}.{meant}")
         if not text:
             continue
+        value: object = text
         if key in _LISTS:
-            values[key] = tuple(item.strip() for item in text.split(",") if item.strip())
+            value = tuple(item.strip() for item in text.split(",") if item.strip())
         elif key == "open":
-            if text.lower() not in _FLAGS:
-                raise SetupError(f"{name} takes 1 or 0.")
-            values[key] = _FLAGS[text.lower()]
-        else:
-            values[key] = text
-    return values
+            if text not in _FLAGS:
+                raise SetupError(f"{name} takes 1 or 0, not {in_quotes(text)}.")
+            value = _FLAGS[text]
+        given[key] = _Given(value, name)
+    return given
 
 
-def _from_file(path: str) -> dict[str, object]:
+def _port(text: str, name: str) -> int:
+    port = int(text) if re.fullmatch(r"[0-9]{1,5}", text) else 0
+    if 1 <= port <= 65535:
+        return port
+    raise SetupError(f"{name} takes a port from 1 to 65535, as 3080, not {in_quotes(text)}.")
+
+
+def _from_file(path: str, name: str) -> dict[str, _Given]:
+    """What a TOML file says; ``name`` is how the file was named."""
     try:
         with open(path, "rb") as file:
             values = tomllib.load(file)
     except OSError as error:
-        raise SetupError(f"--config: {path} cannot be read: {error.strerror}.") from error
+        raise SetupError(f"{name}: {path} cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SetupError(f"--config: {path} is not TOML: {error}.") from error
-    if unknown := sorted(values.keys() - _KEYS):
-        raise SetupError(f"--config: unknown key in {path}: {', '.join(unknown)}.")
+        raise SetupError(f"{name}: {path} is not TOML: {error}.") from error
+    for unknown in sorted(values.keys() - _KEYS):
+        raise SetupError(
+            f"{name}: unknown key in {path}: {unknown}.{did_you_mean(unknown, sorted(_KEYS))}"
+        )
     for key, value in values.items():
         if wanted := _mistyped(key, value):
-            raise SetupError(f"--config: {key} in {path} must be {wanted}.")
-    return values
+            raise SetupError(f"{name}: {key} in {path} must be {wanted}.")
+    return {key: _Given(value, f"{key} in {path}") for key, value in values.items()}
 
 
 def _mistyped(key: str, value: object) -> str | None:

@@ -4,84 +4,136 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
+from shutil import get_terminal_size
+from textwrap import wrap
 from types import TracebackType
 from typing import Any
 
 from twisted.application.service import Application, Service
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
+from twisted.scripts.twistd import ServerOptions  # type: ignore[attr-defined]
 
 from tortxd import console
-from tortxd.config import DaemonConfig
+from tortxd.config import DEFAULT_CHECK_URL, DEFAULT_IP_URL, DaemonConfig
 from tortxd.errors import SetupError, TortxdError
+from tortxd.manual import manual
+from tortxd.nearest import nearest
 
 log = Logger()
+
+
+_HELP = (
+    ("config", "FILE", "A TOML file with the same keys as these options.", "none"),
+    (
+        "http",
+        "ENDPOINT",
+        "Where the gateway listens: PORT, ADDRESS:PORT, /PATH or a Twisted endpoint. Repeatable.",
+        "3080, on 127.0.0.1 and ::1",
+    ),
+    (
+        "socks",
+        "ADDRESS",
+        "SOCKS port of the launched Tor: PORT, HOST:PORT or unix:PATH. With --control: the one to "
+        "use.",
+        "9050, or a free port",
+    ),
+    (
+        "control",
+        "ENDPOINT",
+        "Attach to the Tor at this control port and launch none: PORT, HOST:PORT or /PATH.",
+        "none",
+    ),
+    ("control-password-file", "FILE", "Holds the password of that control port.", "its cookie"),
+    (
+        "data-dir",
+        "FOLDER",
+        "Where Tor's state and the token for operators are kept.",
+        "$STATE_DIRECTORY, else $XDG_STATE_HOME/tortxd, else ~/.local/state/tortxd",
+    ),
+    ("tor", "FILE", "The tor executable, 0.4.7 or newer.", "tor, found on PATH"),
+    ("torrc", "FILE", "Further torrc lines for the launched Tor.", "none"),
+    ("token-file", "FILE", "Holds the token that clients must present.", "none is asked for"),
+    (
+        "allow-origin",
+        "ORIGIN",
+        "Web origin that may call from a browser, as https://app.example. Repeatable.",
+        "loopback ones",
+    ),
+    (
+        "allow-host",
+        "NAME",
+        "Further name in Host to answer to. Repeatable.",
+        "localhost, and every IP address",
+    ),
+    (
+        "alias",
+        "FROM=TO",
+        "A target that stands for another, as localhost:8080=name.onion:80. Repeatable.",
+        "none",
+    ),
+    ("open", None, "Serve addresses that are not loopback without a token.", "off"),
+    ("timeout", "SECONDS", "From a request to the head of its response.", "60"),
+    ("idle-timeout", "SECONDS", "Without a byte of a body, either way.", "300"),
+    ("user-agent", "VALUE", "auto, tor-browser, keep, or a value.", "auto"),
+    ("check-url", "URL", "What /verify-tor asks.", DEFAULT_CHECK_URL),
+    ("ip-url", "URL", "What /ip asks.", DEFAULT_IP_URL),
+    ("version", None, "Show the versions of tortxd, Twisted and txtorcon.", None),
+    ("help", None, "Show this; -h does so too.", None),
+)
+"""Each option: its name, what it takes, what it is for, and its default."""
+_REPEATABLE = frozenset({"http", "allow-origin", "allow-host", "alias"})
+_UNKNOWN = re.compile(r"option (--?\S+) not recognized")
 
 
 class Options(usage.Options):
     """The options of ``twistd tortxd``; each can be said in TOML or the environment, too."""
 
-    synopsis = "[options]"
-    longdesc = (
-        "An HTTP gateway to the Tor network on localhost:3080. Precedence: options, then TORTXD_* "
-        "in the environment, then the TOML file. See docs/configuration.md."
-    )
     optParameters = [  # noqa: RUF012 - twisted.python.usage reads these names
-        ["config", None, None, "A TOML file with the same keys as these options."],
-        [
-            "socks",
-            None,
-            None,
-            "SOCKS port of the launched Tor: PORT, HOST:PORT or unix:PATH. [9050]",
-        ],
-        ["control", None, None, "Attach to the Tor at this control port: 9051, /run/tor/control."],
-        ["control-password-file", None, None, "The control password, for HashedControlPassword."],
-        ["data-dir", None, None, "Where Tor's state and the operator token are kept."],
-        ["tor", None, None, "The tor executable. [found on PATH]"],
-        ["torrc", None, None, "Further torrc lines for the launched Tor."],
-        ["token-file", None, None, "The token that clients must present."],
-        ["timeout", None, None, "Seconds from a request to its response headers. [60]"],
-        ["idle-timeout", None, None, "Seconds without a byte on a body. [300]"],
-        ["user-agent", None, None, "auto, tor-browser, keep, or a value. [auto]"],
-        ["check-url", None, None, "What /verify-tor asks."],
-        ["ip-url", None, None, "What /ip asks."],
+        [name, None, None, text]
+        for name, takes, text, _ in _HELP
+        if takes is not None and name not in _REPEATABLE
     ]
     optFlags = [  # noqa: RUF012
-        ["open", None, "Serve a non-loopback address without a token."],
+        ["open", None, "Serve addresses that are not loopback without a token."]
     ]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        for key in ("http", "allow-origin", "allow-host", "alias"):
+        for key in _REPEATABLE:
             self[key] = []
 
     def opt_http(self, endpoint: str) -> None:
-        """Where the gateway listens (repeatedly): PORT, ADDRESS:PORT, or a Twisted endpoint.
-        [3080, on loopback]"""
         self["http"].append(endpoint)
 
     def opt_allow_origin(self, origin: str) -> None:
-        """Web origin that may call from a browser (repeatedly). [loopback ones]"""
         self["allow-origin"].append(origin)
 
     def opt_allow_host(self, name: str) -> None:
-        """Further Host name to answer to (repeatedly)."""
         self["allow-host"].append(name)
 
     def opt_alias(self, alias: str) -> None:
-        """FROM=TO: a target that stands for another (repeatedly), as
-        localhost:8080=name.onion:80."""
         self["alias"].append(alias)
 
     def opt_version(self) -> None:
-        """Display tortxd's version, and Twisted's and txtorcon's, and exit."""
         packages = ("tortxd", "twisted", "txtorcon")
         print(", ".join(f"{package} {version(package)}" for package in packages))  # noqa: T201
         raise SystemExit
+
+    def opt_help(self) -> None:
+        print(help_text())  # noqa: T201
+        raise SystemExit
+
+    opt_h = opt_help
+
+    def getUsage(self, width: int | None = None) -> str:
+        """The same, where twistd shows it."""
+        return help_text(width)
 
     def parseArgs(self, *words: str) -> None:
         """There are options only."""
@@ -94,18 +146,52 @@ class Options(usage.Options):
             super().parseOptions(options)  # type: ignore[no-untyped-call]
         except usage.UsageError as error:
             sentence = str(error).rstrip(".")
-            raise SystemExit(f"tortxd: {sentence}: see twistd tortxd --help.") from None
+            raise SystemExit(
+                f"tortxd: {sentence}.{self._hint(sentence)} See twistd tortxd --help."
+            ) from None
+
+    def _hint(self, sentence: str) -> str:
+        unknown = _UNKNOWN.fullmatch(sentence)
+        if unknown is None:
+            return ""
+        name = unknown[1]
+        if self.parent is not None and name.lstrip("-") in self.parent.synonyms:
+            return " It is one of twistd's own, which come before the word tortxd."
+        found = nearest(name.lstrip("-"), [one for one, *_ in _HELP])
+        return "" if found is None else f" Did you mean --{found}?"
 
     def postOptions(self) -> None:
         """Make the configuration, so that what is wrong is said before anything is started."""
         self.config = load_config(_by_field(self))
-        twistd: dict[str, object] = {} if self.parent is None else self.parent
-        self.log_is_seen = console.logs_to_standard_output(twistd)
-        if self.log_is_seen and sys.stdout.isatty():
+        twistd: dict[str, Any] = {} if self.parent is None else self.parent
+        _check_files(twistd)
+        self.log_is_seen = console.is_seen(twistd)
+        if console.take_over(twistd):
             twistd["logger"] = console.LOGGER
 
 
 _FIELDS = {"allow-origin": "allow_origins", "allow-host": "allow_hosts", "alias": "aliases"}
+
+
+def help_text(width: int | None = None) -> str:
+    """What ``twistd tortxd --help`` shows, ``width`` columns wide (None: as the terminal is)."""
+    width = max(50, width or get_terminal_size().columns)
+    lines = ["Usage: twistd [options of twistd] tortxd [options]", ""]
+    lines += [*wrap("An HTTP gateway to the Tor network, with a Tor of its own.", width), ""]
+    for name, takes, text, default in _HELP:
+        lines.append(f"  --{name}" + ("" if takes is None else f" {takes}"))
+        shown = text if default is None else f"{text} [{default}]"
+        lines += wrap(shown, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    where = manual("configuration.md")
+    lines += ["", *wrap(_PRECEDENCE, width), *([] if where is None else ["", f"More: {where}"])]
+    return "\n".join(lines)
+
+
+_PRECEDENCE = (
+    "The same can be said in the environment (TORTXD_DATA_DIR, ...) and in the TOML file "
+    "(data_dir, ...): options win over the environment, the environment over the file. Of twistd's "
+    "own options, -n stays in the foreground, and --pidfile= writes no such file."
+)
 
 
 def _by_field(options: Options) -> dict[str, object]:
@@ -121,30 +207,75 @@ def load_config(options: Mapping[str, object]) -> DaemonConfig:
         raise SystemExit(f"tortxd: {error}") from None
 
 
+def _check_files(twistd: Mapping[str, Any]) -> None:
+    """End with a line where twistd could not write its own files, which it finds out too late."""
+    logfile = twistd.get("logfile") or ("" if twistd.get("nodaemon") else "twistd.log")
+    unused = twistd.get("syslog") or twistd.get("logger") or logfile == "-"
+    for option, path in (
+        ("pidfile", twistd.get("pidfile")),
+        ("logfile", "" if unused else logfile),
+    ):
+        if path:
+            reason = _not_writable(os.path.abspath(path))
+            if reason is not None:
+                raise SystemExit(
+                    f"tortxd: twistd cannot write {os.path.abspath(path)}: {reason}. Start it in "
+                    f"another folder, or with --{option}={'' if option == 'pidfile' else 'FILE'}."
+                )
+
+
+def _not_writable(path: str) -> str | None:
+    there = os.path.lexists(path)
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError as error:
+        return error.strerror
+    if not there:
+        os.unlink(path)  # twistd takes an empty one for a fault
+    return None
+
+
 def makeService(options: Options) -> Service:
     """The daemon, for ``twistd`` to run."""
-    return make_daemon(options.config, log_is_seen=options.log_is_seen)
+    return make_daemon(options.config, log_is_seen=options.log_is_seen, twistd=options.parent)
 
 
 def make_application() -> Any:
     """The ``application`` of a .tac, configured by a TOML file and the environment alone."""
     config = load_config({})
     application = Application("tortxd")
-    said = console.said_on_command_line(sys.argv[1:])
-    log_is_seen = console.logs_to_standard_output(said)
-    if log_is_seen and sys.stdout.isatty():
-        application.setComponent(ILogObserver, console.observer())
-    make_daemon(config, log_is_seen=log_is_seen).setServiceParent(application)
+    twistd = _options_of_twistd()
+    log_is_seen = console.is_seen(twistd)
+    if twistd:
+        _check_files(twistd)
+        if console.take_over(twistd):
+            application.setComponent(ILogObserver, console.observer())
+    daemon = make_daemon(config, log_is_seen=log_is_seen, twistd=twistd)
+    daemon.setServiceParent(application)
     return application
 
 
-def make_daemon(config: DaemonConfig, *, log_is_seen: bool = False) -> Service:
+def _options_of_twistd() -> dict[str, Any]:
+    """What twistd was told, which a .tac is not; empty where something else loads it."""
+    options = ServerOptions()
+    try:
+        options.parseOptions()
+    except usage.UsageError:
+        return {}
+    return options
+
+
+def make_daemon(
+    config: DaemonConfig, *, log_is_seen: bool = False, twistd: Mapping[str, Any] | None = None
+) -> Service:
     """The daemon as a process of its own has it, on the installed reactor.
 
     Where it cannot start, the process ends with a non-zero status and one line that says why.
 
     :param log_is_seen: whether the log is seen where the process's last word is; else that is
         logged, too.
+    :param twistd: the options of the twistd that runs it; without one, what cannot be is found out
+        when it is started.
     """
     from twisted.internet import reactor
 
@@ -155,12 +286,16 @@ def make_daemon(config: DaemonConfig, *, log_is_seen: bool = False) -> Service:
     # Twisted's timers go by the wall clock, which may be set; this clock only goes on.
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
     reactor.stop = _once(reactor.stop)  # type: ignore[method-assign]
-    last_word = _LastWord(log_is_seen)
+    last_word = _LastWord(config, log_is_seen)
     sys.excepthook = last_word.on_exception
     try:
-        return Daemon(config, reactor, last_word.on_failure)
+        daemon = Daemon(config, reactor, last_word.on_failure)
+        # Before twistd logs, and before it leaves the terminal; as the user who is to run it.
+        if twistd and twistd.get("uid") is None and twistd.get("chroot") is None:
+            daemon.prepare()
     except SetupError as error:
-        raise SystemExit(f"tortxd: {error}") from None
+        raise SystemExit(f"tortxd: {config.spelled(str(error))}") from None
+    return daemon
 
 
 def _once(stop: Callable[[], None]) -> Callable[[], None]:
@@ -180,7 +315,8 @@ class _LastWord:
     """Says why the process ends: once, on standard error, as a plain line; after logging has begun,
     ``sys.stderr`` is the log."""
 
-    def __init__(self, log_is_seen: bool) -> None:
+    def __init__(self, config: DaemonConfig, log_is_seen: bool) -> None:
+        self._config = config
         self._log_is_seen = log_is_seen
 
     def on_exception(
@@ -188,8 +324,7 @@ class _LastWord:
     ) -> None:
         """For an error that ends the process: a sentence, if it is one of ours."""
         if isinstance(error, TortxdError):
-            self._log(error)
-            _print(error)
+            _print(self._logged(error))
         else:
             sys.__excepthook__(kind, error, traceback)
 
@@ -198,21 +333,22 @@ class _LastWord:
         with the reason after all that is logged on the way down."""
         from twisted.internet import reactor
 
-        self._log(error)
-        atexit.register(_exit, error)
+        atexit.register(_exit, self._logged(error))
         reactor.stop()
 
-    def _log(self, error: TortxdError) -> None:
+    def _logged(self, error: TortxdError) -> str:
+        sentence = self._config.spelled(str(error))
         if not self._log_is_seen:
-            log.critical("{sentence}", sentence=str(error))
+            log.critical("{sentence}", sentence=sentence)
+        return sentence
 
 
-def _exit(error: TortxdError) -> None:
+def _exit(sentence: str) -> None:
     sys.stdout.flush()
-    _print(error)
+    _print(sentence)
     os._exit(1)
 
 
-def _print(error: TortxdError) -> None:
+def _print(sentence: str) -> None:
     if sys.__stderr__ is not None:
-        print(f"tortxd: {error}", file=sys.__stderr__, flush=True)
+        print(f"tortxd: {sentence}", file=sys.__stderr__, flush=True)

@@ -161,9 +161,13 @@ class Daemon(ProcessProtocol):
 
     @property
     def tor_pid(self) -> int | None:
-        """The tor that it runs, if there is one now; the one that only says its version is none."""
-        found = (pid for pid in children(self.pid) if "-f" in arguments(pid))
-        return next(found, None)
+        """The tor that it runs, if there is one now; those that only say their version, or whether
+        a configuration is right, are none."""
+        for pid in children(self.pid):
+            words = arguments(pid)
+            if "-f" in words and "--verify-config" not in words:
+                return pid
+        return None
 
     def when_said(self, text: str) -> Deferred[None]:
         """Fire when it has said ``text``; fail when it ends first."""

@@ -130,7 +130,7 @@ async def test_rule_22_options_cannot_inject(launch: Launcher, option: str) -> N
     daemon = launch(option, launch="--control" not in option)
     assert await daemon.when_ended() > 0
     assert option.partition("=")[0].removeprefix("--") in daemon.lines[-1]
-    assert "ControlPort" not in daemon.lines[-1]
+    assert len(daemon.lines) == 1
 
 
 @ensureDeferred

@@ -451,7 +451,7 @@ def test_an_alias_for_the_gateway_is_not_a_way_round() -> None:
     ],
 )
 def test_bad_aliases(text: str) -> None:
-    with pytest.raises(SetupError, match="--alias"):
+    with pytest.raises(SetupError, match=r"^`aliases`"):
         parse_alias(text)
 
 

@@ -32,9 +32,9 @@ def test_a_wider_mode_is_corrected(tmp_path: Path) -> None:
 
 def test_what_cannot_be_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SetupError, match="--data-dir"):
+    with pytest.raises(SetupError, match="`data_dir`"):
         prepare(tmp_path / "file")
-    with pytest.raises(SetupError, match="--data-dir"):
+    with pytest.raises(SetupError, match="`data_dir`"):
         prepare(tmp_path / "file" / "below")
 
 

@@ -23,7 +23,7 @@ def taken() -> Iterator[SocksAddress]:
 
 def test_what_was_asked_for_or_nothing(taken: SocksAddress) -> None:
     choice = SocksChoice(taken)
-    with pytest.raises(SetupError, match=rf"127\.0\.0\.1:{taken.port}.*--socks"):
+    with pytest.raises(SetupError, match=rf"127\.0\.0\.1:{taken.port}.*`socks`"):
         choice.check()
     assert choice.choose() == (taken, False)
     assert not choice.unexpected(SocksAddress(port=1))

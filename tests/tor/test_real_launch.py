@@ -176,13 +176,21 @@ async def test_a_port_lost_to_another_between_look_and_bind(
 
 @ensureDeferred
 async def test_a_torrc_that_tor_refuses_is_hopeless(start: Started, tmp_path: Path) -> None:
-    daemon = start(tmp_path / "data", None, "NoSuchOption 1")
-    failed = daemon.when_failed()
+    with pytest.raises(SetupError) as refused:
+        start(tmp_path / "data", None, "NoSuchOption 1")
+    assert str(refused.value) == "The torrc file, line 3: Unknown option 'NoSuchOption'."
+
+
+@ensureDeferred
+async def test_what_only_a_running_tor_finds_is_hopeless(start: Started, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        taken = f"127.0.0.1:{holder.getsockname()[1]}"
+        daemon = start(tmp_path / "data", None, f"HTTPTunnelPort {taken}")
+        error = await daemon.when_failed()
+    assert isinstance(error, SetupError)
     with pytest.raises(TorDown):
         await daemon.when_usable()
-    error = await failed
-    assert isinstance(error, SetupError)
-    assert str(error) == "Tor ended: Unknown option 'NoSuchOption'.  Failing."
+    assert str(error).startswith(f"Tor ended: Could not bind to {taken}: Address already in use")
     assert daemon.status == Failed(str(error))
     assert str(await daemon.when_failed()) == str(error)
 

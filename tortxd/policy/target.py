@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from attrs import field, frozen
 
-from tortxd.errors import BadUrl, SetupError, TargetForbidden, TortxdError
+from tortxd.errors import BadUrl, SetupError, TargetForbidden, TortxdError, in_quotes
 from tortxd.policy.addresses import canonical_host, is_address, judge_host
 from tortxd.policy.paths import as_browsers_do, as_they_came
 
@@ -114,12 +114,19 @@ def parse_alias(text: str) -> Alias:
     try:
         host, port = _host_and_port(left.strip().encode("utf-8"))
         to_host, to_port = _host_and_port(right.strip().encode("utf-8"))
-        judge_host(to_host)
     except (TortxdError, UnicodeError) as error:
-        reason = str(error) if isinstance(error, TortxdError) else "It is not text."
-    else:
-        return Alias(host, port, to_host, to_port)
-    raise SetupError(f"--alias must be HOST[:PORT]=HOST[:PORT]. {reason}")
+        raise SetupError(
+            "`aliases` takes HOST[:PORT]=HOST[:PORT], as localhost:8080=name.onion:80, not "
+            f"{in_quotes(text)}."
+        ) from error
+    try:
+        judge_host(to_host)
+    except TortxdError as error:
+        raise SetupError(
+            f"`aliases`: the right side of {in_quotes(text)} is a target that Tor is never asked "
+            "for."
+        ) from error
+    return Alias(host, port, to_host, to_port)
 
 
 def _without_brackets(hosts: Iterable[str]) -> frozenset[str]:

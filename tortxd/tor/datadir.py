@@ -24,13 +24,14 @@ def prepare(path: Path) -> Path:
         found = path.stat()
         if found.st_uid != os.geteuid():
             raise SetupError(
-                f"The data directory {path} belongs to another user; choose another --data-dir."
+                f"The data directory {path} belongs to another user; choose another `data_dir`."
             )
         if stat.S_IMODE(found.st_mode) != 0o700:
             path.chmod(0o700)
     except OSError as e:
+        reason = "it is no folder" if isinstance(e, FileExistsError) else e.strerror
         raise SetupError(
-            f"The data directory {path} cannot be used ({e.strerror}); choose another --data-dir."
+            f"The data directory {path} cannot be used ({reason}); choose another `data_dir`."
         ) from e
     return path
 

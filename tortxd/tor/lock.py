@@ -40,7 +40,7 @@ class DataDirLock:
         except OSError as e:
             os.close(descriptor)
             raise SetupError(
-                f"Another tortxd already runs in {data_dir}; stop it, or choose another --data-dir."
+                f"Another tortxd already runs in {data_dir}; stop it, or choose another `data_dir`."
             ) from e
         return cls(descriptor)
 

@@ -18,7 +18,7 @@ import shutil
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +34,7 @@ from tortxd.errors import SetupError
 from tortxd.tor.link import SocksAddress
 from tortxd.tor.repeats import Repeats, alike
 from tortxd.tor.status import Bootstrapping
+from tortxd.tor.torrc import line_of
 
 OLDEST = (0, 4, 7)
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -53,6 +54,7 @@ _GENERIC = (
     "You have used DirAuthority",
     "TestingTorNetwork is set",
 )
+_SEE_ABOVE = "See logs for details."
 
 _TOLD_AS_STATUS = "Problem bootstrapping. Stuck at "
 _MOST_HELD = 100
@@ -134,34 +136,77 @@ def find_tor(tor: str | None) -> str:
     """
     found = shutil.which(tor or "tor") or (None if tor else shutil.which("tor", path=_PATH))
     if found is None:
-        what = f"There is no tor executable at {tor}" if tor else "No tor executable was found"
-        raise SetupError(f"{what}; install the package tor, or name one with --tor.")
+        where = f"at {tor}" if tor and "/" in tor else f"called {tor} on PATH"
+        what = f"There is no tor executable {where}" if tor else "No tor executable was found"
+        raise SetupError(f"{what}; install the package tor, or name one with `tor`.")
     path = os.path.abspath(found)
     try:
         said = subprocess.run(
             [path, "--version"], capture_output=True, timeout=10, env={"PATH": _PATH}, check=False
         ).stdout
     except (OSError, subprocess.TimeoutExpired) as e:
-        raise SetupError(f"{path} cannot be run; name a tor executable with --tor.") from e
+        raise SetupError(f"{path} cannot be run; name a tor executable with `tor`.") from e
     match = _VERSION.search(said)
     if match is None:
-        raise SetupError(f"{path} does not answer --version as tor does; name one with --tor.")
+        raise SetupError(f"{path} does not answer --version as tor does; name one with `tor`.")
     if tuple(int(part) for part in match.groups()) < OLDEST:
         version = b".".join(match.groups()).decode()
         raise SetupError(f"{path} is Tor {version}; tortxd needs 0.4.7 or newer.")
     return path
 
 
+def check_with_tor(executable: str, lines: Sequence[str], file: str, tor_dir: Path) -> None:
+    """Have Tor itself judge the user's torrc lines (``--verify-config``, some 15 ms), so that what
+    it would end with is said before anything has begun.
+
+    :param executable: from :func:`find_tor`.
+    :param file: how a sentence calls the file that has the lines.
+    :param tor_dir: Tor's DataDirectory, which is not written to.
+    :raises SetupError: Tor does not take them; the sentence names the line, where Tor's own shows
+        which it is.
+    """
+    # As values of the command line, which win over the lines and cannot be unsaid by them.
+    own = ["DataDirectory", os.fspath(tor_dir), "ClientOnly", "1"]
+    command = [executable, "--verify-config", "-f", "-", "--defaults-torrc", os.devnull, *own]
+    try:
+        judged = subprocess.run(
+            command,
+            input="\n".join((*lines, "")).encode(),
+            capture_output=True,
+            timeout=10,
+            env={"PATH": _PATH, "HOME": "/", "LC_ALL": "C.UTF-8"},
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return  # what is wrong shows when Tor is started
+    if judged.returncode == 0:
+        return
+    events = map(parse_line, judged.stdout.decode("utf-8", "replace").splitlines())
+    complaints = [event.text for event in events if isinstance(event, Complaint)]
+    reason = _telling(complaints)
+    if reason is not None:
+        number = line_of(reason, lines)
+        where = file if number is None else f"{file}, line {number}"
+        raise SetupError(f"{where}: {_short(reason)}")
+
+
 def reason_of(complaints: Iterable[str], ending: str) -> str:
     """One line on why Tor ended: its last complaint that says something, else ``ending``."""
-    for text in reversed(list(complaints)):
-        if not text.startswith(_GENERIC):
-            return f"Tor ended: {_short(text)}"
-    return ending
+    reason = _telling(complaints)
+    return ending if reason is None else f"Tor ended: {_short(reason)}"
+
+
+def _telling(complaints: Iterable[str]) -> str | None:
+    """The last complaint that says something; what points to the one before it, if there is no
+    other."""
+    telling = [text for text in complaints if not text.startswith(_GENERIC)]
+    specific = [text for text in telling if not text.endswith(_SEE_ABOVE)] or telling
+    return specific[-1] if specific else None
 
 
 def _short(complaint: str) -> str:
-    return complaint.removeprefix("Failed to parse/validate config: ").strip()
+    text = complaint.removeprefix("Failed to parse/validate config: ")
+    return text.removesuffix("Failing.").strip()
 
 
 def _warn(text: str) -> None:

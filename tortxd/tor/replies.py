@@ -209,7 +209,7 @@ def choose_socks(
             (mixing if mixes else isolating).add(where)
     refusal = SetupError(
         "That Tor's SOCKS port has NoIsolateSOCKSAuth, so it would put different users onto one "
-        "circuit; remove the flag from its SocksPort line, or name another port with --socks."
+        "circuit; remove the flag from its SocksPort line, or name another port with `socks`."
     )
     if wanted is not None:
         if any_mixing and wanted not in isolating:
@@ -217,7 +217,7 @@ def choose_socks(
         return wanted
     if not listening:
         raise SetupError(
-            "That Tor has no SOCKS port open; give it a SocksPort, or name one with --socks."
+            "That Tor has no SOCKS port open; give it a SocksPort, or name one with `socks`."
         )
     for address in listening:
         if address in isolating or (address not in mixing and not unplaced_mixing):

@@ -10,6 +10,7 @@ best given quoted, because an unquoted ``#`` starts a comment.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -115,19 +116,36 @@ def _key_and_value(line: str) -> tuple[str, str]:
     return key.removesuffix("\\").lstrip("+/").lower(), value
 
 
-def check_lines(lines: Iterable[str]) -> None:
+def check_lines(lines: Iterable[str], file: str = "The torrc file") -> None:
     """Judge the user's further torrc lines.
 
+    :param file: how a sentence calls the file that has them.
     :raises SetupError: a line sets an owned option, which the sentence names, or is none.
     """
-    for line in lines:
-        one_line(line, "A line of the torrc file")
+    for number, line in enumerate(lines, 1):
+        one_line(line, f"{file}, line {number},")
         name = owned_option(line)
         if name is not None:
             raise SetupError(
-                f"The torrc file sets {name} (or shortens it), which tortxd itself decides; "
-                "remove that line."
+                f"{file}, line {number}, sets {name} (or shortens it), which tortxd itself "
+                "decides; remove that line."
             )
+
+
+def line_of(complaint: str, lines: Iterable[str]) -> int | None:
+    """Which of these lines Tor complains of, from 1 on: it names the option, not the line. Where an
+    option stands several times, the value tells; else the first counts. None: it cannot be told."""
+    first = None
+    words = {word.lower() for word in re.findall(r"[\w%]+", complaint)}
+    for number, line in enumerate(lines, 1):
+        key, value = _key_and_value(line)
+        if not key or key not in words:
+            continue
+        text = re.escape(value.strip(' "'))
+        if text and re.search(rf"(?<!\w){text}(?!\w)", complaint):
+            return number
+        first = first or number
+    return first
 
 
 def socks_port(address: SocksAddress, *, automatic: bool = False) -> str:

@@ -1,0 +1,343 @@
+"""Starts that cannot succeed: what is wrong with each, and the one line that it ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from attrs import field, frozen
+
+from tests.tor.lone_tor import NOWHERE
+
+
+def written(name: str, text: str, mode: int = 0o600) -> Callable[[Path], str]:
+    def write(folder: Path) -> str:
+        file = folder / name
+        file.write_text(text)
+        file.chmod(mode)
+        return str(file)
+
+    return write
+
+
+LOCAL = "\n".join(NOWHERE)
+TORRC_LINE = len(NOWHERE) + 1
+"""Of what follows in a torrc file."""
+
+
+def torrc(line: str) -> Callable[[Path], str]:
+    return written("torrc-file", f"{LOCAL}\n{line}\n")
+
+
+def toml(line: str) -> Callable[[Path], str]:
+    return written("tortxd.toml", f"{line}\n")
+
+
+@frozen
+class Start:
+    """One way to start wrongly."""
+
+    id: str
+    line: str
+    """All that is said, after ``tortxd: ``."""
+    options: tuple[str, ...] = ()
+    environ: dict[str, str] = field(factory=dict)
+    file: Callable[[Path], str] | None = None
+    """Writes the file whose name stands for ``FILE`` in options and line."""
+
+
+SERVER_FORMS = (
+    "It takes a port (3080), an address and port (127.0.0.1:3080, [::1]:3080), or a Twisted server "
+    "endpoint (tcp:3080:interface=127.0.0.1, unix:/run/tortxd/http)."
+)
+CLIENT_FORMS = (
+    "It takes a port (9051), a host and port (127.0.0.1:9051), a path (/run/tor/control), or a "
+    "Twisted client endpoint (tcp:127.0.0.1:9051, unix:/run/tor/control)."
+)
+SOCKS_FORMS = "a port (9050), a host and port (127.0.0.1:9050) or unix:PATH"
+EXPOSED = (
+    "listens on more than loopback, at 0.0.0.0:3080: anyone there could use this Tor. Set "
+    "--token-file, or --open if that is meant, or listen on 127.0.0.1:PORT."
+)
+HELP = "See twistd tortxd --help."
+NOT_THERE = "/nonexistent cannot be read: No such file or directory."
+
+STARTS = [
+    # --- options -----------------------------------------------------------------------------
+    Start(
+        "unknown option",
+        f"option --no-such-option not recognized. {HELP}",
+        ("--no-such-option",),
+    ),
+    Start(
+        "misspelt option",
+        f"option --data_dir not recognized. Did you mean --data-dir? {HELP}",
+        ("--data_dir=x",),
+    ),
+    Start(
+        "option of twistd",
+        "option -n not recognized. It is one of twistd's own, which come before the word tortxd. "
+        f"{HELP}",
+        ("-n",),
+    ),
+    Start("no value", f"option --socks requires argument. {HELP}", ("--socks",)),
+    Start(
+        "value for a flag",
+        f"option --open must not have an argument. {HELP}",
+        ("--open=yes",),
+    ),
+    Start("word too many", f"canteen is not an option. {HELP}", ("canteen",)),
+    # --- where it listens, and whom it reaches -------------------------------------------------
+    Start(
+        "http port taken",
+        "The gateway cannot listen on 127.0.0.1:TAKEN: Address already in use. Choose another "
+        "endpoint with --http.",
+        ("--http=tcp:TAKEN:interface=127.0.0.1",),
+    ),
+    Start(
+        "socks port taken",
+        "The SOCKS port 127.0.0.1:TAKEN cannot be had (Address already in use); stop what holds "
+        "it, or choose another --socks.",
+        ("--socks=TAKEN",),
+    ),
+    Start(
+        "url to listen on",
+        f"--http does not understand 'http://localhost:3081'. {SERVER_FORMS}",
+        ("--http=http://localhost:3081",),
+    ),
+    Start(
+        "port too high", f"--http does not understand '70000'. {SERVER_FORMS}", ("--http=70000",)
+    ),
+    Start(
+        "no folder",
+        "The gateway cannot listen on /nonexistent/socket: there is no such folder. Choose another "
+        "endpoint with --http.",
+        ("--http=unix:/nonexistent/socket",),
+    ),
+    Start(
+        "folder of a lock file",
+        "The gateway cannot listen on /proc/socket: No such file or directory. Choose another "
+        "endpoint with --http.",
+        ("--http=unix:/proc/socket",),
+    ),
+    Start("exposed gateway", f"--http {EXPOSED}", ("--http=tcp:3080",)),
+    Start(
+        "bad socks",
+        f"--socks takes {SOCKS_FORMS}, not 'nowhere'.",
+        ("--socks=nowhere",),
+    ),
+    Start(
+        "exposed socks",
+        "--socks listens on more than loopback, and SOCKS clients present no token: anyone there "
+        "could use this Tor. Set --open if that is meant, or use 127.0.0.1.",
+        ("--socks=0.0.0.0:9050",),
+    ),
+    Start(
+        "bad control",
+        f"--control does not understand 'nonsense'. {CLIENT_FORMS}",
+        ("--control=nonsense",),
+    ),
+    # --- other values --------------------------------------------------------------------------
+    Start(
+        "bad number",
+        "--timeout takes a number of seconds greater than 0, not 'soon'.",
+        ("--timeout=soon",),
+    ),
+    Start(
+        "zero",
+        "--idle-timeout takes a number of seconds greater than 0, not 0.",
+        ("--idle-timeout=0",),
+    ),
+    Start(
+        "bad alias",
+        "--alias takes HOST[:PORT]=HOST[:PORT], as localhost:8080=name.onion:80, not 'foo'.",
+        ("--alias=foo",),
+    ),
+    Start(
+        "alias of a local name",
+        "--alias: the right side of 'a.example=localhost' is a target that Tor is never asked for.",
+        ("--alias=a.example=localhost",),
+    ),
+    Start(
+        "bad origin",
+        "--allow-origin takes a web origin, as https://app.example:8443, without a path or a "
+        "wildcard, not '*'.",
+        ("--allow-origin=*",),
+    ),
+    Start(
+        "host with a port",
+        "--allow-host takes a host name or address, without a port, not 'app.example:3080'.",
+        ("--allow-host=app.example:3080",),
+    ),
+    Start(
+        "bad user agent",
+        "--user-agent takes tor-browser, keep, auto, or printable ASCII.",
+        ("--user-agent=\t",),
+    ),
+    Start(
+        "local service",
+        "--ip-url: Tor is asked for public addresses only.",
+        ("--ip-url=http://127.0.0.1/",),
+    ),
+    Start(
+        "malformed service",
+        "--check-url: The host of the target URL is malformed.",
+        ("--check-url=http://[/",),
+    ),
+    Start(
+        "service by ftp",
+        "--ip-url takes an http or https URL, as https://check.example/.",
+        ("--ip-url=ftp://a.example/",),
+    ),
+    # --- files ---------------------------------------------------------------------------------
+    Start("no token file", f"--token-file: {NOT_THERE}", ("--token-file=/nonexistent",)),
+    Start(
+        "empty token file",
+        "--token-file: FILE must hold one line that is not empty.",
+        ("--token-file=FILE",),
+        file=written("empty", "\n"),
+    ),
+    Start(
+        "two words for a token",
+        "--token-file: FILE holds more than one word of ASCII.",
+        ("--token-file=FILE",),
+        file=written("two-words", "one two\n"),
+    ),
+    Start(
+        "no password file",
+        f"--control-password-file: {NOT_THERE}",
+        ("--control-password-file=/nonexistent",),
+    ),
+    Start(
+        "directory is a file",
+        "The data directory FILE cannot be used (it is no folder); choose another --data-dir.",
+        ("--data-dir=FILE",),
+        file=written("a-file", ""),
+    ),
+    Start(
+        "no tor",
+        "There is no tor executable at /nonexistent; install the package tor, or name one with "
+        "--tor.",
+        ("--tor=/nonexistent",),
+    ),
+    Start(
+        "no tor of that name",
+        "There is no tor executable called no-such-tor on PATH; install the package tor, or name "
+        "one with --tor.",
+        ("--tor=no-such-tor",),
+    ),
+    Start(
+        "old tor",
+        "FILE is Tor 0.4.5; tortxd needs 0.4.7 or newer.",
+        ("--tor=FILE",),
+        file=written("old-tor", "#!/bin/sh\necho 'Tor version 0.4.5.1.'\n", 0o700),
+    ),
+    Start(
+        "another program",
+        "FILE does not answer --version as tor does; name one with --tor.",
+        ("--tor=FILE",),
+        file=written("no-tor", "#!/bin/sh\necho 'GNU tar'\n", 0o700),
+    ),
+    Start("no torrc", f"--torrc: {NOT_THERE}", ("--torrc=/nonexistent",)),
+    Start(
+        "owned torrc line",
+        f"--torrc: FILE, line {TORRC_LINE}, sets ControlPort (or shortens it), which tortxd itself "
+        "decides; remove that line.",
+        ("--torrc=FILE",),
+        file=torrc("controlport 9051"),
+    ),
+    Start(
+        "unknown torrc line",
+        f"--torrc: FILE, line {TORRC_LINE}: Unknown option 'NoSuchTorOption'.",
+        ("--torrc=FILE",),
+        file=torrc("NoSuchTorOption 1"),
+    ),
+    Start(
+        "bad torrc line",
+        f"--torrc: FILE, line {TORRC_LINE}: Could not parse NumCPUs: Integer many is malformed or "
+        "out of bounds. Allowed values are between 0 and 2147483647.",
+        ("--torrc=FILE",),
+        file=torrc("NumCPUs many"),
+    ),
+    Start(
+        "exposed torrc line",
+        f"--torrc: FILE, line {TORRC_LINE}: DNSPort listens on more than loopback, where nobody is "
+        "asked for a token: anyone there could use this Tor. Set --open if that is meant.",
+        ("--torrc=FILE",),
+        file=torrc("DNSPort 0.0.0.0:5353"),
+    ),
+    Start("no toml", f"--config: {NOT_THERE}", ("--config=/nonexistent",)),
+    Start(
+        "not toml",
+        "--config: FILE is not TOML: Expected '=' after a key in a key/value pair (at line 1, "
+        "column 7).",
+        ("--config=FILE",),
+        file=toml("socks 9050"),
+    ),
+    Start(
+        "unknown key",
+        "--config: unknown key in FILE: sockz. Did you mean socks?",
+        ("--config=FILE",),
+        file=toml("sockz = 9050"),
+    ),
+    Start(
+        "key with a dash",
+        "--config: unknown key in FILE: data-dir. Did you mean data_dir?",
+        ("--config=FILE",),
+        file=toml("data-dir = '/x'"),
+    ),
+    Start(
+        "key of another type",
+        "--config: timeout in FILE must be a number.",
+        ("--config=FILE",),
+        file=toml("timeout = '5'"),
+    ),
+    Start(
+        "bad value in a file",
+        "idle_timeout in FILE takes a number of seconds greater than 0, not -5.",
+        ("--config=FILE",),
+        file=toml("idle_timeout = -5"),
+    ),
+    # --- the environment -----------------------------------------------------------------------
+    Start(
+        "unknown variable",
+        "Unknown environment variable: TORTXD_COLOUR.",
+        environ={"TORTXD_COLOUR": "1"},
+    ),
+    Start(
+        "misspelt variable",
+        "Unknown environment variable: TORTXD_TIMEOT. Did you mean TORTXD_TIMEOUT?",
+        environ={"TORTXD_TIMEOT": "1"},
+    ),
+    Start(
+        "variable in lower case",
+        "Unknown environment variable: TORTXD_timeout. Did you mean TORTXD_TIMEOUT?",
+        environ={"TORTXD_timeout": "1"},
+    ),
+    Start(
+        "port variable",
+        "Unknown environment variable: TORTXD_PORT. TORTXD_HTTP says where the gateway listens, "
+        "and GATEWAY_PORT on which port.",
+        environ={"TORTXD_PORT": "3080"},
+    ),
+    Start(
+        "old port variable",
+        "GATEWAY_PORT takes a port from 1 to 65535, as 3080, not 'abc'.",
+        environ={"GATEWAY_PORT": "abc"},
+    ),
+    Start(
+        "bad flag variable",
+        "TORTXD_OPEN takes 1 or 0, not 'yes'.",
+        environ={"TORTXD_OPEN": "yes"},
+    ),
+    Start(
+        "bad number variable",
+        "TORTXD_TIMEOUT takes a number of seconds greater than 0, not '1m'.",
+        environ={"TORTXD_TIMEOUT": "1m"},
+    ),
+    Start(
+        "no file of that name",
+        f"TORTXD_CONFIG: {NOT_THERE}",
+        environ={"TORTXD_CONFIG": "/nonexistent"},
+    ),
+]
