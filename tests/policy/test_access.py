@@ -516,3 +516,46 @@ def test_whoever_is_admitted_may_ask(
     assert b"null" not in [v for n, v in headers if n == b"Origin"]
     if kind is PROXY or method != b"OPTIONS":
         assert admission.preflight is not None or admission.token in (RIGHT, OPERATOR_TOKEN)
+
+
+# --- headers that nobody knows --------------------------------------------------------------------
+
+UNKNOWN = (b"Tortxd-Isolation", b"alice")
+JUDGED_BEFORE: list[tuple[list[tuple[bytes, bytes]], type[TortxdError]]] = [
+    ([(b"Host", b"evil.example")], ForbiddenHost),
+    ([HOST, (b"Origin", b"https://evil.example")], ForbiddenOrigin),
+    ([HOST, (b"Sec-Fetch-Site", b"cross-site")], ForbiddenOrigin),
+]
+
+
+@pytest.mark.parametrize("kind", [PROXY, CLIENT, OPERATOR])
+@pytest.mark.parametrize("method", [b"GET", b"POST", b"OPTIONS"])
+def test_a_header_that_nobody_knows_is_refused_everywhere(kind: RouteKind, method: bytes) -> None:
+    with pytest.raises(BadRequest, match=r"Did you mean Tor-Stream-Isolation\?"):
+        admit(HOST, UNKNOWN, AS_OPERATOR, kind=kind, method=method)
+    with pytest.raises(BadRequest, match="Tortxd-Isolation is not"):
+        POLICY.admit_proxy_mode(gateway_fields([HOST, UNKNOWN]))
+    with pytest.raises(BadRequest, match="Tortxd-Isolation is not"):
+        POLICY.admit_options(gateway_fields([HOST, UNKNOWN]))
+
+
+@pytest.mark.parametrize(("headers", "error"), JUDGED_BEFORE)
+def test_foreign_callers_are_told_that_they_are(
+    headers: list[tuple[bytes, bytes]], error: type[TortxdError]
+) -> None:
+    with pytest.raises(error):
+        admit(*headers, UNKNOWN)
+
+
+def test_a_mistyped_token_is_named_rather_than_missed() -> None:
+    with pytest.raises(BadRequest, match=r"Did you mean Tortxd-Token\?"):
+        admit(HOST, (b"Tortxd-Tokn", b"clients-token"), policy=WITH_TOKEN)
+
+
+def test_a_preflight_may_list_one() -> None:
+    """The request that follows is told."""
+    listed = (b"Access-Control-Request-Headers", b"tortxd-isolation")
+    asked = (b"Access-Control-Request-Method", b"GET")
+    admission = admit(HOST, APP, asked, listed, method=b"OPTIONS")
+    assert admission.preflight is not None
+    assert (b"Access-Control-Allow-Headers", b"tortxd-isolation") in admission.preflight

@@ -93,6 +93,32 @@ def test_what_is_no_parameter_is_said_and_how_to_encode_it(query: bytes, named: 
     assert target_of(example.encode()).url == b"http://example.com/?a=1&b=2"
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("isolaton", "isolation"),
+        ("Isolation", "isolation"),
+        ("URL", "url"),
+        ("exit_country", "exit-country"),
+        ("country", "exit-country"),
+        ("retries", "retry"),
+    ],
+)
+def test_the_nearest_parameter_is_named(name: str, meant: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        target_of(f"url=x&{name}=canary".encode())
+    said = f"`{name}` is not a parameter of /proxy. Did you mean {meant}? If it belongs to"
+    assert str(caught.value).startswith(said)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a", "id", "page", "redirect", "utm_source", "session"])
+def test_where_none_is_near_none_is_named(name: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        target_of(f"url=x&{name}=1".encode())
+    assert "Did you mean" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["exit-country", "exit", "sticky", "retry"])
 def test_what_is_not_served_yet_is_not_ignored(name: str) -> None:
     with pytest.raises(NotServed, match=name):

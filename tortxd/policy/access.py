@@ -17,7 +17,14 @@ from ipaddress import IPv4Address, IPv6Address
 from attrs import field, frozen
 
 from tortxd.errors import BadRequest, ForbiddenHost, ForbiddenOrigin, Unauthorized
-from tortxd.policy.request import Fields, Headers, is_own_user, proxy_login, single
+from tortxd.policy.request import (
+    Fields,
+    Headers,
+    check_names,
+    is_own_user,
+    proxy_login,
+    single,
+)
 
 _LOOPBACK = rb"localhost|127(?:\.(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}|\[::1\]"
 _LOOPBACK_ORIGIN = re.compile(rb"https?://(?:" + _LOOPBACK + rb")(?::[0-9]{1,5})?")
@@ -118,12 +125,13 @@ class AccessPolicy:
         given: bytes | None = None,
         minor: int = 1,
     ) -> Admission:
-        """Judge one request: Host, then web origin, then token.
+        """Judge one request: Host, then web origin, then the names of its headers, then token.
 
         ``path`` is without the query; ``given`` is a token that came with neither of the headers
         for it; ``minor`` is the request's version, HTTP/1.0 or 1.1. Which methods a route of the
         gateway's own takes (OPTIONS) is no secret: that needs no token. Raises BadRequest for a
-        missing, doubled or malformed Host, ForbiddenHost, ForbiddenOrigin or Unauthorized.
+        missing, doubled or malformed Host or a header that nobody knows, ForbiddenHost,
+        ForbiddenOrigin or Unauthorized.
         """
         host = self._one_host(fields, minor)
         origin = None
@@ -131,6 +139,7 @@ class AccessPolicy:
             origin = self._judge_origin(fields, host, method, path, kind)
             if origin and method == b"OPTIONS" and b"access-control-request-method" in fields:
                 return Admission(origin, preflight=_preflight(origin, fields))
+        check_names(fields)
         if method == b"OPTIONS" and kind is not RouteKind.PROXY:
             return Admission(origin)
         presented = _presented(fields, kind)
@@ -148,8 +157,9 @@ class AccessPolicy:
 
         No page can make a browser send one; one that uses the gateway as its proxy sends all it has
         to send in this way, and keeps web origins apart by itself. So only the token counts. Raises
-        Unauthorized, with status 407.
+        BadRequest for a header that nobody knows, and Unauthorized, with status 407.
         """
+        check_names(fields)
         if self.token is None:
             return _PLAIN
         token = _find(_presented_to_proxy(fields), self.token, self.operator_token)

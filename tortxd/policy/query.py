@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 from attrs import field, frozen
 
 from tortxd.errors import BadRequest, NotServed
+from tortxd.nearest import did_you_mean
 
 _LONGEST_CACHED = 2048
 """Bytes of a query; see :mod:`tortxd.policy.target`."""
@@ -18,8 +19,10 @@ _KNOWN = _NOT_SERVED | {b"url", b"redirected", b"isolation"}
 
 _NAME = re.compile(rb"[A-Za-z0-9_-]{1,20}")
 """A name that errors repeat. What is longer, or not plain, may be half a target."""
+_MEANT = sorted(name.decode() for name in _KNOWN - {b"redirected"})
+"""What somebody may have meant; the gateway alone writes ``redirected``."""
 _HOW_TO_ENCODE = (
-    "is not a parameter of /proxy. If it belongs to the target, percent-encode the target: "
+    "If it belongs to the target, percent-encode the target: "
     "/proxy?url=http%3A%2F%2Fexample.com%2F%3Fa%3D1%26b%3D2, by encodeURIComponent(target) or "
     "curl -G --data-urlencode url=TARGET."
 )
@@ -62,8 +65,7 @@ def _read(raw_query: bytes) -> ProxyQuery:
         raise BadRequest("Missing url query parameter")
     for name in given:
         if name not in _KNOWN:
-            shown = f"`{name.decode()}`" if _NAME.fullmatch(name) else "One of the parameters"
-            raise BadRequest(f"{shown} {_HOW_TO_ENCODE}")
+            raise BadRequest(f"{_unknown(name)} {_HOW_TO_ENCODE}")
     if asked := sorted(_NOT_SERVED & given.keys()):
         raise NotServed(f"The {asked[0].decode()} query parameter is not served yet.")
     redirected = given.get(b"redirected", b"0") != b"0"
@@ -71,6 +73,13 @@ def _read(raw_query: bytes) -> ProxyQuery:
 
 
 _cached = lru_cache(1024)(_read)
+
+
+def _unknown(name: bytes) -> str:
+    if not _NAME.fullmatch(name):
+        return "One of the parameters is not a parameter of /proxy."
+    shown = name.decode()
+    return f"`{shown}` is not a parameter of /proxy.{did_you_mean(shown, _MEANT)}"
 
 
 def token_of(raw_query: bytes) -> bytes | None:

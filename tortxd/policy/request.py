@@ -10,6 +10,7 @@ from hashlib import sha256
 from attrs import evolve, field, frozen
 
 from tortxd.errors import BadRequest, NotServed
+from tortxd.nearest import nearest
 
 Headers = Sequence[tuple[bytes, bytes]]
 """Names and values as parsed, in order, values without surrounding white space."""
@@ -23,7 +24,7 @@ _CREDENTIALS = b"proxy-authorization"
 _ISOLATION_USER = b"tor-iso"
 _OWN_USER = b"tortxd"
 _TIMEOUT = b"tortxd-timeout"
-_NOT_SERVED = (b"tortxd-retry", b"tortxd-exit-country", b"tortxd-exit")
+_NOT_SERVED = (b"tortxd-retry", b"tortxd-exit-country", b"tortxd-exit", b"tortxd-sticky")
 _DIRECTIVES = frozenset({_ISOLATION, _ISOLATION_ALIAS, _CREDENTIALS, _TIMEOUT, *_NOT_SERVED})
 
 READ_BY_GATEWAY = _DIRECTIVES | {
@@ -41,6 +42,32 @@ READ_BY_GATEWAY = _DIRECTIVES | {
     b"access-control-request-private-network",
 }
 """The headers that mean something to the gateway; of Cookie, one cookie alone."""
+
+UNKNOWN = b"tortxd-"
+"""Where :func:`gateway_fields` puts the names of headers that were meant for the gateway and are
+none of those."""
+_OURS = (b"tortxd", b"x-tortxd")
+_RESERVED = (*_OURS, b"tor-", b"x-tor-")
+_MEANT = {
+    "isolation": "Tor-Stream-Isolation",
+    "isolation-key": "Tor-Stream-Isolation",
+    "key": "Tor-Stream-Isolation",
+    "stream-isolation": "Tor-Stream-Isolation",
+    "authorization": "Tortxd-Token",
+    "auth": "Tortxd-Token",
+    "token": "Tortxd-Token",
+    "timeout": "Tortxd-Timeout",
+    "retries": "Tortxd-Retry",
+    "retry": "Tortxd-Retry",
+    "country": "Tortxd-Exit-Country",
+    "exit-country": "Tortxd-Exit-Country",
+    "exit": "Tortxd-Exit",
+    "sticky": "Tortxd-Sticky",
+}
+"""The headers there are, by what somebody may write behind a prefix of ours or of Tor's."""
+_PREFIX = re.compile("(?:x-)?tor(?:txd)?[-_]", re.IGNORECASE)
+_PLAIN_NAME = re.compile(rb"[A-Za-z0-9_-]{1,40}")
+"""A name that errors repeat."""
 
 _FROM_BROWSER = frozenset({b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest"})
 
@@ -67,7 +94,8 @@ _NONE = Directives()
 
 
 def gateway_fields(headers: Headers) -> Fields:
-    """Pick the headers that mean something to the gateway."""
+    """Pick the headers that mean something to the gateway, and the names of those that were meant
+    to, under :data:`UNKNOWN`."""
     found: dict[bytes, list[bytes]] = {}
     for name, value in headers:
         key = name.lower()
@@ -76,7 +104,33 @@ def gateway_fields(headers: Headers) -> Fields:
                 found.setdefault(key, []).extend(_own_cookies(value))
             else:
                 found.setdefault(key, []).append(value)
+        elif key.startswith(_RESERVED) and _is_meant_for_us(key):
+            found.setdefault(UNKNOWN, []).append(name)
     return found
+
+
+def _is_meant_for_us(key: bytes) -> bool:
+    """Whether a header that nobody knows directs the gateway, or so its sender believes. Tor's own
+    names are Tor's to extend (its HTTP CONNECT specification), but whoever asks for isolation by
+    another name would do without it unawares."""
+    return key.startswith(_OURS) or b"isol" in key
+
+
+def check_names(fields: Fields) -> None:
+    """See that every header that was meant for the gateway is one that it knows: who asks for
+    something under another name relies on what would not happen.
+
+    Raises BadRequest with the name, where it is a plain one, and the nearest that there is.
+    """
+    if UNKNOWN not in fields:
+        return
+    name = fields[UNKNOWN][0]
+    if not _PLAIN_NAME.fullmatch(name):
+        raise BadRequest("One of the headers that begin with Tortxd is none that tortxd knows.")
+    shown = name.decode("ascii")
+    meant = nearest(_PREFIX.sub("", shown, 1), _MEANT)
+    hint = "" if meant is None else f" Did you mean {_MEANT[meant]}?"
+    raise BadRequest(f"{shown} is not a header that tortxd knows.{hint}")
 
 
 def from_browser(fields: Fields) -> bool:
@@ -85,8 +139,8 @@ def from_browser(fields: Fields) -> bool:
 
 
 def read_by_gateway(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """The same headers as a list. Browsers send a gateway on localhost the cookies of every other
-    service there: those are left out."""
+    """The same headers as a list, with the names of those that nobody knows. Browsers send a
+    gateway on localhost the cookies of every other service there: those are left out."""
     kept = []
     for name, value in headers:
         key = name.lower()
@@ -94,6 +148,8 @@ def read_by_gateway(headers: Headers) -> list[tuple[bytes, bytes]]:
             kept += [(name, OPERATOR_COOKIE + b"=" + own) for own in _own_cookies(value)]
         elif key in READ_BY_GATEWAY:
             kept.append((name, value))
+        elif key.startswith(_RESERVED) and _is_meant_for_us(key):
+            kept.append((name, b""))  # its name alone is told of
     return kept
 
 
