@@ -21,6 +21,7 @@ from tortxd.errors import (
     OriginReset,
     OriginTimeout,
     TargetForbidden,
+    TlsFailed,
     TorDown,
     TorTimeout,
     TortxdError,
@@ -88,6 +89,23 @@ async def test_refusals() -> None:
                 await here.client().get(url)
             with pytest.raises(ConnectRefused):
                 await here.client().post(url, {})
+
+
+ALERT = bytes.fromhex("15030100020228")
+
+
+@ensureDeferred
+async def test_the_wrong_scheme() -> None:
+    """Either is said, and how it would be right."""
+    async with world(lambda _: ALERT) as here:
+        with pytest.raises(BadResponse, match=r"speaks TLS on this port.*https:// might be meant"):
+            await here.client().get("http://canary.example:443/")
+    async with world(lambda _: None) as here:
+        here.socks.origin = None
+        here.socks.behind = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+        with pytest.raises(TlsFailed, match="speaks plain http on this port") as caught:
+            await here.client().get("https://canary.example:80/")
+        assert "canary" not in str(caught.value)
 
 
 @ensureDeferred

@@ -86,6 +86,35 @@ async def test_a_destination_that_does_not_speak_tls(secure: Gateway) -> None:
     secure.socks.behind = b"HTTP/1.1 400 Bad Request\r\n\r\n"
     reply = await secure.fetch(url("/"))
     assert reply.json["code"] == "tls_failed"
+    assert "speaks plain http on this port" in reply.json["error"]
+    assert "origin.test.example" not in reply.json["error"]
+
+
+ALERT = bytes.fromhex("15030100020228")
+"""How TLS complains of what is no record. OpenSSL itself says nothing to http, and closes."""
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@ensureDeferred
+async def test_a_destination_that_speaks_tls_where_http_was_asked_for(
+    secure: Gateway, method: str
+) -> None:
+    secure.socks.origin = None
+    secure.socks.behind = ALERT
+    reply = await secure.fetch("http://origin.test.example:443/", method=method, body=b"x")
+    assert (reply.status, reply.json["code"]) == (502, "bad_response")
+    assert "speaks TLS on this port" in reply.json["error"]
+    assert "https:// might be meant" in reply.json["error"]
+    assert "origin.test.example" not in reply.json["error"]
+
+
+@ensureDeferred
+async def test_the_same_in_proxy_mode(gateway: Gateway) -> None:
+    gateway.socks.origin = None
+    gateway.socks.behind = ALERT
+    reply = await forward(gateway, "http://origin.test.example:443/")
+    assert reply.json["code"] == "bad_response"
+    assert "speaks TLS on this port" in reply.json["error"]
 
 
 # --- onion services -------------------------------------------------------------------------------

@@ -84,6 +84,18 @@ class SpeaksHttp(Mute):
     says = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 
 
+class SpeaksOldHttp(Mute):
+    """One that, not having been asked for a version, answers as HTTP/0.9 does."""
+
+    says = b"<html><body>400 Bad Request</body></html>"
+
+
+class SpeaksSsh(Mute):
+    """No web server at all."""
+
+    says = b"SSH-2.0-OpenSSH_9.2\r\n"
+
+
 @pytest.fixture
 def reactor() -> Any:
     from twisted.internet import reactor
@@ -301,9 +313,21 @@ async def test_other_refusals_are_not_taken_for_it(reactor: Any, trusted: Author
     assert "certificate" not in str(error)
 
 
+@pytest.mark.parametrize("web_server", [SpeaksHttp, SpeaksOldHttp])
 @ensureDeferred
-async def test_a_destination_that_speaks_no_tls(reactor: Any) -> None:
-    assert isinstance(await Attempt(reactor).fails(plain(SpeaksHttp)), TlsFailed)
+async def test_a_destination_that_speaks_plain_http(reactor: Any, web_server: type[Mute]) -> None:
+    error = await Attempt(reactor).fails(plain(web_server), "canary.example.com")
+    assert isinstance(error, TlsFailed)
+    assert "speaks plain http on this port" in str(error)
+    assert "http:// might be meant" in str(error)
+    assert "canary" not in str(error)
+
+
+@ensureDeferred
+async def test_a_destination_that_speaks_neither(reactor: Any) -> None:
+    error = await Attempt(reactor).fails(plain(SpeaksSsh))
+    assert isinstance(error, TlsFailed)
+    assert "http" not in str(error)
 
 
 @ensureDeferred

@@ -521,3 +521,23 @@ def test_heads_that_need_a_closer_look(data: bytes) -> None:
     head = RequestReader().feed(data)
     assert head is not None
     assert head.section is None
+
+
+# --- what is not HTTP at all ----------------------------------------------------------------------
+
+ALERT = bytes.fromhex("15030100020228")  # handshake_failure (RFC 8446, section 6)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_an_alert_of_tls_is_known_for_one(size: int) -> None:
+    reader = ResponseReader(b"GET")
+    with pytest.raises(BadResponse, match=r"speaks TLS on this port.*https:// might be meant"):
+        for at in range(0, len(ALERT), size):
+            reader.feed(ALERT[at : at + size])
+
+
+@pytest.mark.parametrize("data", [b"\x15\x02\x00", b"\x16\x03\x01", b"SSH-2.0-x\r\n", b"\x00"])
+def test_other_things_are_not_taken_for_one(data: bytes) -> None:
+    with pytest.raises(BadResponse) as caught:
+        ResponseReader(b"GET").feed(data)
+    assert str(caught.value) == BadResponse.sentence

@@ -52,8 +52,17 @@ _WRONG_NAME = "The destination's certificate was issued for another name."
 _CLIENT_CERTIFICATE = (
     "The destination asks for a client certificate, which the gateway does not have."
 )
+_PLAIN_HTTP = (
+    "The destination speaks plain http on this port, not TLS: http:// might be meant instead of "
+    "https://."
+)
 _ON_CERTIFICATE = re.compile("alert (?:certificate required|bad certificate)")
 _ON_HANDSHAKE = re.compile("alert handshake failure")
+_FIRST = 5
+"""Bytes at the beginning of what a destination sends that tell what it speaks: a record's header
+(RFC 8446, section 5.1), or none."""
+_HTTP = re.compile(rb"HTTP/|<[!A-Za-z]")
+"""How a web server begins that was greeted in a way that it does not understand."""
 
 
 class ClientTls:
@@ -144,12 +153,17 @@ class HostTls:
 
         return verify
 
-    def error(self, reason: Failure, connection: SSL.Connection) -> TortxdError:
-        """What the loss of ``connection`` during the handshake, for ``reason``, means."""
+    def error(self, reason: Failure, connection: SSL.Connection, first: bytes) -> TortxdError:
+        """What the loss of ``connection`` during the handshake, for ``reason``, means.
+
+        :param first: the first bytes that came.
+        """
         if self._problem is not None:
             return TlsFailed(self._problem)
         if _wants_certificate(reason, connection):
             return TlsFailed(_CLIENT_CERTIFICATE)
+        if _HTTP.match(first):
+            return TlsFailed(_PLAIN_HTTP)
         if isinstance(reason.value, SSL.Error):
             return TlsFailed("The destination does not speak TLS in a way that both sides accept.")
         return OriginReset("The destination closed the connection during the TLS handshake.")
@@ -195,11 +209,19 @@ class _Handshaking(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         tls: Any = self.transport
-        self._failed(self._host.error(reason, tls.getHandle()))
+        self._failed(self._host.error(reason, tls.getHandle(), tls.first))
 
 
 class _Tls(TLSMemoryBIOProtocol):
     """TLS that says in words of ours why it ended, where that has a meaning."""
+
+    first = b""
+    """What came first, as far as that tells what the destination speaks."""
+
+    def dataReceived(self, data: bytes) -> None:
+        if len(self.first) < _FIRST:
+            self.first += data[:_FIRST]
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         wrapped = self.wrappedProtocol

@@ -27,6 +27,12 @@ MAX_INTERIM = 100
 takes no longer than that, or the request's time is over."""
 
 _START = b"HTTP/1."
+_ALERT = b"\x15\x03"
+"""How TLS complains of what is none: an alert record (RFC 8446, section 5.1)."""
+_SPEAKS_TLS = (
+    "The destination speaks TLS on this port, not plain http: https:// might be meant instead of "
+    "http://."
+)
 _END = re.compile(rb"\n\r?\n")
 # Possessive where a hostile line could otherwise be tried in many ways.
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*+))?\r?\n")
@@ -101,7 +107,7 @@ class ResponseReader:
         if taken.startswith(_START):
             self.is_http = True
         elif not _START.startswith(taken):
-            raise BadResponse
+            raise BadResponse(_SPEAKS_TLS if _ALERT.startswith(taken[:2]) else None)
         end = len(taken) if found is None else found.end()
         self.size -= len(taken) - end
         if self.size > MAX_RESPONSE_HEAD:
