@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import alsoProvides
 
 from tortxd.errors import (
+    BadRequest,
     Internal,
     Overloaded,
     RequestTimeout,
@@ -242,7 +243,8 @@ class Front(Protocol):
                 return
             self._begin(head, reader)
         except TortxdError as error:
-            self._refuse(error)
+            stranger = self._plane.recognise(reader.first)
+            self._refuse(error if stranger is None else BadRequest(stranger.sentence))
         except Exception:
             log.failure("A request could not be served")
             self._refuse(Internal())

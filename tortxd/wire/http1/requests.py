@@ -68,6 +68,11 @@ class RequestReader:
         """Whether more than empty lines has come."""
         return bool(self._line)
 
+    @property
+    def first(self) -> bytes:
+        """The first bytes that came, which say what is spoken where it is not HTTP."""
+        return bytes(self._line[:2])
+
     # What llhttp calls.
 
     def on_header(self, name: bytes, value: bytes) -> None:
