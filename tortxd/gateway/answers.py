@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 
 from tortxd.errors import TortxdError
-from tortxd.wire.http1 import Headers
+from tortxd.policy.query import asks_for_pretty
+from tortxd.wire.http1 import Headers, RequestHead
 
 OWN_HEADERS: Headers = [
     (b"Cache-Control", b"no-store"),
@@ -27,10 +28,32 @@ class Answer:
     status: int
     headers: Headers
     body: bytes = b""
+    value: object = field(default=None, eq=False)
+    """What the body says, where it is JSON."""
 
     def with_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> Answer:
         """The same answer with these headers as well."""
-        return Answer(self.status, [*self.headers, *headers], self.body)
+        return evolve(self, headers=[*self.headers, *headers])
+
+    def readable_to(self, head: RequestHead) -> Answer:
+        """The same answer as it suits whoever has sent ``head`` to one of the gateway's own routes:
+        JSON is indented for people, who ask by ``?pretty``, or with an ``Accept`` that names no
+        JSON, as terminals and browsers do; programs name it, or say nothing."""
+        if self.value is None or not _is_for_people(head):
+            return self
+        return evolve(self, body=json.dumps(self.value, indent=2).encode() + b"\n")
+
+
+def accepted(head: RequestHead) -> bytes | None:
+    """What ``Accept`` says (RFC 9110, section 12.5.1), in lower case; None where it is absent."""
+    values = [value for name, value in head.headers if name.lower() == b"accept"]
+    return b",".join(values).lower() if values else None
+
+
+def _is_for_people(head: RequestHead) -> bool:
+    takes = accepted(head)
+    asked = asks_for_pretty(head.target.partition(b"?")[2])
+    return asked or (takes is not None and b"json" not in takes)
 
 
 def json_answer(status: int, value: object, headers: Headers | None = None) -> Answer:
@@ -40,6 +63,7 @@ def json_answer(status: int, value: object, headers: Headers | None = None) -> A
         status,
         [(b"Content-Type", b"application/json; charset=utf-8"), *OWN_HEADERS, *(headers or [])],
         body,
+        value,
     )
 
 

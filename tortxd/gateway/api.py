@@ -143,7 +143,7 @@ class Api:
         try:
             judged = self._judge(head, served)
         except TortxdError as error:
-            return self._refusal(error, head, served)
+            return self._refusal(error, head, served).readable_to(head)
         return judged if isinstance(judged, Answer) else None
 
     def start(self, request: Any, served: Served, handler: Handler) -> Deferred[None]:
@@ -181,7 +181,7 @@ class Api:
             log.failure("A route failed")
             answer = self._refusal(Internal(), head, served)
         if not request._disconnected:
-            send(request, answer)
+            send(request, answer.readable_to(head))
 
     def _judge(self, head: RequestHead, served: Served) -> Admission | Answer:
         """Whether a request may be served, by its head; or what it is answered in any case.

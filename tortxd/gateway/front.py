@@ -69,6 +69,8 @@ HEAD_TIME = 10.0
 MAX_AHEAD = 64 * 1024
 """Bytes that a client may send ahead of their turn."""
 
+_PROXY = b"/proxy"
+
 Decided = Order | TunnelOrder | Answer
 
 log = Logger()
@@ -261,12 +263,12 @@ class Front(Protocol):
         self._body = reader.body(head)
         self._keep = head.keep_alive
         plane, peer = self._plane, self._peer
-        path, _, query = head.target.partition(b"?")
         if is_proxy_mode(head):
             # klein would take an authority or a whole URL for a path: they never get there.
             self._relay(head, lambda: decide(plane, head, peer), reader.rest)
             return
-        if path == b"/proxy":
+        path, _, query = head.target.partition(b"?")
+        if path == _PROXY:
             self._relay(head, lambda: plane.admit(head, query, peer), reader.rest)
             return
         if head.has_body:
@@ -452,9 +454,13 @@ class Front(Protocol):
         self._answer(self._refusal(error))
 
     def _refusal(self, error: TortxdError) -> Answer:
-        if self._head is not None and is_proxy_mode(self._head):
-            return refusal(error, self._head)
-        return self._plane.refusal(error, self._head)
+        head = self._head
+        if head is not None and is_proxy_mode(head):
+            return refusal(error, head)
+        answer = self._plane.refusal(error, head)
+        if head is None or head.target.partition(b"?")[0] == _PROXY:
+            return answer
+        return answer.readable_to(head)
 
     def _answer(self, answer: Answer) -> None:
         head = self._head

@@ -1,4 +1,4 @@
-"""What the queries of ``/proxy?url=X`` and ``/?token=T`` ask for."""
+"""What the queries of ``/proxy?url=X``, ``/?token=T`` and ``/health?pretty`` ask for."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _LONGEST_CACHED = 2048
 _NOT_SERVED = frozenset({b"exit-country", b"exit", b"sticky", b"retry"})
 _KNOWN = _NOT_SERVED | {b"url", b"redirected", b"isolation"}
 
+_NO = frozenset({b"0", b"false"})
 _NAME = re.compile(rb"[A-Za-z0-9_-]{1,20}")
 """A name that errors repeat. What is longer, or not plain, may be half a target."""
 _MEANT = sorted(name.decode() for name in _KNOWN - {b"redirected"})
@@ -92,6 +93,13 @@ def token_of(raw_query: bytes) -> bytes | None:
     if len(tokens) > 1:
         raise BadRequest("The token query parameter is given more than once.")
     return tokens[0] if tokens else None
+
+
+def asks_for_pretty(raw_query: bytes) -> bool:
+    """Whether a raw query has the parameter ``pretty``, with whatever value but ``0`` and
+    ``false``. Of the gateway's own routes' parameters, others are passed over."""
+    parameters = (parameter.partition(b"=") for parameter in raw_query.split(b"&"))
+    return any(name == b"pretty" and value not in _NO for name, _, value in parameters)
 
 
 def _decode(value: bytes) -> bytes:

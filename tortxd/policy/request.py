@@ -42,6 +42,7 @@ READ_BY_GATEWAY = _DIRECTIVES | {
     b"access-control-request-private-network",
 }
 """The headers that mean something to the gateway; of Cookie, one cookie alone."""
+_FOR_OWN_ROUTES = READ_BY_GATEWAY | {b"accept"}
 
 UNKNOWN = b"tortxd-"
 """Where :func:`gateway_fields` puts the names of headers that were meant for the gateway and are
@@ -139,14 +140,15 @@ def from_browser(fields: Fields) -> bool:
 
 
 def read_by_gateway(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """The same headers as a list, with the names of those that nobody knows. Browsers send a
-    gateway on localhost the cookies of every other service there: those are left out."""
+    """The same headers as a list, for the gateway's own routes, with the names of those that nobody
+    knows, and with Accept. Browsers send a gateway on localhost the cookies of every other service
+    there: those are left out."""
     kept = []
     for name, value in headers:
         key = name.lower()
         if key == b"cookie":
             kept += [(name, OPERATOR_COOKIE + b"=" + own) for own in _own_cookies(value)]
-        elif key in READ_BY_GATEWAY:
+        elif key in _FOR_OWN_ROUTES:
             kept.append((name, value))
         elif key.startswith(_RESERVED) and _is_meant_for_us(key):
             kept.append((name, b""))  # its name alone is told of
