@@ -161,6 +161,36 @@ async def test_bad_bodies(either: Gateway, body: bytes) -> None:
     assert either.link.renewed == 0
 
 
+@pytest.mark.parametrize("body", [None, b"", b"{}"])
+@ensureDeferred
+async def test_who_is_no_operator_is_told_what_either_kind_needs(
+    either: Gateway, body: bytes | None
+) -> None:
+    for headers in ((), ("Tortxd-Token: wrong",)):
+        reply = await either.ask("/identity/new", *headers, method="POST", body=body)
+        assert (reply.status, reply.json["code"]) == (401, "unauthorized")
+        assert reply["WWW-Authenticate"].startswith("Bearer")
+        assert 'need the body {"isolation": "KEY"}' in reply.json["error"]
+        assert "everyone are for operators" in reply.json["error"]
+        assert "operator-token" in reply.json["error"]
+    assert either.link.renewed == 0
+
+
+@pytest.mark.parametrize("body", [b"isolation=canary", b"canary", b"isolation=canary&x=y", b"{"])
+@pytest.mark.parametrize("headers", [(), (TOKEN,)])
+@ensureDeferred
+async def test_a_form_is_told_what_a_body_looks_like(
+    either: Gateway, body: bytes, headers: tuple[str, ...]
+) -> None:
+    form = "Content-Type: application/x-www-form-urlencoded"
+    reply = await either.ask("/identity/new", form, *headers, method="POST", body=body)
+    assert (reply.status, reply.json["code"]) == (400, "bad_request")
+    assert "is not JSON" in reply.json["error"]
+    assert """-d '{"isolation": "KEY"}'""" in reply.json["error"]
+    assert "canary" not in reply.json["error"]
+    assert either.link.renewed == 0
+
+
 @ensureDeferred
 async def test_a_body_that_is_too_long(either: Gateway) -> None:
     body = b" " * 70_000

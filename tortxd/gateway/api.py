@@ -34,6 +34,7 @@ from tortxd.errors import (
     TorNotReady,
     TorTimeout,
     TortxdError,
+    Unauthorized,
 )
 from tortxd.gateway.answers import OWN_HEADERS, Answer, json_answer
 from tortxd.gateway.handover import LONG_BODY, MAX_BODY
@@ -90,6 +91,13 @@ class Served:
         """The header that names the methods (RFC 9110, section 10.2.1)."""
         return (b"Allow", b", ".join((*(self.methods or ()), b"OPTIONS")))
 
+
+_KEY_BODY = '{"isolation": "KEY"}'
+_FOR_EVERYONE = (
+    f"New circuits for your own isolation key need the body {_KEY_BODY}. New circuits for everyone "
+    "are for operators: send the token in operator-token, in the data directory, as Authorization: "
+    "Bearer or Tortxd-Token."
+)
 
 _UNKNOWN = Served(RouteKind.CLIENT, None)
 """Whatever path is none of the routes."""
@@ -276,13 +284,16 @@ class Api:
             for key in keys:
                 self._plane.renew_key(key, call.admission, call.peer)
             return json_answer(200, {"renewed": "key"})
-        self._plane.policy.access.admit(
-            call.fields,
-            method=b"POST",
-            path=b"/identity/new",
-            kind=RouteKind.OPERATOR,
-            minor=call.minor,
-        )
+        try:
+            self._plane.policy.access.admit(
+                call.fields,
+                method=b"POST",
+                path=b"/identity/new",
+                kind=RouteKind.OPERATOR,
+                minor=call.minor,
+            )
+        except Unauthorized:
+            raise Unauthorized(_FOR_EVERYONE) from None
         await self._plane.renew_all()
         return json_answer(200, {"renewed": "all"})
 
@@ -431,9 +442,11 @@ def _keys_to_renew(body: bytes) -> frozenset[bytes]:
     try:
         asked = json.loads(body or b"{}")
     except (ValueError, RecursionError):
-        raise BadRequest("The request body is not JSON.") from None
+        raise BadRequest(
+            f"The request body is not JSON. It is {_KEY_BODY}, or empty: curl -d '{_KEY_BODY}'"
+        ) from None
     if not isinstance(asked, dict) or asked.keys() - {"isolation"}:
-        raise BadRequest('The request body is {"isolation": KEY}, or empty.')
+        raise BadRequest(f"The request body is {_KEY_BODY}, or empty.")
     if "isolation" not in asked:
         return frozenset()
     if not isinstance(asked["isolation"], str):
