@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import stat
+from html import unescape
 from typing import Any
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred
 
 from tests.daemon.arrivals import arrivals, mark
-from tests.daemon.process import Daemon
+from tests.daemon.process import Daemon, soon
+from tests.daemon.programs import run_program
 from tests.web_client import Reply
 from tortxd.testing import Origin, PrivateNetwork, Relay
 
@@ -167,6 +171,41 @@ async def test_operators_see_the_circuit_of_a_request(
     check_path(tor_network, circuit)
     assert stream["circuit"] in circuits
     assert circuit["path"][-1]["fingerprint"] == reply["Tortxd-Exit"]
+
+
+@ensureDeferred
+async def test_the_page(daemon: Daemon, tor_network: PrivateNetwork) -> None:
+    """Its commands work as they stand, on the address under which it was asked for."""
+    browser = "Accept: text/html"
+    reply = await daemon.ask("/", browser, host=f"localhost:{daemon.port}")
+    assert reply.status == 200
+    html = reply.body.decode()
+    assert "Tor is ready" in html
+    assert "no anonymity" in html
+    nicknames = {relay.nickname for relay in tor_network.relays}
+    assert not [name for name in nicknames if f"{name} (" in html]
+    health, proxied, tunnelled = [
+        unescape(command) for command in re.findall("<pre><code>(.*?)</code></pre>", html)
+    ]
+    assert json.loads(await typed(health))["status"] == "ok"
+    for command in (proxied, tunnelled):
+        told = json.loads(await typed(command))
+        assert told["IsTor"] is True
+        assert told["IP"] in exits(tor_network)
+    reply = await daemon.ask("/", browser, f"Tortxd-Token: {daemon.token}")
+    paths = re.findall(r'<td class="path">(.*?)<', reply.body.decode())
+    hops = {hop.partition(" ")[0] for path in paths for hop in path.split(" → ")}
+    # Before Tor says what a relay is called, its fingerprint stands for it.
+    named = nicknames | {relay.fingerprint[:8] for relay in tor_network.relays}
+    assert hops & nicknames
+    assert hops - {"none"} <= named
+
+
+async def typed(command: str) -> bytes:
+    """What a command gives that was pasted into a shell."""
+    ran = await soon(Deferred.fromCoroutine(run_program("sh", "-c", command)))
+    assert ran.status == 0, (command, ran.err.decode())
+    return ran.out
 
 
 @pytest.mark.parametrize("route", ["/circuits", "/streams"])

@@ -285,7 +285,6 @@ async def test_probes_overlook_no_directive(
         ("GET", "/events"),
         ("GET", "/metrics"),
         ("GET", "/openapi.json"),
-        ("GET", "/"),
     ],
 )
 @ensureDeferred

@@ -11,6 +11,7 @@ from tortxd.policy.access import AccessPolicy, Admission, RouteKind
 from tortxd.policy.request import gateway_fields
 
 PROXY, CLIENT, OPERATOR = RouteKind.PROXY, RouteKind.CLIENT, RouteKind.OPERATOR
+TO_PAGE = RouteKind.PAGE
 OPERATOR_TOKEN = b"operators-token"
 POLICY = AccessPolicy(
     allow_hosts=frozenset({b"gw.example", b"[2001:db8::5]"}),
@@ -29,11 +30,12 @@ def admit(
     *headers: tuple[bytes, bytes],
     policy: AccessPolicy = POLICY,
     method: bytes = b"GET",
-    path: bytes = b"/proxy",
     kind: RouteKind = PROXY,
     minor: int = 1,
+    given: bytes | None = None,
 ) -> Admission:
-    return policy.admit(gateway_fields(headers), method=method, path=path, kind=kind, minor=minor)
+    fields = gateway_fields(headers)
+    return policy.admit(fields, method=method, kind=kind, minor=minor, given=given)
 
 
 # --- Host -----------------------------------------------------------------------------------------
@@ -246,11 +248,11 @@ def test_two_origins_are_none() -> None:
     assert POLICY.cors(gateway_fields([OWN, APP]), []) == ()
 
 
-@pytest.mark.parametrize("kind", RouteKind)
+@pytest.mark.parametrize("kind", [PROXY, CLIENT, OPERATOR])
 @pytest.mark.parametrize("site", [b"cross-site", b"same-site", b"", b"Same-Origin", b"whatever"])
 @pytest.mark.parametrize("method", [b"GET", b"POST", b"OPTIONS"])
 def test_other_sites_without_an_origin(kind: RouteKind, site: bytes, method: bytes) -> None:
-    """Images, forms and navigations of hostile pages."""
+    """Images, forms and navigations of hostile pages; on those to the page, see below."""
     with pytest.raises(ForbiddenOrigin):
         admit(
             HOST,
@@ -277,38 +279,87 @@ def test_what_is_fetched_ahead_may_be_any_pages(kind: RouteKind, site: bytes | N
     headers = [HOST, AS_OPERATOR, (b"Sec-Purpose", b"prefetch")]
     headers += [(b"Sec-Fetch-Mode", b"navigate"), (b"Sec-Fetch-Dest", b"document")]
     headers += [(b"Sec-Fetch-Site", site)] if site else []
-    for path in (b"/", b"/proxy"):
-        with pytest.raises(ForbiddenOrigin):
-            admit(*headers, kind=kind, path=path)
+    with pytest.raises(ForbiddenOrigin):
+        admit(*headers, kind=kind)
     with pytest.raises(ForbiddenOrigin):
         POLICY.admit_options(gateway_fields(headers))
 
 
-def navigate(**changes: bytes) -> Admission:
-    fetch = {"mode": b"navigate", "dest": b"document", "method": b"GET", "path": b"/", **changes}
-    return admit(
-        HOST,
-        AS_OPERATOR,
-        (b"Sec-Fetch-Site", b"cross-site"),
-        (b"Sec-Fetch-Mode", fetch["mode"]),
-        (b"Sec-Fetch-Dest", fetch["dest"]),
-        method=fetch["method"],
-        path=fetch["path"],
-        kind=OPERATOR,
-    )
+def navigate(
+    *headers: tuple[bytes, bytes],
+    kind: RouteKind = TO_PAGE,
+    method: bytes = b"GET",
+    mode: bytes = b"navigate",
+    dest: bytes = b"document",
+) -> Admission:
+    fetched = [(b"Sec-Fetch-Site", b"cross-site"), (b"Sec-Fetch-Mode", mode)]
+    return admit(HOST, *fetched, (b"Sec-Fetch-Dest", dest), *headers, kind=kind, method=method)
 
 
-def test_links_lead_to_the_dashboard_and_no_further() -> None:
-    assert navigate().token == OPERATOR_TOKEN
+def test_links_lead_to_the_page_and_no_further() -> None:
+    """Whoever comes by one sees what clients do, unless the browser itself brings the cookie."""
+    assert navigate() == Admission()
+    assert navigate(AS_OPERATOR).operator
     for change in (
         {"mode": b"no-cors"},
         {"dest": b"iframe"},
+        {"dest": b"embed"},
         {"method": b"POST"},
-        {"path": b"/health"},
-        {"path": b"//"},
+        {"method": b"HEAD"},
     ):
         with pytest.raises(ForbiddenOrigin):
-            navigate(**change)
+            navigate(AS_OPERATOR, **change)  # type: ignore[arg-type]
+    for kind in (PROXY, CLIENT, OPERATOR):
+        with pytest.raises(ForbiddenOrigin):
+            navigate(AS_OPERATOR, kind=kind)
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+def test_the_page_is_for_clients() -> None:
+    assert admit(HOST, kind=TO_PAGE) == Admission()
+    assert admit(HOST, APP, kind=TO_PAGE) == Admission(APP[1])
+    client = (b"Authorization", b"Bearer clients-token")
+    admission = admit(HOST, client, kind=TO_PAGE, policy=WITH_TOKEN)
+    assert admission == Admission(token=b"clients-token")
+    for headers in ([], [(b"Tortxd-Token", b"wrong")]):
+        with pytest.raises(Unauthorized, match=r"once with \?token=TOKEN"):
+            admit(HOST, *headers, kind=TO_PAGE, policy=WITH_TOKEN)
+    with pytest.raises(ForbiddenOrigin):
+        admit(HOST, (b"Origin", b"https://evil.example"), kind=TO_PAGE)
+
+
+@pytest.mark.parametrize("policy", [POLICY, WITH_TOKEN])
+def test_operators_are_known_on_the_page(policy: AccessPolicy) -> None:
+    for headers in ([], [OWN]):
+        admission = admit(HOST, AS_OPERATOR, *headers, kind=TO_PAGE, policy=policy)
+        assert admission.operator
+        assert admission.token == OPERATOR_TOKEN
+        assert admit(HOST, *headers, kind=TO_PAGE, policy=policy, given=OPERATOR_TOKEN).operator
+    assert not admit(HOST, AS_OPERATOR, kind=CLIENT, policy=policy).operator
+
+
+@pytest.mark.parametrize("given", [b"wrong", b"", b"clients-token"])
+def test_a_token_in_its_address_must_be_an_operators(given: bytes) -> None:
+    """Whatever else is presented."""
+    for policy in (POLICY, WITH_TOKEN, AccessPolicy()):
+        with pytest.raises(Unauthorized, match="not the operator token"):
+            admit(HOST, AS_OPERATOR, kind=TO_PAGE, policy=policy, given=given)
+
+
+def test_another_origin_is_never_an_operator_on_the_page() -> None:
+    """Not even with the token: rule 4."""
+    assert admit(HOST, APP, AS_OPERATOR, kind=TO_PAGE) == Admission(APP[1])
+    with pytest.raises(ForbiddenOrigin, match="routes for operators"):
+        admit(HOST, APP, kind=TO_PAGE, given=OPERATOR_TOKEN)
+
+
+def test_where_nobody_is_an_operator() -> None:
+    assert admit(HOST, AS_OPERATOR, kind=TO_PAGE, policy=AccessPolicy()) == Admission()
+
+
+# --- routes for operators -------------------------------------------------------------------------
 
 
 def test_operator_routes_answer_their_own_origin_alone() -> None:
@@ -528,7 +579,7 @@ JUDGED_BEFORE: list[tuple[list[tuple[bytes, bytes]], type[TortxdError]]] = [
 ]
 
 
-@pytest.mark.parametrize("kind", [PROXY, CLIENT, OPERATOR])
+@pytest.mark.parametrize("kind", RouteKind)
 @pytest.mark.parametrize("method", [b"GET", b"POST", b"OPTIONS"])
 def test_a_header_that_nobody_knows_is_refused_everywhere(kind: RouteKind, method: bytes) -> None:
     with pytest.raises(BadRequest, match=r"Did you mean Tor-Stream-Isolation\?"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 
 from attrs import evolve, field, frozen
@@ -20,6 +21,9 @@ OWN_HEADERS: Headers = [
 ]
 """On everything that the gateway says itself: it is data, for nobody to keep, run or embed."""
 
+_HTML = frozenset({b"text/html", b"application/xhtml+xml"})
+_NOT_WANTED = re.compile(rb"\bq\s*=\s*0(?:\.0*)?\s*(?:;|$)")
+
 
 @frozen
 class Answer:
@@ -35,6 +39,13 @@ class Answer:
         """The same answer with these headers as well."""
         return evolve(self, headers=[*self.headers, *headers])
 
+    def as_page(self, html: bytes, headers: Headers) -> Answer:
+        """The same answer with ``html`` as its body, and the ``headers`` of a page in place of
+        those of the same names."""
+        names = {name for name, _ in headers}
+        kept = [(name, value) for name, value in self.headers if name not in names]
+        return evolve(self, headers=[*headers, *kept], body=html, value=None)
+
     def readable_to(self, head: RequestHead) -> Answer:
         """The same answer as it suits whoever has sent ``head`` to one of the gateway's own routes:
         JSON is indented for people, who ask by ``?pretty``, or with an ``Accept`` that names no
@@ -44,14 +55,24 @@ class Answer:
         return evolve(self, body=json.dumps(self.value, indent=2).encode() + b"\n")
 
 
-def accepted(head: RequestHead) -> bytes | None:
+def takes_html(head: RequestHead) -> bool:
+    """Whether a browser asks for something to show: its ``Accept`` names HTML."""
+    return any(
+        essence.strip() in _HTML and not _NOT_WANTED.search(parameters)
+        for essence, _, parameters in (
+            one.partition(b";") for one in (_accepted(head) or b"").split(b",")
+        )
+    )
+
+
+def _accepted(head: RequestHead) -> bytes | None:
     """What ``Accept`` says (RFC 9110, section 12.5.1), in lower case; None where it is absent."""
     values = [value for name, value in head.headers if name.lower() == b"accept"]
     return b",".join(values).lower() if values else None
 
 
 def _is_for_people(head: RequestHead) -> bool:
-    takes = accepted(head)
+    takes = _accepted(head)
     asked = asks_for_pretty(head.target.partition(b"?")[2])
     return asked or (takes is not None and b"json" not in takes)
 

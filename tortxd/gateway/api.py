@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 from functools import wraps
+from http import HTTPStatus
 from secrets import token_bytes
 from typing import Any, Concatenate
 
@@ -36,8 +37,19 @@ from tortxd.errors import (
     TortxdError,
     Unauthorized,
 )
-from tortxd.gateway.answers import OWN_HEADERS, Answer, json_answer
+from tortxd.gateway.answers import OWN_HEADERS, Answer, json_answer, takes_html
 from tortxd.gateway.handover import LONG_BODY, MAX_BODY
+from tortxd.gateway.page import HEADERS as PAGE_HEADERS
+from tortxd.gateway.page import (
+    RENEWED_AFTER,
+    ROUTES,
+    Address,
+    ForOperators,
+    View,
+    error_page,
+    page,
+    refreshes,
+)
 from tortxd.gateway.plane import DataPlane, peer_name
 from tortxd.gateway.probes import probe
 from tortxd.gateway.views import address_in, circuit_json, stream_json, verdict
@@ -68,10 +80,14 @@ class Call:
     fields: Fields
     peer: bytes
     token: bytes | None = field(default=None, repr=False)
-    """What the query of the dashboard's address gives."""
+    """What the query of the page's address gives."""
     body: bytes = field(default=b"", repr=False)
     minor: int = 1
     """Of HTTP/1.0 or 1.1."""
+    address: Address = field(kw_only=True)
+    """Under which it knows the page at ``/``."""
+    html: bool = field(kw_only=True)
+    """Whether it asks for something that a browser shows."""
 
 
 Handler = Callable[["Api", Call], Awaitable[Answer]]
@@ -92,6 +108,7 @@ class Served:
         return (b"Allow", b", ".join((*(self.methods or ()), b"OPTIONS")))
 
 
+_VARY = (b"Vary", b"Accept")
 _KEY_BODY = '{"isolation": "KEY"}'
 _FOR_EVERYONE = (
     f"New circuits for your own isolation key need the body {_KEY_BODY}. New circuits for everyone "
@@ -173,9 +190,11 @@ class Api:
                     judged,
                     gateway_fields(head.headers),
                     peer_name(request.getClientAddress()),
-                    _token_in(head.target),
+                    _token_in(head.target, served),
                     _body_of(request),
                     head.minor,
+                    address=_address_of(request),
+                    html=takes_html(head),
                 )
                 answer = await handler(self, call)
                 answer = answer.with_headers(judged.cors(answer.headers))
@@ -199,9 +218,8 @@ class Api:
         admission = self._plane.policy.access.admit(
             gateway_fields(head.headers),
             method=head.method,
-            path=head.target.partition(b"?")[0],
             kind=served.kind,
-            given=_token_in(head.target),
+            given=_token_in(head.target, served),
             minor=head.minor,
         )
         if admission.preflight is not None:
@@ -218,7 +236,12 @@ class Api:
         answer = self._plane.refusal(error, None if operators else head)
         if isinstance(error, MethodNotAllowed):
             answer.headers.append(served.allow)
-        return answer
+        if served.kind is not RouteKind.PAGE:
+            return answer
+        if takes_html(head):
+            html = error_page(HTTPStatus(answer.status).phrase, str(error))
+            answer = answer.as_page(html, PAGE_HEADERS)
+        return answer.with_headers([_VARY])
 
     # --- clients ---------------------------------------------------------------------------------
 
@@ -288,7 +311,6 @@ class Api:
             self._plane.policy.access.admit(
                 call.fields,
                 method=b"POST",
-                path=b"/identity/new",
                 kind=RouteKind.OPERATOR,
                 minor=call.minor,
             )
@@ -296,6 +318,54 @@ class Api:
             raise Unauthorized(_FOR_EVERYONE) from None
         await self._plane.renew_all()
         return json_answer(200, {"renewed": "all"})
+
+    @app.route("/")
+    @serves_to(RouteKind.PAGE, b"GET")
+    async def page(self, call: Call) -> Answer:
+        """What a person sees who opens the gateway in a browser; for programs, what there is. With
+        an operator's token in the address, that becomes a cookie."""
+        if call.token is not None:
+            return self._with_cookie(call.address)
+        link = self._plane.link
+        told = {
+            "status": status_json(link.status)["status"],
+            "version": __version__,
+            "routes": ROUTES,
+        }
+        answer = json_answer(200, told, [_VARY])
+        if not call.html:
+            return answer
+        answer = answer.as_page(page(self._view(call)), PAGE_HEADERS)
+        if refreshes(link.status):
+            answer.headers.append((b"Refresh", b"%d" % RENEWED_AFTER))
+        return answer
+
+    def _view(self, call: Call) -> View:
+        link, access = self._plane.link, self._plane.policy.access
+        shown = None
+        if call.admission.operator:
+            circuits, streams = link.circuits(), len(link.streams())
+            shown = ForOperators(__version__, self._proxy_url(), circuits, streams)
+        return View(
+            address=call.address,
+            status=link.status,
+            network=link.network,
+            destination=self._check_url,
+            wants_token=access.token is not None,
+            has_operators=None not in (access.operator_token, access.operator_cookie),
+            operators=shown,
+        )
+
+    def _with_cookie(self, address: Address) -> Answer:
+        """Change the operator's token, in the address, for a cookie: so it does not stay there."""
+        cookie, path = self._plane.policy.access.operator_cookie, address.root.encode("ascii")
+        if cookie is None:
+            raise NotServed
+        # Strict: no other site's page makes the browser send it. To the browser, services on other
+        # ports of this host are the same site: Origin and Sec-Fetch-Site keep those out.
+        value = OPERATOR_COOKIE + b"=" + cookie + b"; Path=" + path
+        value += b"; HttpOnly; SameSite=Strict"
+        return Answer(303, [(b"Location", path), (b"Set-Cookie", value), *OWN_HEADERS])
 
     # --- operators -------------------------------------------------------------------------------
 
@@ -314,18 +384,6 @@ class Api:
         now = self._plane.reactor.seconds()
         streams = [stream_json(stream, now) for stream in self._plane.link.streams()]
         return json_answer(200, {"streams": streams})
-
-    @app.route("/")
-    @serves_to(RouteKind.OPERATOR, b"GET")
-    async def dashboard_later(self, call: Call) -> Answer:
-        """Changes the token in the address for a cookie. The dashboard itself is not there yet."""
-        cookie = self._plane.policy.access.operator_cookie
-        if call.token is None or cookie is None:
-            raise NotServed
-        # Strict: no other site's page makes the browser send it. To the browser, services on other
-        # ports of this host are the same site: Origin and Sec-Fetch-Site keep those out.
-        value = OPERATOR_COOKIE + b"=" + cookie + b"; Path=/; HttpOnly; SameSite=Strict"
-        return Answer(303, [(b"Location", b"/"), (b"Set-Cookie", value), *OWN_HEADERS])
 
     # --- what is not served ----------------------------------------------------------------------
 
@@ -375,6 +433,10 @@ class _Routes(KleinResource):
         self._api = api
 
     def render(self, request: Any) -> Any:
+        if not request.postpath:
+            # A Site has it at /tor, and that was asked for. klein would redirect to /tor/ without
+            # the query, under the address by which it knows itself.
+            request.postpath = [b""]
         if _is_plain(request):
             try:
                 return super().render(request)
@@ -416,10 +478,27 @@ def _served_at(path: bytes) -> Served:
     return getattr(getattr(Api, endpoint), "served", _UNKNOWN)
 
 
-def _token_in(target: bytes) -> bytes | None:
-    """The token that the address of the dashboard gives."""
-    path, _, query = target.partition(b"?")
-    return token_of(query) if path == b"/" else None
+def _token_in(target: bytes, served: Served) -> bytes | None:
+    """The token that the address of the page gives; those of other routes give none."""
+    return token_of(target.partition(b"?")[2]) if served.kind is RouteKind.PAGE else None
+
+
+def _address_of(request: Any) -> Address:
+    """Under which address whoever asks for the page knows it."""
+    path = request.uri.partition(b"?")[0].decode("ascii", "replace")
+    host: bytes | None = request.getHeader(b"host")
+    # Only HTTP/1.0 may leave it out.
+    name = _host_of(request.getHost()) if host is None else host.decode("ascii", "replace")
+    return Address(
+        url=f"{'https' if request.isSecure() else 'http'}://{name}{path.rstrip('/')}",
+        path=path,
+        is_proxy=isinstance(getattr(request, "site", None), _QuietSite),
+    )
+
+
+def _host_of(address: Any) -> str:
+    port = getattr(address, "port", None)
+    return "localhost" if port is None else f"localhost:{port}"
 
 
 async def _not_found(_: Api, __: Call) -> Answer:

@@ -200,9 +200,7 @@ class DataPlane:
     def _judge(self, method: bytes, headers: Headers, minor: int = 1) -> _Judged:
         policy = self._policy
         fields = gateway_fields(headers)
-        admission = policy.access.admit(
-            fields, method=method, path=b"/proxy", kind=RouteKind.PROXY, minor=minor
-        )
+        admission = policy.access.admit(fields, method=method, kind=RouteKind.PROXY, minor=minor)
         if admission.preflight is not None:
             return _Judged(fields, admission, Directives(), b"")
         sent = field_lines(outgoing(headers, user_agent=policy.user_agent))

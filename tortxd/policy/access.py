@@ -59,6 +59,7 @@ _EXPOSED = b", ".join(
 )
 """What the gateway may add to a response afterwards."""
 _PREFLIGHT_SECONDS = b"600"
+_NOT_FOR_OTHERS = "Other web origins may not use the routes for operators."
 
 
 class RouteKind(Enum):
@@ -69,6 +70,8 @@ class RouteKind(Enum):
     CLIENT = "client"
     """The gateway's own routes for clients."""
     OPERATOR = "operator"
+    PAGE = "page"
+    """The page at ``/``: for clients, and it shows operators more."""
 
 
 @frozen
@@ -79,6 +82,8 @@ class Admission:
     """The web origin that calls."""
     token: bytes | None = field(default=None, repr=False)
     """The token that was presented and is right, where one was needed."""
+    operator: bool = False
+    """Whether it is an operator who asks for the page."""
     preflight: Headers | None = None
     """For a preflight: the headers of its whole answer, a 204."""
 
@@ -120,36 +125,60 @@ class AccessPolicy:
         fields: Fields,
         *,
         method: bytes,
-        path: bytes,
         kind: RouteKind,
         given: bytes | None = None,
         minor: int = 1,
     ) -> Admission:
         """Judge one request: Host, then web origin, then the names of its headers, then token.
 
-        ``path`` is without the query; ``given`` is a token that came with neither of the headers
-        for it; ``minor`` is the request's version, HTTP/1.0 or 1.1. Which methods a route of the
-        gateway's own takes (OPTIONS) is no secret: that needs no token. Raises BadRequest for a
-        missing, doubled or malformed Host or a header that nobody knows, ForbiddenHost,
-        ForbiddenOrigin or Unauthorized.
+        ``given`` is a token that came in the address of the page, so that its sender becomes an
+        operator: it must be an operator's. ``minor`` is the request's version, HTTP/1.0 or 1.1.
+        Which methods a route of the gateway's own takes (OPTIONS) is no secret: that needs no
+        token. Raises BadRequest for a missing, doubled or malformed Host, or for a header that
+        nobody knows, ForbiddenHost, ForbiddenOrigin or Unauthorized.
         """
         host = self._one_host(fields, minor)
         origin = None
         if any(name in fields for name in _BROWSERS):
-            origin = self._judge_origin(fields, host, method, path, kind)
+            origin = self._judge_origin(fields, host, method, kind)
             if origin and method == b"OPTIONS" and b"access-control-request-method" in fields:
                 return Admission(origin, preflight=_preflight(origin, fields))
         check_names(fields)
         if method == b"OPTIONS" and kind is not RouteKind.PROXY:
             return Admission(origin)
         presented = _presented(fields, kind)
-        if given is not None:
-            presented.append(given)
-        if kind is not RouteKind.PROXY and (origin is None or _is_own(origin, host)):
+        own = origin is None or _is_own(origin, host)
+        if own and kind is not RouteKind.PROXY:
             presented += self._cookies(fields)
+        if kind is RouteKind.PAGE:
+            return self._admit_to_page(origin, presented, given, own=own)
         token = self._judge_token(presented, kind)
         if origin is None:
             return _PLAIN if token is None else Admission(token=token)
+        return Admission(origin, token)
+
+    def _admit_to_page(
+        self, origin: bytes | None, presented: list[bytes], given: bytes | None, *, own: bool
+    ) -> Admission:
+        """Who may see the page, and who sees on it what operators do: never another web origin."""
+        if given is not None and not own:
+            raise ForbiddenOrigin(_NOT_FOR_OTHERS)
+        token = _find(presented if given is None else [given], self.operator_token) if own else None
+        if token is not None:
+            return Admission(origin, token, operator=True)
+        if given is not None:
+            raise Unauthorized(
+                "This is not the operator token. That is in operator-token, in the data directory."
+            )
+        if self.token is None:
+            return Admission(origin)
+        token = _find(presented, self.token, self.operator_token)
+        if token is None:
+            raise Unauthorized(
+                "A token is needed. In a browser, open this address once with ?token=TOKEN behind "
+                "it, where TOKEN stands for what is in operator-token, in the data directory. "
+                "Programs send theirs as the Tortxd-Token header."
+            )
         return Admission(origin, token)
 
     def admit_proxy_mode(self, fields: Fields) -> Admission:
@@ -179,7 +208,7 @@ class AccessPolicy:
         """
         host = self._one_host(fields, minor)
         if any(name in fields for name in _BROWSERS):
-            self._judge_origin(fields, host, b"OPTIONS", b"*", RouteKind.CLIENT)
+            self._judge_origin(fields, host, b"OPTIONS", RouteKind.CLIENT)
         return self.admit_proxy_mode(fields)
 
     def cors(self, fields: Fields, headers: Headers) -> Headers:
@@ -217,13 +246,14 @@ class AccessPolicy:
         return host
 
     def _judge_origin(
-        self, fields: Fields, host: bytes, method: bytes, path: bytes, kind: RouteKind
+        self, fields: Fields, host: bytes, method: bytes, kind: RouteKind
     ) -> bytes | None:
         ahead = b"sec-purpose" in fields
         untainted = not ahead and _UNTAINTED.issuperset(fields.get(b"sec-fetch-site", ()))
         origin = single(fields, b"origin")
         if origin is None:
-            navigates = method == b"GET" and path == b"/" and _is_navigation(fields)
+            to_page = kind is RouteKind.PAGE and method == b"GET"
+            navigates = to_page and _is_navigation(fields)
             if untainted or (navigates and not ahead):
                 return None
         elif _is_own(origin, host):
@@ -232,7 +262,7 @@ class AccessPolicy:
         elif kind is not RouteKind.OPERATOR and self.allows_origin(origin):
             return origin
         if kind is RouteKind.OPERATOR:
-            raise ForbiddenOrigin("Other web origins may not use the routes for operators.")
+            raise ForbiddenOrigin(_NOT_FOR_OTHERS)
         raise ForbiddenOrigin
 
     def _cookies(self, fields: Fields) -> list[bytes]:

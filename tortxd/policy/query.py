@@ -84,7 +84,7 @@ def _unknown(name: bytes) -> str:
 
 
 def token_of(raw_query: bytes) -> bytes | None:
-    """The token in a raw query, where there is one: the address by which the dashboard is opened.
+    """The token in a raw query, where there is one: an operator's, in the address of the page.
 
     Raises BadRequest when it is doubled.
     """

@@ -73,7 +73,7 @@ _PLAIN_NAME = re.compile(rb"[A-Za-z0-9_-]{1,40}")
 _FROM_BROWSER = frozenset({b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest"})
 
 OPERATOR_COOKIE = b"tortxd-operator"
-"""The name of the cookie by which the dashboard's browser is known as an operator's."""
+"""The name of the cookie by which a browser is known as an operator's."""
 
 _LONGEST_KEY = 256
 _KEY_LENGTH = f"An isolation key has 1 to {_LONGEST_KEY} bytes."
