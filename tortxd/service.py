@@ -318,6 +318,9 @@ class Daemon(Service):
         if self._ports:
             address = self._ports[0].getHost()
             log.info("Try it:  {command}", command=_command(address, self._config.token_file))
+            url = _reached(address)
+            if url.startswith("http://"):
+                log.info("In a browser:  {url}", url=f"{url}/")
 
     def _listen_on(self, description: str) -> IListeningPort:
         outcome: list[Any] = []
@@ -453,15 +456,21 @@ def _said(address: Any) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{address.port}"
 
 
+def _reached(address: Any) -> str:
+    """Where this machine reaches a port that listens at this address."""
+    url = _said(address)
+    for wildcard, loopback in (("//0.0.0.0:", "//127.0.0.1:"), ("//[::]:", "//[::1]:")):
+        url = url.replace(wildcard, loopback)
+    return url
+
+
 def _command(address: Any, token_file: Path | None) -> str:
     """A command that asks the gateway at this address something, to be pasted into a shell."""
     words = ["curl"]
-    url = _said(address)
+    url = _reached(address)
     if not url.startswith("http://"):
         words += ["--unix-socket", shlex.quote(url)]
         url = "http://localhost"
-    for wildcard, loopback in (("//0.0.0.0:", "//127.0.0.1:"), ("//[::]:", "//[::1]:")):
-        url = url.replace(wildcard, loopback)
     if token_file is not None:
         words += ["-H", f'"Tortxd-Token: $(cat {shlex.quote(str(token_file))})"']
     return " ".join((*words, f"{url}/verify-tor"))

@@ -37,7 +37,7 @@ async def test_a_start_in_a_terminal(launch: Launcher, tmp_path: Path, token: bo
     file.chmod(0o600)
     options = [f"--token-file={file}"] if token else []
     daemon = launch(*options, terminal=True)
-    await daemon.when_said("/verify-tor\r\n")
+    await daemon.when_said(f"In a browser:  http://127.0.0.1:{daemon.port}/\r\n")
     lines = plain(daemon)
     assert lines[:4] == [
         f"tortxd {tortxd.__version__} is starting. Its data is in {daemon.data_dir}",
@@ -52,13 +52,14 @@ async def test_a_start_in_a_terminal(launch: Launcher, tmp_path: Path, token: bo
     between.remove(socks)
     assert between
     assert all(re.fullmatch(r"Tor is \d+ % ready: .*\.", line) for line in between)
-    (tried,) = lines[ready + 1 :]
+    tried, browsed = lines[ready + 1 :]
+    assert browsed == f"In a browser:  http://127.0.0.1:{daemon.port}/"
     command = tried.removeprefix("Try it:").strip()
     assert command.startswith("curl ")
     output = await soon(getProcessOutput("/bin/sh", ["-c", f"{command} -s"], reactor=installed()))
     assert json.loads(output)["verdict"] == "verified"
     await daemon.stop()
-    assert plain(daemon)[ready + 2 :] == [
+    assert plain(daemon)[ready + 3 :] == [
         "tortxd is stopping.",
         "Tor is stopped.",
         "tortxd has stopped.",
