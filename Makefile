@@ -1,22 +1,25 @@
 # Installs what is missing (see tools/setup.sh) into .venv, then does what it is asked for.
 
 UV_VERSION := 0.13.9
-PYTHON ?= python3
+# make PYTHON=python3.13 ...; without it, a recent one is looked for.
 export PYTHON
 
 # Passed on: make run ARGS="--timeout 30", make demo ARGS="--port 3081", make test ARGS="-k socks"
 ARGS ?=
 
+COMPILE = .tools/bin/uv pip compile --quiet --universal --python-version 3.11 --no-sources \
+	--custom-compile-command "make lock"
+
 .DEFAULT_GOAL := help
-.PHONY: help demo run test fuzz lint format lock clean setup
+.PHONY: help demo run test fuzz lint format lock clean setup ready
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
-demo: setup ## Show it all on a private Tor network, then serve on localhost:3080 until Ctrl-C
+demo: ready ## Show it all on a private Tor network, then serve on localhost:3080 until Ctrl-C
 	@.venv/bin/python -m tortxd.testing.demo $(ARGS)
 
-run: setup ## Run the daemon on the public Tor network; options in ARGS="..."
+run: ready ## Run the daemon on the public Tor network; options in ARGS="..."
 	@.venv/bin/twistd -n --pidfile= tortxd $(ARGS)
 
 test: ## Run the tests, those on a private Tor network among them, and report coverage
@@ -37,12 +40,11 @@ format: setup ## Bring the code into its format
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-lock: ## Write requirements-dev.lock anew from pyproject.toml; newest versions with ARGS=--upgrade
-	@test -x .tools/bin/uv || { $(PYTHON) -m venv .tools && \
+lock: ## Write both lock files anew from pyproject.toml; newest versions with ARGS=--upgrade
+	@test -x .tools/bin/uv || { $(or $(PYTHON),python3) -m venv .tools && \
 	    .tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); }
-	.tools/bin/uv pip compile --quiet --universal --python-version 3.11 --no-sources \
-	    --group dev --extra testing --custom-compile-command "make lock" \
-	    --output-file requirements-dev.lock $(ARGS) pyproject.toml
+	$(COMPILE) --group dev --extra testing --output-file requirements-dev.lock $(ARGS) pyproject.toml
+	$(COMPILE) --group run --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
 
 clean: ## Remove all that was installed or made here
 	rm -rf .venv .tools build dist tortxd.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -51,3 +53,6 @@ clean: ## Remove all that was installed or made here
 
 setup:
 	@tools/setup.sh
+
+ready:
+	@tools/setup.sh --run

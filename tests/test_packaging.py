@@ -8,12 +8,13 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import version
+from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 import tortxd
 from tortxd.manual import manual
@@ -21,6 +22,7 @@ from tortxd.manual import manual
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 LOCK = (ROOT / "requirements-dev.lock").read_text("utf-8")
+RUN_LOCK = (ROOT / "requirements.lock").read_text("utf-8")
 COMPOSE = (ROOT / "docker-compose.yml").read_text("utf-8")
 
 
@@ -40,8 +42,8 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def locked() -> dict[str, str]:
-    found = re.findall(r"^([\w.-]+)==([^\s;]+)", LOCK, re.MULTILINE)
+def locked(lock: str) -> dict[str, str]:
+    found = re.findall(r"^([\w.-]+)==([^\s;]+)", lock, re.MULTILINE)
     return {normal(name): pinned for name, pinned in found}
 
 
@@ -116,22 +118,43 @@ def test_the_tac_makes_the_daemon(tmp_path: Path) -> None:
     assert ran.stdout == "tortxd.service Daemon\n", ran.stderr
 
 
-# --- the lock -------------------------------------------------------------------------------------
+# --- the locks ------------------------------------------------------------------------------------
 
 
-def test_the_lock_holds_every_dependency() -> None:
+def names(wanted: list[str]) -> set[str]:
+    return {normal(re.split(r"[\[<>=~!; ]", each)[0]) for each in wanted}
+
+
+def test_the_locks_hold_every_dependency() -> None:
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["dependency-groups"]
     extras = PROJECT["optional-dependencies"]
-    wanted = [*PROJECT["dependencies"], *groups["dev"], *extras["testing"]]
-    names = {normal(re.split(r"[\[<>=~!; ]", each)[0]) for each in wanted}
-    assert names <= set(locked())
+    running = names([*PROJECT["dependencies"], *groups["run"]])
+    developing = names([*groups["dev"], *extras["testing"]])
+    assert running <= set(locked(RUN_LOCK))
+    assert running | developing <= set(locked(LOCK))
+    assert set(locked(RUN_LOCK)).isdisjoint(developing - running)
 
 
-def test_the_lock_is_the_same_everywhere() -> None:
-    lines = [line for line in LOCK.splitlines() if line and not line.lstrip().startswith("#")]
+def test_the_locks_agree() -> None:
+    assert locked(RUN_LOCK).items() <= locked(LOCK).items()
+
+
+@pytest.mark.parametrize("lock", [LOCK, RUN_LOCK], ids=["dev", "run"])
+def test_a_lock_is_the_same_everywhere(lock: str) -> None:
+    lines = [line for line in lock.splitlines() if line and not line.lstrip().startswith("#")]
     for line in lines:
         assert re.fullmatch(r"[a-z0-9.-]+==[\w.+!]+( ; [^/]+)?", line)
-    assert "/" not in LOCK
+    assert "/" not in lock
+
+
+def test_the_lock_of_running_is_whole() -> None:
+    """pip installs it without asking what else is needed."""
+    pinned = locked(RUN_LOCK)
+    for name in pinned:
+        for line in requires(name) or []:
+            wanted = Requirement(line)
+            if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
+                assert normal(wanted.name) in pinned, f"{name} needs {wanted.name}"
 
 
 # --- containers -----------------------------------------------------------------------------------
