@@ -210,6 +210,15 @@ def test_compose_with_its_token_uncommented() -> None:
     assert service["environment"]["TORTXD_TOKEN_FILE"] == f"/run/secrets/{name}"
 
 
-@pytest.mark.parametrize("name", ["tools/setup.sh", "tools/container_health.py", ".ci/run"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".ci/run",
+        "tools/container_health.py",
+        "tools/setup.sh",
+        "tools/try-bare",
+        "tools/try-readme",
+    ],
+)
 def test_programs_are_executable(name: str) -> None:
     assert os.access(ROOT / name, os.X_OK)

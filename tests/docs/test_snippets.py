@@ -44,14 +44,13 @@ async def test_the_application_of_the_readme(
     tor_network: PrivateNetwork, tor_origin: Origin, tmp_path: Path
 ) -> None:
     (program,) = (one for one in blocks(read("README.md"), "python") if "task.react" in one)
-    asked = "https://check.torproject.org/api/ip"
-    assert asked in program
     reactor: Any = installed
     out, err, code = await getProcessOutputAndValue(
         sys.executable,
-        ["-c", program.replace(asked, f"{tor_origin.https}/api/ip")],
+        ["-c", program],
         env=environment(
             tor_origin,
+            TORTXD_CHECK_URL=f"{tor_origin.https}/api/ip",
             TORTXD_DATA_DIR=str(tmp_path / "state"),
             TORTXD_TORRC=str(tor_network.write_client_torrc(tmp_path / "client.torrc")),
         ),

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 from urllib.request import ProxyHandler, build_opener
 
@@ -21,9 +22,20 @@ from pytest_twisted import ensureDeferred
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
 
+from tests.browser.chromium import Chromium
+from tests.browser.test_example_page import SUBMIT
+from tests.docs.documents import ROOT
 from tests.tor.lone_tor import free_port
 from tortxd.testing import WARNING, Origin, PrivateNetwork
-from tortxd.testing.demo import Options, check_port, evidence_lines, path_lines, show
+from tortxd.testing.demo import (
+    ORIGIN,
+    Demo,
+    Options,
+    check_port,
+    evidence_lines,
+    invite,
+    path_lines,
+)
 from tortxd.testing.demo_daemon import DaemonProcess, DemoError, daemon_environment
 from tortxd.testing.screen import Screen, printable
 
@@ -160,7 +172,10 @@ def test_a_bad_port_is_refused(port: str, capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit) as ended:
         Options.parse([f"--port={port}"])
     assert ended.value.code == 2
-    assert "a port is a number from 1 to 65535" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "a port is a number from 1 to 65535" in said
+    assert 'make demo ARGS="[--port PORT] [--once]"' in said
+    assert "python -m tortxd.testing.demo [--port PORT]" in said
 
 
 def test_the_daemon_is_not_configured_by_the_user() -> None:
@@ -184,22 +199,37 @@ def test_a_taken_port_is_told_before_anything_is_started() -> None:
 # --- on the private network -----------------------------------------------------------------------
 
 
+class Borrowed:
+    """The session's network, which neither starts nor ends with the demonstration."""
+
+    def __init__(self, network: PrivateNetwork) -> None:
+        self.directory = network.directory
+        self.exit_of = network.exit_of
+        self.write_client_torrc = network.write_client_torrc
+
+    async def start(self) -> None:
+        """It runs already."""
+
+    async def stop(self) -> None:
+        """Others need it."""
+
+
 @ensureDeferred
-async def test_it_shows_pages_paths_and_evidence(
-    tor_network: PrivateNetwork, tor_origin: Origin
+async def test_once_it_shows_pages_paths_and_evidence_and_no_more(
+    tor_network: PrivateNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(
+        "tortxd.testing.demo.PrivateNetwork", lambda *_, **__: Borrowed(tor_network)
+    )
     port = free_port()
     written = io.StringIO()
-    daemon = DaemonProcess(reactor, tor_network, tor_origin, port)
-    try:
-        await daemon.unless_it_ends(show(reactor, Screen(written, {}), daemon, tor_origin, port))
-    finally:
-        await daemon.stop()
-    assert not daemon.running
+    demo = Demo(reactor, Screen(written, {}), Options(port, once=True))
+    await demo.run()
+    assert demo.shown
+    check_port(port)
     text = written.getvalue()
     assert "tortxd: 100 %  Tor is ready." in text
-    for url in (tor_origin.http, tor_origin.https):
-        assert f"  {url}/  200, " in text
+    assert len(re.findall(rf"\n  https?://{ORIGIN}:\d+/  200, ", text)) == 2
     exits = "|".join(
         f"{relay.nickname} +{relay.address} +{relay.country.upper()}"
         for relay in tor_network.relays
@@ -212,9 +242,46 @@ async def test_it_shows_pages_paths_and_evidence(
     )
     assert re.search(r"which leaves Tor in (DE|FR|NL|SE)\n", text)
     assert "/verify-tor says: verified\n" in text
+    assert text.splitlines()[-1].startswith("  check service  the request came from an exit")
     assert "stream was on built circuit" in text
-    assert f"curl 'http://localhost:{port}/proxy?url={tor_origin.http}/'" in text
-    assert str(daemon.token_file) in text
+
+
+def invitation(tmp_path: Path, port: int, page: str | None) -> str:
+    daemon: Any = SimpleNamespace(port=port, token_file=tmp_path / "operator-token")
+    written = io.StringIO()
+    invite(
+        Screen(written, {}),
+        daemon,
+        Origin(reactor, tmp_path),
+        socks="socks5h://127.0.0.1:9050",
+        page=page,
+        shell_file=tmp_path / "env",
+    )
+    return written.getvalue()
+
+
+def test_what_there_is_to_try(tmp_path: Path) -> None:
+    text = invitation(tmp_path, 3080, "http://127.0.0.1:4000/")
+    assert "\n  curl http://localhost:3080/health\n" in text
+    assert str(tmp_path / "operator-token") in text
+    assert re.search(r"\n  http://localhost:3080/ +the gateway's own page\n", text)
+    assert re.search(r"\n  http://127\.0\.0\.1:4000/ +a page that fetches", text)
+    assert text.endswith(f"once you have typed\n  . {tmp_path}/env\n")
+
+
+def test_what_to_write_for_another_port(tmp_path: Path) -> None:
+    text = invitation(tmp_path, 3081, None)
+    assert text.endswith("  Write 3081 where they say 3080.\n")
+    assert "a page that" not in text, "it is not installed"
+
+
+def test_curl_is_asked_for_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hint = "  These need curl, which is missing: apt-get install curl\n"
+    assert hint not in invitation(tmp_path, 3080, None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert hint in invitation(tmp_path, 3080, None)
 
 
 @ensureDeferred
@@ -262,22 +329,65 @@ def lines_until(stream: IO[str] | None, text: str) -> list[str]:
     raise AssertionError(f"no {text!r} in {lines}")
 
 
-def test_it_serves_until_it_is_stopped_and_leaves_nothing(tmp_path: Path) -> None:
+@ensureDeferred
+async def test_it_serves_what_it_names_until_it_is_stopped_and_leaves_nothing(
+    tmp_path: Path,
+) -> None:
     port = free_port()
-    with program("--port", str(port), TMPDIR=str(tmp_path)) as demo:
+    its_own = tmp_path / "demo"
+    its_own.mkdir()
+    with program("--port", str(port), TMPDIR=str(its_own)) as demo:
         lines = lines_until(demo.stdout, "until Ctrl-C")
         assert WARNING + "\n" in lines
-        assert list(tmp_path.iterdir())
+        assert list(its_own.iterdir())
         opener = build_opener(ProxyHandler({}))
         with opener.open(f"http://127.0.0.1:{port}/health", timeout=60) as response:
             health = json.load(response)
         assert (health["status"], health["network"]) == ("ok", "private")
+        check_the_readme(after("  . ", lines))
+        await check_the_page(after("  http://127.0.0.1:", lines), tmp_path / "chromium")
         demo.send_signal(signal.SIGINT)
         out, err = demo.communicate(timeout=60)
     assert (demo.returncode, err) == (0, "")
     assert "Stopping." in out
-    assert not list(tmp_path.iterdir())
+    assert not list(its_own.iterdir())
     check_port(port)
+
+
+def after(start: str, lines: list[str]) -> str:
+    """The first word, from ``start`` on, of the line that begins so."""
+    (line,) = (line for line in lines if line.startswith(start))
+    return line.removeprefix("  . ").split()[0]
+
+
+def check_the_readme(env_file: str) -> None:
+    """Its commands work as they stand."""
+    ran = subprocess.run(
+        [sys.executable, ROOT / "tools" / "try-readme", env_file],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.count("\n$ ") > 12
+    assert "stands in for example.com" in ran.stdout
+    assert "\n$ node: " in ran.stdout, "node is missing"
+
+
+async def check_the_page(url: str, folder: Path) -> None:
+    """The example page fetches through the gateway what it proposes itself."""
+    browser = Chromium(folder)
+    try:
+        await browser.start()
+        await browser.open(url)
+        proposed = await browser.call('document.querySelector("input").value')
+        shown = await browser.call(SUBMIT, proposed)
+    finally:
+        browser.stop()
+    first, _, body = shown.partition("\n")
+    assert re.fullmatch(r"200, exit in (de|fr|nl|se)", first), shown
+    assert json.loads(body)["IsTor"] is True
 
 
 def test_a_signal_before_everything_was_shown_is_no_success(tmp_path: Path) -> None:

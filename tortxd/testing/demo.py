@@ -3,6 +3,7 @@
 Brings the network up, starts ``twistd -n tortxd`` on it as a process of its own, fetches pages
 through three relays, shows their path and the evidence of ``/verify-tor``, and goes on serving
 until Ctrl-C. The network is this machine alone: it gives no anonymity, and reaches nothing else.
+For the names that the README uses (example.com and so on) a web server of its own stands in.
 
 Exit status: 0 when everything was shown, whatever ended it then; 1 when something failed; 128 and
 the signal's number when a signal came before everything was shown.
@@ -20,6 +21,9 @@ import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
+from shlex import quote
+from shutil import which
 from typing import Any
 
 from attrs import frozen
@@ -28,15 +32,21 @@ from twisted.internet.task import deferLater, react
 
 from tortxd.errors import SetupError
 from tortxd.testing.demo_daemon import DaemonProcess, DemoError, Gateway, Page
+from tortxd.testing.demo_page import PageServer, example_page
+from tortxd.testing.demo_shell import Shell
 from tortxd.testing.model import WARNING, INetworkReactor
 from tortxd.testing.network import PrivateNetwork
 from tortxd.testing.origin import Origin
 from tortxd.testing.screen import Screen, printable
+from tortxd.testing.stand_ins import SITES
 
 ORIGIN = "origin.test.example"
 """The public name of the web server that the demonstration fetches from."""
 
 PORT = 3080
+_USAGE = """\
+make demo ARGS="[--port PORT] [--once]"
+   or: python -m tortxd.testing.demo [--port PORT] [--once]"""
 _KNOWN_WITHIN = 3.0
 _ROLES = ("guard", "middle", "exit")
 
@@ -54,7 +64,8 @@ class Options:
     def parse(cls, arguments: Sequence[str]) -> Options:
         """Read them. Raises SystemExit with a sentence when they cannot be read."""
         parser = argparse.ArgumentParser(
-            prog="python -m tortxd.testing.demo",
+            prog="tortxd demo",
+            usage=_USAGE,
             description=f"Show tortxd at work on a private Tor network. {WARNING}",
         )
         parser.add_argument(
@@ -78,10 +89,12 @@ def check_port(port: int) -> None:
             probe.bind(("127.0.0.1", port))
             probe.listen(1)
         except OSError as error:
+            other = port % 65535 + 1
             reason = "it is taken" if error.errno == errno.EADDRINUSE else error.strerror
             raise DemoError(
                 f"Port {port} of 127.0.0.1 cannot be had: {reason}. If another tortxd runs there, "
-                f'stop it; or choose another port: make demo ARGS="--port {port % 65535 + 1}"'
+                f"stop it; or choose another port: --port {other}, "
+                f'which is make demo ARGS="--port {other}"'
             ) from error
 
 
@@ -192,24 +205,47 @@ async def _show_evidence(screen: Screen, gateway: Gateway) -> None:
 
 
 async def show(
-    reactor: INetworkReactor,
-    screen: Screen,
-    daemon: DaemonProcess,
-    origin: Origin,
-    port: int,
-) -> None:
-    """Wait until the daemon serves, and show what it does.
+    reactor: INetworkReactor, screen: Screen, daemon: DaemonProcess, origin: Origin
+) -> str:
+    """Wait until the daemon serves, and show what it does; return its SOCKS URL.
 
     Raises DemoError when something is not as it should be.
     """
-    gateway = Gateway(reactor, port, daemon.token_file)
+    gateway = Gateway(reactor, daemon.port, daemon.token_file)
     socks = await gateway.when_ready(partial(screen.progress, "tortxd"))
     await _show_pages(reactor, screen, gateway, origin)
     await _show_evidence(screen, gateway)
+    return socks
+
+
+def invite(
+    screen: Screen,
+    daemon: DaemonProcess,
+    origin: Origin,
+    *,
+    socks: str,
+    page: str | None,
+    shell_file: Path,
+) -> None:
+    """Say what to try, and how. ``page`` is the URL of the example page, if it is served."""
+    gateway = f"http://localhost:{daemon.port}"
     screen.say("\n" + screen.strong("Try it, in another terminal"))
-    for line in command_lines(port, origin, daemon.token_file):
+    if which("curl") is None:
+        screen.say("  " + screen.warn("These need curl, which is missing: apt-get install curl"))
+    for line in command_lines(daemon.port, origin, daemon.token_file):
         screen.say(f"  {line}")
     screen.say(f"  {screen.faint(f'SOCKS5 for programs that speak it: {printable(socks)}')}")
+    screen.say("\n" + screen.strong("In a browser"))
+    rows = [(f"{gateway}/", "the gateway's own page")]
+    if page is not None:
+        rows.append((page, "a page that fetches through the gateway"))
+    width = max(len(url) for url, _ in rows)
+    for url, sentence in rows:
+        screen.say(f"  {url:{width}}  {screen.faint(sentence)}")
+    screen.say("\n" + screen.strong("The README's commands work here, too, once you have typed"))
+    screen.say(f"  . {quote(str(shell_file))}")
+    if daemon.port != PORT:
+        screen.say(f"  {screen.faint(f'Write {daemon.port} where they say {PORT}.')}")
 
 
 # --- its course -----------------------------------------------------------------------------------
@@ -236,7 +272,7 @@ class Demo:
         async with AsyncExitStack() as stack:
             network = PrivateNetwork(
                 self._reactor,
-                origins={ORIGIN: "127.0.0.1"},
+                origins=dict.fromkeys((ORIGIN, *SITES), "127.0.0.1"),
                 on_progress=lambda percent, sentence: screen.progress(
                     "network", percent, sentence.removesuffix(WARNING)
                 ),
@@ -244,21 +280,37 @@ class Demo:
             stack.push_async_callback(network.stop)
             await network.start()
             origin = Origin(
-                self._reactor, network.directory, names=(ORIGIN,), exit_of=network.exit_of
+                self._reactor,
+                network.directory,
+                names=(ORIGIN,),
+                exit_of=network.exit_of,
+                sites=SITES,
             )
             stack.push_async_callback(origin.stop)
             await origin.start()
-            daemon = DaemonProcess(self._reactor, network, origin, port)
+            daemon = DaemonProcess(self._reactor, network, origin, port, SITES)
             stack.push_async_callback(daemon.stop)
-            await daemon.unless_it_ends(show(self._reactor, screen, daemon, origin, port))
+            socks = await daemon.unless_it_ends(show(self._reactor, screen, daemon, origin))
             self.shown = True
             if self._options.once:
                 return
+            page = await self._serve_page(stack)
+            shell_file = Shell.of(daemon, origin, socks, SITES).write(network.directory)
+            invite(screen, daemon, origin, socks=socks, page=page, shell_file=shell_file)
             screen.say(
                 f"\nServing on {screen.strong(f'http://localhost:{port}')} until Ctrl-C. "
                 + screen.warn("It gives no anonymity.")
             )
             await daemon.unless_it_ends(_for_ever())
+
+    async def _serve_page(self, stack: AsyncExitStack) -> str | None:
+        """Serve the example page, if it is installed, for as long as ``stack`` lasts."""
+        page = example_page(self._options.port)
+        if page is None:
+            return None
+        server = PageServer(self._reactor, page)
+        stack.push_async_callback(server.stop)
+        return server.start()
 
 
 async def _for_ever() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +33,7 @@ STOPPED_WITHIN = 10.0
 """Seconds that the daemon has to stop in order."""
 _POLL = 0.2
 _KEPT_LINES = 20
+_CONTROL_PORT = re.compile(r'^ControlPort "unix:\\"(.*)\\""$', re.MULTILINE)
 _LAST_WORD = "tortxd: "
 """How the sentence begins with which a daemon ends that cannot go on."""
 # The kernel ends the daemon in order when its starter dies, however that happens: PR_SET_PDEATHSIG,
@@ -55,7 +57,7 @@ class DemoError(SetupError):
 def daemon_environment(environ: Mapping[str, str], port: int, ca_file: Path) -> dict[str, str]:
     """The environment of a daemon which listens on ``port`` and trusts ``ca_file`` alone.
 
-    How the user has configured a daemon of his own is none of the demonstration's.
+    How users have configured daemons of their own is none of the demonstration's.
     """
     kept = {
         name: value
@@ -68,14 +70,22 @@ def daemon_environment(environ: Mapping[str, str], port: int, ca_file: Path) -> 
 class DaemonProcess(ProcessProtocol):
     """``twistd -n tortxd`` as a process, on a private network that is up.
 
-    Its data directory lies in the network's, with which it goes.
+    Its data directory lies in the network's, with which it goes. ``sites`` are further names of the
+    origin, by which the gateway finds it at the ports that are usual for http and https.
     """
 
     def __init__(
-        self, reactor: INetworkReactor, network: PrivateNetwork, origin: Origin, port: int
+        self,
+        reactor: INetworkReactor,
+        network: PrivateNetwork,
+        origin: Origin,
+        port: int,
+        sites: Iterable[str] = (),
     ) -> None:
-        data_dir = network.directory / f"tortxd-{port}"
-        self.token_file = data_dir / "operator-token"
+        self.port = port
+        """Where the gateway listens."""
+        self.data_dir = network.directory / f"tortxd-{port}"
+        self.token_file = self.data_dir / "operator-token"
         """The operator token, there once the daemon serves."""
         self.running = True
         self._reactor = reactor
@@ -84,11 +94,22 @@ class DaemonProcess(ProcessProtocol):
         self._waiters: list[Deferred[None]] = []
         arguments = [
             *(sys.executable, "-c", _TWISTD, "-n", "--pidfile=", "tortxd"),
-            *("--data-dir", str(data_dir), "--torrc", str(network.write_client_torrc())),
+            *("--data-dir", str(self.data_dir), "--torrc", str(network.write_client_torrc())),
             *("--check-url", f"{origin.https}/api/ip", "--ip-url", f"{origin.https}/ip"),
         ]
+        for site in sites:
+            for usual, there in ((80, origin.http_port), (443, origin.https_port)):
+                arguments += ["--alias", f"{site}:{usual}={site}:{there}"]
         environment = daemon_environment(os.environ, port, origin.ca_file)
         self._process = reactor.spawnProcess(self, sys.executable, arguments, env=environment)
+
+    def control_socket(self) -> Path:
+        """Where its Tor's control port listens, as the torrc says that it has written; there once
+        it serves."""
+        torrc = (self.data_dir / "torrc").read_text("utf-8")
+        found = _CONTROL_PORT.search(torrc)
+        assert found is not None
+        return Path(found[1].replace("\\", ""))
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")

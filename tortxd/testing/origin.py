@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -56,7 +56,7 @@ class Origin:
     Parameters: ``directory`` is where the CA's certificate is written; ``names`` are those that the
     certificate is for; ``exit_of`` says which exit made a connection
     (:meth:`~tortxd.testing.network.PrivateNetwork.exit_of`), so that the check service tells the
-    truth.
+    truth; ``sites`` gives some names other routes than these.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Origin:
         names: Sequence[str] = ("origin.test.example",),
         address: str = "127.0.0.1",
         exit_of: ExitOf = _no_exit,
+        sites: Mapping[str, origin_routes.Routes] | None = None,
     ) -> None:
         self.names = tuple(names)
         self.address = address
@@ -81,6 +82,7 @@ class Origin:
         """Every connection that came, by its number, from 1."""
         self._reactor = reactor
         self._exit_of = exit_of
+        self._sites = dict(sites or {})
         self._ports: list[IListeningPort] = []
         self._waiters: list[tuple[Callable[[], bool], Deferred[None]]] = []
 
@@ -96,7 +98,7 @@ class Origin:
 
     async def start(self) -> None:
         """Listen. Raises CannotListenError when the address is not there."""
-        issued = issue((*self.names, self.address), self.ca_file)
+        issued = issue((*self.names, *self._sites, self.address), self.ca_file)
         plain = self._reactor.listenTCP(0, _Clients(self, tls=False), interface=self.address)
         self._ports.append(plain)
         secure = self._reactor.listenSSL(
@@ -158,7 +160,9 @@ class Origin:
     def _answer(self, connection: Connection, request: Request, body: Body) -> Reply | Canned:
         if request.target in self.canned:
             return self.canned[request.target]
-        route, arguments, query = origin_routes.find(request.target)
+        host = (request.header(b"host") or b"").decode("latin-1").partition(":")[0]
+        routes = self._sites.get(host.lower())
+        route, arguments, query = origin_routes.find(request.target, routes)
 
         def exit_of() -> Relay | None:
             return self._exit_of(*connection.peer, local=connection.local)

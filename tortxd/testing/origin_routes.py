@@ -39,27 +39,34 @@ class Asked:
 
 
 Route = Callable[[Asked], Reply | Canned]
+Routes = Mapping[str, Route]
+"""By path, or the first part of one; ``*`` is for all other paths."""
 
 
-def find(asked_for: bytes) -> tuple[Route, tuple[str, ...], tuple[tuple[str, str], ...]]:
+def find(
+    asked_for: bytes, routes: Routes | None = None
+) -> tuple[Route, tuple[str, ...], tuple[tuple[str, str], ...]]:
     """The route, its arguments and the query of a request target, be it a path or a whole URL."""
     parts = urlsplit(asked_for.decode("latin-1"))
     name, *arguments = parts.path.strip("/").split("/")
-    route = ROUTES.get(parts.path) or ROUTES.get(f"/{name}", _not_found)
+    table = ROUTES if routes is None else routes
+    route = table.get(parts.path) or table.get(f"/{name}") or table.get("*", _not_found)
     return route, tuple(arguments), tuple(parse_qsl(parts.query, keep_blank_values=True))
 
 
-def _json(value: object, status: int = 200) -> Reply:
+def json_reply(value: object, status: int = 200) -> Reply:
+    """A value as JSON."""
     body = json.dumps(value).encode()
     return Reply(status, (("Content-Type", "application/json"),), body)
 
 
-def _text(text: str, status: int = 200, *headers: tuple[str, str]) -> Reply:
+def text_reply(text: str, status: int = 200, *headers: tuple[str, str]) -> Reply:
+    """A text as it is."""
     return Reply(status, (("Content-Type", "text/plain; charset=utf-8"), *headers), text.encode())
 
 
 def _not_found(_: Asked) -> Reply:
-    return _text("not found\n", 404)
+    return text_reply("not found\n", 404)
 
 
 def _page(_: Asked) -> Reply:
@@ -73,7 +80,7 @@ def _received(asked: Asked) -> dict[str, object]:
 def _echo(asked: Asked) -> Reply:
     whole = asked.body.length == len(asked.body.start)
     pairs = asked.request.headers
-    return _json(
+    return json_reply(
         {
             "method": asked.request.method.decode("latin-1"),
             "target": asked.request.target.decode("latin-1"),
@@ -85,7 +92,7 @@ def _echo(asked: Asked) -> Reply:
 
 
 def _upload(asked: Asked) -> Reply:
-    return _json(_received(asked))
+    return json_reply(_received(asked))
 
 
 def _sized(framing: Framing) -> Route:
@@ -109,15 +116,17 @@ def _reset(_: Asked) -> Reply:
 
 def _status(asked: Asked) -> Reply:
     status = int(asked.arguments[0])
-    return _text(f"{status}\n", status)
+    return text_reply(f"{status}\n", status)
 
 
 def _redirect(asked: Asked) -> Reply:
-    return _text("elsewhere\n", int(asked.first("status", "302")), ("Location", asked.first("to")))
+    return text_reply(
+        "elsewhere\n", int(asked.first("status", "302")), ("Location", asked.first("to"))
+    )
 
 
 def _head(asked: Asked) -> Reply:
-    return _text(asked.request.head.decode("latin-1"))
+    return text_reply(asked.request.head.decode("latin-1"))
 
 
 def _hang(_: Asked) -> Canned:
@@ -142,18 +151,24 @@ def _raw(asked: Asked) -> Canned:
     return Canned(data, "close")
 
 
-def _ip(asked: Asked) -> Reply:
+def address_of(asked: Asked) -> str:
+    """Where a request comes from: the exit's address, or the peer's where there is no exit."""
     exit_relay = asked.exit_of()
-    return _json({"ip": exit_relay.address if exit_relay else asked.connection.peer[0]})
+    return exit_relay.address if exit_relay else asked.connection.peer[0]
 
 
-def _is_tor(asked: Asked) -> Reply:
+def _ip(asked: Asked) -> Reply:
+    return json_reply({"ip": address_of(asked)})
+
+
+def is_tor(asked: Asked) -> Reply:
+    """What check.torproject.org/api/ip says."""
     exit_relay = asked.exit_of()
     address = exit_relay.address if exit_relay else asked.connection.peer[0]
-    return _json({"IsTor": exit_relay is not None, "IP": address})
+    return json_reply({"IsTor": exit_relay is not None, "IP": address})
 
 
-ROUTES: Mapping[str, Route] = {
+ROUTES: Routes = {
     "/": _page,
     "/echo": _echo,
     "/upload": _upload,
@@ -169,5 +184,5 @@ ROUTES: Mapping[str, Route] = {
     "/respond": _respond,
     "/raw": _raw,
     "/ip": _ip,
-    "/api/ip": _is_tor,
+    "/api/ip": is_tor,
 }
