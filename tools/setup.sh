@@ -38,7 +38,7 @@ log=$(mktemp)
 reporter=
 finish() {
     [ -z "$reporter" ] || kill "$reporter" 2>/dev/null || :
-    rm -f "$log"
+    rm -f "$log" "$log.going"
 }
 trap finish EXIT
 trap 'exit 130' INT
@@ -48,7 +48,7 @@ trap 'exit 143' TERM HUP
 # a line whenever it has got further by a quarter. It prints "WHAT SO_FAR of ALL".
 report() {
     shown=
-    while sleep 1 >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
+    while sleep 1 >/dev/null 2>&1 && [ -e "$log.going" ] && kill -0 $$ 2>/dev/null; do
         line=$("$1")
         [ -n "$line" ] || continue
         if [ -t 1 ]; then
@@ -66,11 +66,13 @@ report() {
 reported() {
     teller=$1
     shift
-    : >"$log"
+    : >"$log" >"$log.going"
     report "$teller" &
     reporter=$!
     status=0
     "$@" >"$log" || status=$?
+    # A signal that comes while the shell forks can be lost: then the file that is gone ends it.
+    rm -f "$log.going"
     kill "$reporter" 2>/dev/null || :
     wait "$reporter" 2>/dev/null || :
     reporter=
@@ -235,7 +237,7 @@ pip_failed() {
     if [ -n "$reason" ]; then
         reason=$(printf '%s' "$reason" | sed "s/.*object at 0x[0-9a-f]*>[:,] *//; s/[\"')]*\$//; s/^[\"']//")
         index=$(sed -n 's/^Looking in indexes: //p' "$log")
-        fail "The Python package index, ${index:-pypi.org}, could not be reached ($reason). Check this machine's connection, then try again."
+        fail "The Python package index${index:+, $index,} could not be reached ($reason). Check this machine's connection, then try again."
     fi
     grep '^ERROR: ' "$log" >&2 || tail -n 5 "$log" >&2
     fail "The Python packages could not be installed. Their versions are those of $lock."
