@@ -246,7 +246,8 @@ async def test_max_forwards_takes_a_number(way: Way, value: str) -> None:
         ("POST /circuits", ("Host: localhost",), 401),
         ("POST /circuits", ("Host: localhost", f"Tortxd-Token: {OPERATOR.decode()}"), 405),
         ("POST /circuits/7/close", ("Host: localhost",), 401),
-        ("POST /", ("Host: localhost",), 401),
+        ("POST /", ("Host: localhost",), 405),
+        ("POST /", ("Host: localhost", "Origin: http://evil.example"), 403),
         ("OPTIONS /identity/new", ("Host: localhost",), 204),
     ],
 )

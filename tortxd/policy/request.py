@@ -48,7 +48,7 @@ UNKNOWN = b"tortxd-"
 """Where :func:`gateway_fields` puts the names of headers that were meant for the gateway and are
 none of those."""
 _OURS = (b"tortxd", b"x-tortxd")
-_RESERVED = (*_OURS, b"tor-", b"x-tor-")
+_TORS = (b"tor-", b"x-tor-")
 _MEANT = {
     "isolation": "Tor-Stream-Isolation",
     "isolation-key": "Tor-Stream-Isolation",
@@ -99,22 +99,42 @@ def gateway_fields(headers: Headers) -> Fields:
     to, under :data:`UNKNOWN`."""
     found: dict[bytes, list[bytes]] = {}
     for name, value in headers:
-        key = name.lower()
-        if key in READ_BY_GATEWAY:
-            if key == b"cookie":
-                found.setdefault(key, []).extend(_own_cookies(value))
-            else:
-                found.setdefault(key, []).append(value)
-        elif key.startswith(_RESERVED) and _is_meant_for_us(key):
-            found.setdefault(UNKNOWN, []).append(name)
+        key = _KEYS[name]
+        if key is None:
+            continue
+        if key == b"cookie":
+            found.setdefault(key, []).extend(_own_cookies(value))
+        else:
+            found.setdefault(key, []).append(name if key == UNKNOWN else value)
     return found
+
+
+class _Keys(dict[bytes, bytes | None]):
+    """What a header is to the gateway, by its name as it was written, which is usually one of a
+    few: every header of every request is looked up. Its name in lower case, or :data:`UNKNOWN`;
+    None, if it is nothing."""
+
+    MOST = 1024
+    LONGEST = 64
+
+    def __missing__(self, name: bytes) -> bytes | None:
+        written = name.lower()
+        key: bytes | None = written
+        if written not in READ_BY_GATEWAY:
+            key = UNKNOWN if _is_meant_for_us(written) else None
+        if len(self) < self.MOST and len(name) <= self.LONGEST:
+            self[name] = key
+        return key
+
+
+_KEYS = _Keys()
 
 
 def _is_meant_for_us(key: bytes) -> bool:
     """Whether a header that nobody knows directs the gateway, or so its sender believes. Tor's own
     names are Tor's to extend (its HTTP CONNECT specification), but whoever asks for isolation by
     another name would do without it unawares."""
-    return key.startswith(_OURS) or b"isol" in key
+    return key.startswith(_OURS) or (key.startswith(_TORS) and b"isol" in key)
 
 
 def check_names(fields: Fields) -> None:
@@ -150,7 +170,7 @@ def read_by_gateway(headers: Headers) -> list[tuple[bytes, bytes]]:
             kept += [(name, OPERATOR_COOKIE + b"=" + own) for own in _own_cookies(value)]
         elif key in _FOR_OWN_ROUTES:
             kept.append((name, value))
-        elif key.startswith(_RESERVED) and _is_meant_for_us(key):
+        elif _is_meant_for_us(key):
             kept.append((name, b""))  # its name alone is told of
     return kept
 
