@@ -139,7 +139,12 @@ async def test_rule_02_a_name_that_points_to_loopback_is_refused(
 ) -> None:
     """DNS rebinding: for the browser, the attacker's page and the gateway would be one origin."""
     target = "/canary-rebinding"
-    for path in ("/health", "/proxy?url=" + quote(tor_origin.http + target, safe=""), "/"):
-        await browser.open(f"http://rebinding.example:{tap.port}{path}")
+    name = f"http://rebinding.example:{tap.port}"
+    for path in ("/health", "/proxy?url=" + quote(tor_origin.http + target, safe="")):
+        await browser.open(name + path)
         assert json.loads(await browser.text())["code"] == "forbidden_host"
+    await browser.open(name + "/")
+    assert (await tap.when_answered_to("/")).error == "forbidden_host"
+    assert "does not answer to this Host" in await browser.text()
+    assert "Tor is" not in await browser.text()
     assert not [one for one in tor_origin.requests if one.target == target.encode()]
