@@ -508,6 +508,7 @@ async def mounted(gateway: Gateway, make_policy: Policy) -> AsyncIterator[Gatewa
     root, tools = Resource(), Resource()
     root.putChild(b"tools", tools)
     tools.putChild(b"tor", api.resource())
+    tools.putChild(b"t\xc3\xb6r", api.resource())
     port = gateway.reactor.listenTCP(0, Site(root), interface="127.0.0.1")
     gateway.ports["mounted"] = port_of(port)
     gateway.way = "mounted"
@@ -544,3 +545,11 @@ async def test_the_token_becomes_a_cookie_where_it_is_mounted(mounted: Gateway, 
     assert "; Path=/tools/tor/; " in reply["Set-Cookie"]
     assert shows_operators(await mounted.ask("/tools/tor/", BROWSER, *TYPED, SENT))
     assert (await mounted.ask("/tools/tor/?token=wrong", BROWSER)).status == 401
+
+
+@ensureDeferred
+async def test_where_it_is_mounted_may_be_any_path(mounted: Gateway) -> None:
+    path = "/tools/t%C3%B6r/"
+    assert (await mounted.ask(path, BROWSER)).status == 200
+    reply = await mounted.ask(f"{path}?token={OPERATOR.decode()}", BROWSER, *TYPED)
+    assert (reply.status, reply["Location"]) == (303, path)

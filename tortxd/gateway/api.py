@@ -358,7 +358,7 @@ class Api:
 
     def _with_cookie(self, address: Address) -> Answer:
         """Change the operator's token, in the address, for a cookie: so it does not stay there."""
-        cookie, path = self._plane.policy.access.operator_cookie, address.root.encode("ascii")
+        cookie, path = self._plane.policy.access.operator_cookie, address.root.encode("latin-1")
         if cookie is None:
             raise NotServed
         # Strict: no other site's page makes the browser send it. To the browser, services on other
@@ -485,7 +485,7 @@ def _token_in(target: bytes, served: Served) -> bytes | None:
 
 def _address_of(request: Any) -> Address:
     """Under which address whoever asks for the page knows it."""
-    path = request.uri.partition(b"?")[0].decode("ascii", "replace")
+    path = request.uri.partition(b"?")[0].decode("latin-1")
     host: bytes | None = request.getHeader(b"host")
     # Only HTTP/1.0 may leave it out.
     name = _host_of(request.getHost()) if host is None else host.decode("ascii", "replace")
