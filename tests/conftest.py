@@ -21,8 +21,40 @@ for _name in list(os.environ):
         del os.environ[_name]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+# Where the tests are spread over two processes (make test), those that wait for a Tor network, more
+# than they compute, are one half. Chromium has a network of its own, at the end of the other.
+_ON_THE_NETWORK = (
+    "tests/daemon/",
+    "tests/docs/test_examples.py",
+    "tests/docs/test_snippets.py",
+    "tests/testing/test_network.py",
+    "tests/tor/test_network_tor.py",
+    "tests/tor/test_why_not.py",
+)
+_IN_CHROMIUM = "tests/browser/"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Keep together what shares a Tor network, and otherwise the tests of each module."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Halves(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            for shared in (_ON_THE_NETWORK, _IN_CHROMIUM):
+                if nodeid.startswith(shared):
+                    return str(shared)
+            return nodeid.partition("::")[0]
+
+    return Halves(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Have the modules that need the Tor network come last: even idle, it takes a quarter of a
-    core."""
-    last = {item.path for item in items if "tor_network" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: item.path in last)
+    core. Where they are a half of their own, they are the longer one, and come first."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not item.nodeid.startswith(_ON_THE_NETWORK))
+        items.sort(key=lambda item: item.nodeid.startswith(_IN_CHROMIUM))
+    else:
+        last = {item.path for item in items if "tor_network" in getattr(item, "fixturenames", ())}
+        items.sort(key=lambda item: item.path in last)

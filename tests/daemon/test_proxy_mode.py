@@ -222,7 +222,8 @@ async def test_requests(daemon: Daemon, tor_origin: Origin) -> None:
     asked = arrived(tor_origin, marked)
     assert [request.tls for request in asked] == [False] * 3 + [True] * 3
     # A session keeps its connection.
-    assert len({request.connection for request in asked}) == 2
+    connections = [(request.tls, request.connection) for request in asked]
+    assert len(set(connections)) == 2, connections
 
 
 # --- pip ------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import IO, Any
+from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
@@ -319,14 +319,15 @@ def program(*arguments: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
         running.communicate()
 
 
-def lines_until(stream: IO[str] | None, text: str) -> list[str]:
-    assert stream is not None
+def lines_until(running: subprocess.Popen[str], text: str) -> list[str]:
+    assert running.stdout is not None
+    assert running.stderr is not None
     lines: list[str] = []
-    for line in stream:
+    for line in running.stdout:
         lines.append(line)
         if text in line:
             return lines
-    raise AssertionError(f"no {text!r} in {lines}")
+    raise AssertionError(f"no {text!r} in {lines}: {running.stderr.read()}")
 
 
 @ensureDeferred
@@ -337,7 +338,7 @@ async def test_it_serves_what_it_names_until_it_is_stopped_and_leaves_nothing(
     its_own = tmp_path / "demo"
     its_own.mkdir()
     with program("--port", str(port), TMPDIR=str(its_own)) as demo:
-        lines = lines_until(demo.stdout, "until Ctrl-C")
+        lines = lines_until(demo, "until Ctrl-C")
         assert WARNING + "\n" in lines
         assert list(its_own.iterdir())
         opener = build_opener(ProxyHandler({}))
@@ -392,7 +393,7 @@ async def check_the_page(url: str, folder: Path) -> None:
 
 def test_a_signal_before_everything_was_shown_is_no_success(tmp_path: Path) -> None:
     with program("--port", str(free_port()), TMPDIR=str(tmp_path)) as demo:
-        lines_until(demo.stdout, "network: ")
+        lines_until(demo, "network: ")
         demo.send_signal(signal.SIGTERM)
         _, err = demo.communicate(timeout=60)
     assert (demo.returncode, err) == (128 + signal.SIGTERM, "")
