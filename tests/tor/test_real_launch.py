@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -83,8 +84,16 @@ async def test_bootstrap_trouble_shows(start: Started, tmp_path: Path) -> None:
     await daemon.new_identity()
 
 
+@pytest.mark.parametrize("deep", [False, True])
 @ensureDeferred
-async def test_a_path_too_long_for_a_socket(start: Started, tmp_path: Path) -> None:
+async def test_a_path_too_long_for_a_socket(
+    start: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deep: bool
+) -> None:
+    """TMPDIR's may be, too."""
+    if deep:
+        folder = tmp_path / ("deep" * 30)
+        folder.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
     daemon = start(tmp_path / ("long" * 30))
     await when_control(daemon)
 

@@ -36,6 +36,8 @@ PREDECESSOR_PATIENCE = 30.0
 _LONGEST_SOCKET_PATH = 100
 """Bytes: sockaddr_un holds 107, and Tor adds nothing."""
 _SOCKET_NAME = "control.socket"
+_TEMPORARY = "tortxd-xxxxxxxx"
+"""As long as what tempfile makes."""
 
 
 class Launched:
@@ -170,8 +172,11 @@ class Launched:
     def _control_socket(self, tor_dir: Path) -> Path:
         """In Tor's own directory, or where that is too deep for a socket, in a private one."""
         path = tor_dir / _SOCKET_NAME
-        if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
-            self._socket_dir = Path(tempfile.mkdtemp(prefix="tortxd-"))
+        if not _fits(path):
+            # Where TMPDIR is too deep as well, /tmp is not.
+            usual = _fits(Path(tempfile.gettempdir()) / _TEMPORARY / _SOCKET_NAME)
+            folder = None if usual else "/tmp"  # noqa: S108 - mkdtemp makes a private one in it
+            self._socket_dir = Path(tempfile.mkdtemp(prefix="tortxd-", dir=folder))
             path = self._socket_dir / _SOCKET_NAME
         self._socket_path = path
         return path
@@ -298,3 +303,7 @@ class Launched:
         if self._socket_dir is not None:
             shutil.rmtree(self._socket_dir, ignore_errors=True)
             self._socket_dir = None
+
+
+def _fits(path: Path) -> bool:
+    return len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH
