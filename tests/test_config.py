@@ -435,7 +435,7 @@ def test_every_option_from_everywhere(tmp_path: Path) -> None:
 
 
 def test_ports() -> None:
-    http = ["tcp:1", "tcp6:port=2:interface=x", "unix:/3", "tcp:0"]
+    http = ["tcp:1", r"tcp6:port=2:interface=\:\:1", "unix:/3", "tcp:0"]
     assert DaemonConfig(http=http).http_ports == {1, 2}
     assert load().http_ports == {3080}
     assert DaemonConfig(http=()).http_ports == frozenset()

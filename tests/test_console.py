@@ -89,6 +89,7 @@ def test_what_a_log_holds(namespace: str, level: LogLevel, kept: bool) -> None:
         ({"nodaemon": 1, "logger": "twisted.logger.jsonFileLogObserver"}, False, False),
         ({"nodaemon": 0, "logfile": "x.log"}, False, True),
         ({"nodaemon": 0, "logfile": "-"}, False, False),
+        ({"nodaemon": 0, "debug": True}, True, True),
         ({}, False, True),
     ],
 )

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs, formatEvent
 
 from tortxd import DaemonConfig, TorService
 from tortxd.client.agent import TorAgent
@@ -42,3 +44,46 @@ def test_services_must_be_such_as_can_be_asked(tmp_path: Path, url: str) -> None
     for name in ("check_url", "ip_url"):
         with pytest.raises(SetupError, match=f"^`{name}`: "):
             TorService(DaemonConfig(data_dir=tmp_path, **{name: url}), Clock())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o600])
+def test_a_token_that_everybody_can_read_is_warned_of(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "a token"
+    file.write_text("a-long-enough-token")
+    file.chmod(mode)
+    # It attaches, so that nothing is launched.
+    config = DaemonConfig(data_dir=tmp_path / "data", token_file=file, control="tcp:127.0.0.1:1")
+    service = TorService(config, MemoryReactorClock())
+    with capturedLogs() as events:
+        service.startService()
+    service.stopService()
+    warned = [formatEvent(event) for event in events if event["log_namespace"] == "tortxd.service"]
+    sentence = f"Every user of this machine can read {file}: chmod o-r '{file}'"
+    assert warned == ([sentence] if mode == 0o644 else [])
+
+
+def test_a_token_file_that_is_gone_by_then_is_no_fault(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("a-long-enough-token")
+    config = DaemonConfig(data_dir=tmp_path / "data", token_file=file, control="tcp:127.0.0.1:1")
+    file.unlink()
+    service = TorService(config, MemoryReactorClock())
+    service.startService()
+    service.stopService()
+
+
+def test_the_library_speaks_of_fields_and_what_was_loaded_of_what_was_given(
+    tmp_path: Path,
+) -> None:
+    missing, home = tmp_path / "none", {"TORTXD_DATA_DIR": str(tmp_path)}
+    for config, name in (
+        (DaemonConfig(data_dir=tmp_path, tor=missing), "`tor`"),
+        (DaemonConfig.load({}, {**home, "TORTXD_TOR": str(missing)}), "TORTXD_TOR"),
+        (DaemonConfig.load({"tor": str(missing)}, home), "--tor"),
+    ):
+        with pytest.raises(SetupError) as caught:
+            TorService(config, MemoryReactorClock()).startService()
+        assert str(caught.value) == (
+            f"There is no tor executable at {missing}; install the package tor, or name one with "
+            f"{name}."
+        )

@@ -46,6 +46,16 @@ class Place:
         installed = f"{self.root}\n{(self.root / lock).read_text()}"
         (self.root / ".venv" / "installed-lock").write_text(installed)
 
+    def path_without(self, name: str) -> str:
+        """A PATH with every program of this machine's but one."""
+        (self.root / "bin" / name).unlink()
+        for folder in ("/usr/local/bin", "/usr/bin", "/bin"):
+            for file in Path(folder).iterdir():
+                there = self.root / "bin" / file.name
+                if file.name != name and not os.path.lexists(there):
+                    there.symlink_to(file)
+        return str(self.root / "bin")
+
     def without_root(self) -> None:
         self.program("id", "echo 1000")
 
@@ -161,16 +171,19 @@ def test_what_apt_says_itself_is_shown(place: Place) -> None:
 def test_it_goes_without_curl_where_it_must(place: Place) -> None:
     place.without_root()
     place.program("sudo", "exit 1")
-    (place.root / "bin" / "curl").unlink()
-    # Everything of this machine's but curl.
-    for folder in ("/usr/bin", "/bin", "/usr/local/bin"):
-        for file in Path(folder).iterdir():
-            there = place.root / "bin" / file.name
-            if file.name != "curl" and not there.exists():
-                there.symlink_to(file)
-    ran = place("--run", PATH=str(place.root / "bin"))
+    ran = place("--run", PATH=place.path_without("curl"))
     assert ran.returncode == 0
     assert ran.stderr.endswith(f"{BY_HAND} curl\n")
+
+
+def test_without_apt_one_is_told_what_is_missing(place: Place) -> None:
+    place.program("sudo", "")
+    said = refusal(place("no-such-program:a-package", PATH=place.path_without("apt-get")))
+    assert said == (
+        "These are missing: a-package. Install them with the system's package manager, then try "
+        "again."
+    )
+    assert place.calls_of("sudo") == []
 
 
 # --- Python ---------------------------------------------------------------------------------------
@@ -235,7 +248,9 @@ def test_progress_is_said_while_packages_load(place: Place) -> None:
     place.holds("requirements.lock")
     with (place.root / "requirements-dev.lock").open("a") as lock:
         lock.write("c-nothing==1.0 ; os_name == 'nt'\n")
-    pip(place, f"{COLLECTED}sleep 1.5")
+    # Its report has been made when it sleeps again.
+    place.program("sleep", "exec /bin/sleep 0.05")
+    pip(place, f'{COLLECTED}until [ "$(grep -c . "$CALLS/sleep" 2>&-)" -gt 2 ]; do :; done')
     assert place().stdout.splitlines()[1:] == ["  loaded 2 of 2", "  all 2 are there"]
 
 

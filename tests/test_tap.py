@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import tortxd
+from tortxd import tap
 from tortxd.config import DaemonConfig
 from tortxd.tap import Options, help_text
 
@@ -17,9 +19,21 @@ from tortxd.tap import Options, help_text
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (["--bogus"], "tortxd: option --bogus not recognized. See twistd tortxd --help."),
-        (["--socks"], "tortxd: option --socks requires argument. See twistd tortxd --help."),
-        (["canteen"], "tortxd: canteen is not an option. See twistd tortxd --help."),
+        (["--bogus"], "tortxd: There is no option --bogus. See twistd tortxd --help."),
+        (["--socks"], "tortxd: --socks takes a value. See twistd tortxd --help."),
+        (
+            ["canteen"],
+            "tortxd: canteen is no option: those begin with --. See twistd tortxd --help.",
+        ),
+        (
+            ["--tok=x"],
+            "tortxd: There is no option --tok. Did you mean --tor? See twistd tortxd --help.",
+        ),
+        (["--user=tor"], "tortxd: There is no option --user. See twistd tortxd --help."),
+        (
+            ["--open", "--timeout", "--open"],
+            "tortxd: --timeout takes a number of seconds greater than 0, not '--open'.",
+        ),
         (["--timeout=x"], "tortxd: --timeout takes a number of seconds greater than 0, not 'x'."),
     ],
 )
@@ -86,3 +100,52 @@ def test_the_version_is_its_own(capsys: pytest.CaptureFixture[str]) -> None:
         Options().parseOptions(["--version"])
     assert not left.value.code
     assert capsys.readouterr().out.startswith(f"tortxd {tortxd.__version__}, twisted ")
+
+
+def options_of(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    monkeypatch.setattr(sys, "argv", ["program", *arguments])
+    return tap._options_of_twistd()
+
+
+@pytest.mark.parametrize("arguments", [(), ("--version",), ("--help",), ("x.py",), ("-n",)])
+def test_a_tac_that_something_else_loads_knows_of_no_options(
+    arguments: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert options_of(*arguments, monkeypatch=monkeypatch) == {}
+
+
+def test_a_tac_that_twistd_loads_with_another_reactor(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = options_of("-r", "poll", "-ny", "tortxd.tac", monkeypatch=monkeypatch)
+    assert known["nodaemon"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (
+            str(os.getpid()),
+            f"Another twistd runs in this folder, process {os.getpid()}, as FILE says. Stop it, or "
+            "start this one in another folder, or with --pidfile=.",
+        ),
+        ("nonsense", "FILE does not hold a process id. Remove it."),
+        ("", "FILE does not hold a process id. Remove it."),
+        ("99999999", None),
+        (None, None),
+    ],
+)
+def test_another_twistd_in_the_folder(
+    tmp_path: Path, content: str | None, sentence: str | None
+) -> None:
+    file = tmp_path / "twistd.pid"
+    if content is not None:
+        file.write_text(content)
+    twistd = {"pidfile": str(file), "nodaemon": 1}
+    if sentence is None:
+        tap._check_files(twistd)
+    else:
+        with pytest.raises(SystemExit) as ended:
+            tap._check_files(twistd)
+        assert ended.value.code == "tortxd: " + sentence.replace("FILE", str(file))
+    assert file.exists() is (content is not None), "it is left as it was"

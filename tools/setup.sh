@@ -175,6 +175,10 @@ as_root() {
 }
 
 install_system_packages() {
+    if ! have apt-get; then
+        go_without "These are missing:$missing. Install them with the system's package manager, then try again."
+        return
+    fi
     by_hand="apt-get update && apt-get install --no-install-recommends$missing"
     sudo=
     if [ "$(id -u)" != 0 ]; then

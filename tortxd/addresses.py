@@ -27,7 +27,9 @@ class SocksAddress:
         if text.startswith("unix:"):
             path = text.removeprefix("unix:")
             if not path.startswith("/") or _CONTROL.search(path) or '"' in path:
-                raise SetupError(f"{name}: unix: takes an absolute path without quotes.")
+                raise SetupError(
+                    f"{name}: unix: takes an absolute path without quotes, not {in_quotes(path)}."
+                )
             return cls(path=path)
         found = _host_and_port(text if ":" in text else f"127.0.0.1:{text}")
         if found is None:
@@ -45,6 +47,11 @@ class SocksAddress:
     def url(self) -> str:
         """The address as curl and others take it; ``socks5h`` leaves names to Tor."""
         return f"socks5h://localhost{self}" if self.path else f"socks5h://{self}"
+
+    @property
+    def has_address(self) -> bool:
+        """Whether it can be listened at without a look-up."""
+        return self.path is not None or self.host == "localhost" or is_address(self.host)
 
     @property
     def is_local(self) -> bool:
@@ -71,6 +78,15 @@ def _host_and_port(text: str) -> tuple[str, int] | None:
     known = is_ipv6(host) if bracketed else bool(_HOSTNAME.fullmatch(host))
     port = int(digits) if re.fullmatch(r"[0-9]{1,5}", digits) else 0
     return (host, port) if known and 1 <= port <= 65535 else None
+
+
+def is_address(host: str) -> bool:
+    """Whether this is an IP address, without a zone."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return "%" not in host
 
 
 def is_ipv6(host: str) -> bool:

@@ -65,7 +65,8 @@ def _positive(_: object, attribute: Attribute[float], value: object) -> None:
 def _http_url(_: object, attribute: Attribute[str], value: str) -> None:
     if not re.match(r"https?://[^/]", value, re.IGNORECASE) or not _PRINTABLE.fullmatch(value):
         raise SetupError(
-            f"`{attribute.name}` takes an http or https URL, as https://check.example/."
+            f"`{attribute.name}` takes an http or https URL, as https://check.example/, not "
+            f"{in_quotes(value)}."
         )
 
 
@@ -257,9 +258,9 @@ class DaemonConfig:
     user_agent: str = field(default="auto")
     check_url: str = field(default=DEFAULT_CHECK_URL, validator=_http_url)
     ip_url: str = field(default=DEFAULT_IP_URL, validator=_http_url)
-    origins: Mapping[str, str] | None = field(default=None, repr=False, eq=False)
-    """How each field that was given is called where that was; None: this value was made in Python,
-    where fields are called as they are."""
+    given_as: Mapping[str, str] | None = field(default=None, init=False, repr=False, eq=False)
+    """What each field is called where it was given, or could be; None: this value was made in
+    Python, where fields are called as they are."""
     token: bytes | None = field(init=False, repr=False, eq=False)
     """What ``token_file`` holds."""
     control_password: bytes | None = field(init=False, repr=False, eq=False)
@@ -268,7 +269,19 @@ class DaemonConfig:
     @user_agent.validator
     def _check_user_agent(self, _: Attribute[str], value: str) -> None:
         if not _PRINTABLE.fullmatch(value):
-            raise SetupError("`user_agent` takes tor-browser, keep, auto, or printable ASCII.")
+            raise SetupError(
+                "`user_agent` takes tor-browser, keep, auto, or printable ASCII, not "
+                f"{in_quotes(value)}."
+            )
+
+    @socks.validator
+    def _check_socks(self, _: Attribute[Any], value: SocksAddress | None) -> None:
+        """A Tor of our own listens at addresses of this machine: names are not looked up."""
+        if self.control is None and value is not None and not value.has_address:
+            raise SetupError(
+                "`socks` takes a port (9050), an address and port (127.0.0.1:9050) or unix:PATH, "
+                f"not {in_quotes(str(value))}."
+            )
 
     @token.default
     def _read_token(self) -> bytes | None:
@@ -289,7 +302,7 @@ class DaemonConfig:
         ``open`` mean that it was not given. Raises SetupError, for exposed addresses too.
         """
         given: dict[str, _Given] = {}
-        if path := options.get("config"):
+        if (path := options.get("config")) is not None:
             given |= _from_file(str(path), "--config")
         elif path := environ.get("TORTXD_CONFIG"):
             given |= _from_file(path, "TORTXD_CONFIG")
@@ -297,18 +310,22 @@ class DaemonConfig:
         given |= _from_options(options)
         values: dict[str, Any] = {"data_dir": default_data_dir(environ)}
         values |= {key: one.value for key, one in given.items()}
-        origins = {key: one.name for key, one in given.items()}
+        # Where there are no options at all, what was not given could be a variable.
+        unsaid = _option if options else _variable
+        given_as = {key: unsaid(key) for key in _KEYS}
+        given_as |= {key: one.name for key, one in given.items()}
         try:
-            config = cls(**values, origins=origins)
+            config = cls(**values)
             config.check_exposure()
         except SetupError as error:
-            raise SetupError(_spelled(str(error), origins)) from error
+            raise SetupError(_spelled(str(error), given_as)) from error
+        object.__setattr__(config, "given_as", given_as)
         return config
 
     def spelled(self, sentence: str) -> str:
         """A sentence of a SetupError, with each field called what it is called where it was given:
-        an option, a variable, a key of a file; an option where it was not given."""
-        return sentence if self.origins is None else _spelled(sentence, self.origins)
+        an option, a variable, a key of a file."""
+        return sentence if self.given_as is None else _spelled(sentence, self.given_as)
 
     @property
     def http_ports(self) -> frozenset[int]:
@@ -349,6 +366,8 @@ def _secret(path: Path | None, name: str) -> bytes | None:
     """What a file holds, without the white space around it."""
     if path is None:
         return None
+    if path == Path():
+        raise SetupError(f"{name} takes a file.")
     try:
         secret = path.read_bytes().strip()
     except OSError as error:
@@ -360,7 +379,7 @@ def _secret(path: Path | None, name: str) -> bytes | None:
 
 # --- the layers -----------------------------------------------------------------------------------
 
-_KEYS = frozenset(a.name for a in fields(DaemonConfig) if a.init) - {"origins"}
+_KEYS = frozenset(a.name for a in fields(DaemonConfig) if a.init)
 _LISTS = frozenset({"http", "allow_origins", "allow_hosts", "aliases"})
 _NUMBERS = frozenset({"timeout", "idle_timeout"})
 _FLAGS = {"1": True, "0": False}
@@ -385,12 +404,8 @@ def _meant(key: str, spell: Callable[[str], str]) -> str:
     return "" if found is None else f" Did you mean {spell(found)}?"
 
 
-def _spelled(sentence: str, origins: Mapping[str, str]) -> str:
-    def name(match: re.Match[str]) -> str:
-        key = match[1]
-        return origins.get(key) or (_option(key) if key in _KEYS else match[0])
-
-    return _FIELD.sub(name, sentence)
+def _spelled(sentence: str, given_as: Mapping[str, str]) -> str:
+    return _FIELD.sub(lambda match: given_as.get(match[1], match[0]), sentence)
 
 
 def _from_options(options: Mapping[str, object]) -> dict[str, _Given]:
@@ -434,6 +449,10 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
     return given
 
 
+def _plain(key: str) -> str:
+    return key if re.fullmatch(r"[\w-]{1,60}", key, re.ASCII) else in_quotes(key)
+
+
 def _port(text: str, name: str) -> int:
     port = int(text) if re.fullmatch(r"[0-9]{1,5}", text) else 0
     if 1 <= port <= 65535:
@@ -443,6 +462,8 @@ def _port(text: str, name: str) -> int:
 
 def _from_file(path: str, name: str) -> dict[str, _Given]:
     """What a TOML file says; ``name`` is how the file was named."""
+    if not path:
+        raise SetupError(f"{name} takes a file.")
     try:
         with open(path, "rb") as file:
             values = tomllib.load(file)
@@ -451,9 +472,13 @@ def _from_file(path: str, name: str) -> dict[str, _Given]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SetupError(f"{name}: {path} is not TOML: {error}.") from error
     for unknown in sorted(values.keys() - _KEYS):
-        raise SetupError(
-            f"{name}: unknown key in {path}: {unknown}.{did_you_mean(unknown, sorted(_KEYS))}"
-        )
+        if isinstance(values[unknown], dict):
+            raise SetupError(
+                f"{name}: unknown section in {path}: {_plain(unknown)}. Keys stand at its "
+                "beginning, without one; aliases in [aliases]."
+            )
+        hint = did_you_mean(unknown, sorted(_KEYS))
+        raise SetupError(f"{name}: unknown key in {path}: {_plain(unknown)}.{hint}")
     for key, value in values.items():
         if wanted := _mistyped(key, value):
             raise SetupError(f"{name}: {key} in {path} must be {wanted}.")

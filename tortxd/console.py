@@ -51,7 +51,7 @@ def take_over(options: Mapping[str, object]) -> bool:
     if options.get("syslog") or options.get("logger"):
         return False
     logfile = str(options.get("logfile") or "")
-    if options.get("nodaemon"):
+    if in_foreground(options):
         _logfile = None if logfile in ("", "-") else logfile
         return True
     _logfile = logfile or "twistd.log"
@@ -62,7 +62,12 @@ def is_seen(options: Mapping[str, object]) -> bool:
     """Whether the log of a twistd with these options is seen where its standard error is."""
     elsewhere = options.get("logfile") not in (None, "", "-")
     elsewhere = elsewhere or bool(options.get("syslog") or options.get("logger"))
-    return bool(options.get("nodaemon")) and not elsewhere
+    return in_foreground(options) and not elsewhere
+
+
+def in_foreground(options: Mapping[str, object]) -> bool:
+    """Whether a twistd with these options stays in the terminal; ``--debug`` implies it."""
+    return bool(options.get("nodaemon") or options.get("debug"))
 
 
 def terminal_observer(stream: TextIO) -> ILogObserver:

@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tortxd.addresses import is_ipv6, is_loopback
+from tortxd.addresses import is_address, is_ipv6, is_loopback
 from tortxd.errors import SetupError, in_quotes
 
-_HOST_PORT = re.compile(r"(\*|[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}")
+_HOST_PORT = re.compile(rf"(\*|{_HOST.pattern}|\[[0-9A-Fa-f:.]+\]):([0-9]{{1,5}})")
 
 _SERVER_FORMS = (
     "a port (3080), an address and port (127.0.0.1:3080, [::1]:3080), or a Twisted server endpoint "
@@ -29,7 +30,19 @@ _SERVERS: dict[str, tuple[str, ...] | None] = {
     "systemd": None,
 }
 """Twisted's own kinds of server endpoints, and the arguments of those that are judged here."""
-_CLIENTS = frozenset({"tcp", "unix", "ssl", "tls"})
+_CLIENTS: dict[str, tuple[str, ...] | None] = {
+    "tcp": ("host", "port", "timeout", "bindAddress"),
+    "unix": ("path", "timeout", "lockPath"),
+    "ssl": None,
+    "tls": None,
+}
+_NUMBERS = {
+    "backlog": "[0-9]{1,9}",
+    "lockfile": "[0-9]",
+    "mode": "[0-7]{1,4}",
+    "timeout": "[0-9]{1,9}",
+}
+"""Arguments that Twisted takes for numbers; ``mode`` is octal."""
 
 
 def is_local_endpoint(description: str) -> bool:
@@ -106,7 +119,7 @@ def server_endpoints(text: str, name: str) -> tuple[str, ...]:
 
     :param name: what a SetupError calls it.
     """
-    refusal = _refusal(text, name, _SERVER_FORMS)
+    refusal = not_a_server(text, name)
     if re.fullmatch(r"[0-9]{1,5}", text):
         return loopback_http(_port(text, refusal))
     if text.startswith("/"):
@@ -120,15 +133,19 @@ def server_endpoints(text: str, name: str) -> tuple[str, ...]:
         raise refusal
     if kind in ("tcp", "tcp6"):
         _port(arguments.get("port", ""), refusal, least=0)
+        interface = arguments.get("interface", "")
+        if interface not in ("", "localhost") and not is_address(interface):
+            raise refusal  # a name would have to be looked up
     elif kind == "unix" and not arguments.get("address"):
         raise refusal
+    _check_numbers(arguments, refusal)
     return (text,)
 
 
 def client_endpoint(text: str, name: str) -> str:
     """The Twisted client endpoint description that ``text`` means: ``PORT`` (of 127.0.0.1),
     ``HOST:PORT``, ``/PATH``, or such a description itself. Parameters as of server_endpoints."""
-    refusal = _refusal(text, name, _CLIENT_FORMS)
+    refusal = not_a_client(text, name)
     if re.fullmatch(r"[0-9]{1,5}", text):
         return f"tcp:127.0.0.1:{_port(text, refusal)}"
     if text.startswith("/"):
@@ -142,14 +159,17 @@ def client_endpoint(text: str, name: str) -> str:
         return f"tcp:{_escaped(host)}:{_port(match[2], refusal)}"
     if not (kind in _CLIENTS or _provides(_client_plugins(), kind)):
         raise refusal
+    arguments = _arguments(positional[1:], named, _CLIENTS.get(kind))
+    if arguments is None:
+        raise refusal
     if kind == "tcp":
-        signature = ("host", "port", "timeout", "bindAddress")
-        arguments = _arguments(positional[1:], named, signature)
-        if not arguments or not arguments.get("host"):
+        host = arguments.get("host", "")
+        if not _HOST.fullmatch(host) and not is_ipv6(host):
             raise refusal
         _port(arguments.get("port", ""), refusal)
-    elif kind == "unix" and not (named.get("path") or "".join(positional[1:2])):
+    elif kind == "unix" and not arguments.get("path"):
         raise refusal
+    _check_numbers(arguments, refusal)
     return text
 
 
@@ -172,8 +192,20 @@ def _provides(plugins: Iterable[Any], kind: str) -> bool:
     return any(plugin.prefix.lower() == kind for plugin in plugins)
 
 
-def _refusal(text: str, name: str, forms: str) -> SetupError:
-    return SetupError(f"{name} does not understand {in_quotes(text)}. It takes {forms}.")
+def not_a_server(text: str, name: str) -> SetupError:
+    """The error that shows what a server endpoint looks like; it calls the option ``name``."""
+    return SetupError(f"{name} does not understand {in_quotes(text)}. It takes {_SERVER_FORMS}.")
+
+
+def not_a_client(text: str, name: str) -> SetupError:
+    """The error that shows what a client endpoint looks like; it calls the option ``name``."""
+    return SetupError(f"{name} does not understand {in_quotes(text)}. It takes {_CLIENT_FORMS}.")
+
+
+def _check_numbers(arguments: Mapping[str, str], refusal: SetupError) -> None:
+    for argument, form in _NUMBERS.items():
+        if argument in arguments and not re.fullmatch(form, arguments[argument]):
+            raise refusal
 
 
 def _port(digits: str, refusal: SetupError, *, least: int = 1) -> int:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from errno import EADDRINUSE
 from pathlib import Path
 from secrets import token_urlsafe
@@ -25,15 +26,15 @@ from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
 from tortxd._version import __version__
-from tortxd.addresses import SocksAddress
+from tortxd.addresses import SocksAddress, is_address
 from tortxd.config import DaemonConfig
-from tortxd.endpoints import plain, split_endpoint
+from tortxd.endpoints import not_a_server, plain, split_endpoint
 from tortxd.errors import SetupError, TorDown, TortxdError
 from tortxd.gateway.limits import Limits
 from tortxd.gateway.listener import FrontFactory
 from tortxd.gateway.plane import DataPlane, GatewayPolicy
 from tortxd.policy.access import AccessPolicy
-from tortxd.policy.addresses import is_address, public_host
+from tortxd.policy.addresses import MAP_IT, public_host
 from tortxd.policy.headers import UserAgent
 from tortxd.policy.request import isolation_key
 from tortxd.policy.site import site_of
@@ -75,9 +76,10 @@ class TorService(Service):
         self.config = config or DaemonConfig()
         self.reactor = reactor
         keys = IsolationKeys()
-        self._daemon = TorDaemon(reactor, _settings(self.config), mark=keys.mark)
-        policy = _policy(self.config, None)
-        _check_services(self.config, policy.targets)
+        with _spelled(self.config):
+            self._daemon = TorDaemon(reactor, _settings(self.config), mark=keys.mark)
+            policy = _policy(self.config, None)
+            _check_services(self.config, policy.targets)
         self._plane = DataPlane(reactor, self._daemon, policy, keys, limits=Limits.here())
         self._http: TreqClient | None = None
         self._api: Api | None = None
@@ -91,10 +93,11 @@ class TorService(Service):
 
         :raises SetupError: it cannot. What turns out later is said by :meth:`when_failed`.
         """
-        self.config.check_exposure()
-        data_dir = prepare(self.config.data_dir)
-        policy = _policy(self.config, operator_token(data_dir).encode())
-        self._daemon.prepare()
+        with _spelled(self.config):
+            self.config.check_exposure()
+            data_dir = prepare(self.config.data_dir)
+            policy = _policy(self.config, operator_token(data_dir).encode())
+            self._daemon.prepare()
         self._prepared = policy
 
     def startService(self) -> None:
@@ -259,10 +262,22 @@ class Daemon(Service):
 
         :raises SetupError: a port is taken, or Tor cannot start as it is configured.
         """
-        for description in self._config.http:
-            reason = _unavailable(description)
-            if reason is not None and not self._may_lack(description, reason):
-                raise _cannot_listen(description, reason)
+        with _spelled(self._config):
+            for description in self._config.http:
+                try:
+                    serverFromString(self._reactor, description)
+                except Exception as error:  # whatever a kind of endpoint makes of a bad one
+                    raise not_a_server(description, "`http`") from error
+                reason = _unavailable(description)
+                if reason is not None and not self._may_lack(description, reason):
+                    raise _cannot_listen(description, reason)
+            if self._config.control is None and str(self._config.socks) in map(
+                plain, self._config.http
+            ):
+                raise SetupError(
+                    f"`http` and `socks` name one port, {self._config.socks}. Choose another for "
+                    "one of them."
+                )
         self.tor.prepare()
         self._prepared = True
 
@@ -275,7 +290,8 @@ class Daemon(Service):
             self.prepare()
         self._prepared = False
         try:
-            self._listen()
+            with _spelled(self._config):
+                self._listen()
         except SetupError:
             for port in self._ports:
                 port.stopListening()
@@ -348,6 +364,15 @@ class Daemon(Service):
         return Deferred.fromCoroutine(self._stop())
 
 
+@contextmanager
+def _spelled(config: DaemonConfig) -> Iterator[None]:
+    """Have sentences call fields as they were given."""
+    try:
+        yield
+    except SetupError as error:
+        raise SetupError(config.spelled(str(error))) from error
+
+
 def _settings(config: DaemonConfig) -> LaunchSettings | AttachSettings:
     if config.control is not None:
         password = config.control_password
@@ -414,7 +439,7 @@ def _check_services(config: DaemonConfig, targets: TargetPolicy) -> None:
         try:
             targets.parse(url)
         except TortxdError as error:
-            raise SetupError(f"`{name}`: {error}") from None
+            raise SetupError(f"`{name}`: {str(error).removesuffix(MAP_IT)}") from None
 
 
 def _unavailable(description: str) -> str | None:
@@ -445,8 +470,16 @@ def _cannot_listen(description: str, reason: str) -> SetupError:
 
 def _warn_of_readers(config: DaemonConfig) -> None:
     for path in (config.token_file, config.control_password_file):
-        if path is not None and path.stat().st_mode & stat.S_IROTH:
-            log.warn("Every user of this machine can read {path}: chmod o-r {path}", path=str(path))
+        try:
+            readable = path is not None and path.stat().st_mode & stat.S_IROTH
+        except OSError:
+            continue  # it was read before, and may be out of reach by now
+        if readable:
+            log.warn(
+                "Every user of this machine can read {path}: chmod o-r {word}",
+                path=path,
+                word=shlex.quote(str(path)),
+            )
 
 
 def _said(address: Any) -> str:

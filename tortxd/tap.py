@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -88,7 +87,6 @@ _HELP = (
 )
 """Each option: its name, what it takes, what it is for, and its default."""
 _REPEATABLE = frozenset({"http", "allow-origin", "allow-host", "alias"})
-_UNKNOWN = re.compile(r"option (--?\S+) not recognized")
 
 
 class Options(usage.Options):
@@ -99,9 +97,7 @@ class Options(usage.Options):
         for name, takes, text, _ in _HELP
         if takes is not None and name not in _REPEATABLE
     ]
-    optFlags = [  # noqa: RUF012
-        ["open", None, "Serve addresses that are not loopback without a token."]
-    ]
+    optFlags = [["open", None, ""]]  # noqa: RUF012
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -138,23 +134,39 @@ class Options(usage.Options):
     def parseArgs(self, *words: str) -> None:
         """There are options only."""
         if words:
-            raise usage.UsageError(f"{words[0]} is not an option")
+            raise usage.UsageError(f"{words[0]} is no option: those begin with --")
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """As ever, but what is wrong is one line, not the last after a page of help."""
-        try:
-            super().parseOptions(options)  # type: ignore[no-untyped-call]
-        except usage.UsageError as error:
-            sentence = str(error).rstrip(".")
-            raise SystemExit(
-                f"tortxd: {sentence}.{self._hint(sentence)} See twistd tortxd --help."
-            ) from None
+        """As ever, but what is wrong is one line, not the last after a page of help; and no name
+        may be cut short: another option may be meant by it."""
+        wrong = self._wrong_in(options or ())
+        if wrong is None:
+            try:
+                super().parseOptions(options)  # type: ignore[no-untyped-call]
+            except usage.UsageError as error:
+                wrong = f"{str(error).rstrip('.')}."
+        if wrong is not None:
+            raise SystemExit(f"tortxd: {wrong} See twistd tortxd --help.")
 
-    def _hint(self, sentence: str) -> str:
-        unknown = _UNKNOWN.fullmatch(sentence)
-        if unknown is None:
-            return ""
-        name = unknown[1]
+    def _wrong_in(self, words: Sequence[str]) -> str | None:
+        takes_value = {name.rstrip("="): name.endswith("=") for name in self.longOpt}
+        following = iter(words)
+        for word in following:
+            if word == "--" or not word.startswith("-"):
+                return None  # see parseArgs
+            if word == "-h":
+                continue
+            name, equals, _ = word.partition("=")
+            known = name[2:] if name.startswith("--") else ""
+            if known not in takes_value:
+                return f"There is no option {name}.{self._hint(name)}"
+            if equals and not takes_value[known]:
+                return f"{name} takes no value."
+            if takes_value[known] and not equals and next(following, None) is None:
+                return f"{name} takes a value."
+        return None
+
+    def _hint(self, name: str) -> str:
         if self.parent is not None and name.lstrip("-") in self.parent.synonyms:
             return " It is one of twistd's own, which come before the word tortxd."
         found = nearest(name.lstrip("-"), [one for one, *_ in _HELP])
@@ -208,31 +220,54 @@ def load_config(options: Mapping[str, object]) -> DaemonConfig:
 
 
 def _check_files(twistd: Mapping[str, Any]) -> None:
-    """End with a line where twistd could not write its own files, which it finds out too late."""
-    logfile = twistd.get("logfile") or ("" if twistd.get("nodaemon") else "twistd.log")
-    unused = twistd.get("syslog") or twistd.get("logger") or logfile == "-"
-    for option, path in (
-        ("pidfile", twistd.get("pidfile")),
-        ("logfile", "" if unused else logfile),
-    ):
-        if path:
-            reason = _not_writable(os.path.abspath(path))
-            if reason is not None:
-                raise SystemExit(
-                    f"tortxd: twistd cannot write {os.path.abspath(path)}: {reason}. Start it in "
-                    f"another folder, or with --{option}={'' if option == 'pidfile' else 'FILE'}."
-                )
+    """End with a line where twistd could not write its own files, which it finds out too late, or
+    where another one runs."""
+    if twistd.get("chroot") is not None:
+        return  # their paths are those of another root
+    pidfile = twistd.get("pidfile")
+    if pidfile:
+        pidfile = os.path.abspath(pidfile)
+        _check_pidfile(pidfile)
+        _check_writable(pidfile, "--pidfile=")
+    logfile = twistd.get("logfile") or ("" if console.in_foreground(twistd) else "twistd.log")
+    if logfile not in ("", "-") and not (twistd.get("syslog") or twistd.get("logger")):
+        _check_writable(os.path.abspath(logfile), "--logfile=FILE")
 
 
-def _not_writable(path: str) -> str | None:
-    there = os.path.lexists(path)
+def _check_pidfile(path: str) -> None:
     try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC))
+        with open(path, encoding="ascii") as file:
+            pid = int(file.read())
+    except OSError:
+        return
+    except ValueError:
+        raise SystemExit(f"tortxd: {path} does not hold a process id. Remove it.") from None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return
+    except PermissionError:
+        pass  # it lives, and is another user's
+    raise SystemExit(
+        f"tortxd: Another twistd runs in this folder, process {pid}, as {path} says. Stop it, or "
+        "start this one in another folder, or with --pidfile=."
+    )
+
+
+def _check_writable(path: str, option: str) -> None:
+    flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        try:
+            os.close(os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            os.close(os.open(path, flags))
+        else:
+            os.unlink(path)  # twistd takes an empty one for a fault
     except OSError as error:
-        return error.strerror
-    if not there:
-        os.unlink(path)  # twistd takes an empty one for a fault
-    return None
+        raise SystemExit(
+            f"tortxd: twistd cannot write {path}: {error.strerror}. Start it in another folder, or "
+            f"with {option}."
+        ) from None
 
 
 def makeService(options: Options) -> Service:
@@ -255,14 +290,25 @@ def make_application() -> Any:
     return application
 
 
+class _TwistdOptions(ServerOptions):
+    """twistd's options, read once more: it has installed its reactor by now."""
+
+    def opt_reactor(self, _: str) -> None:
+        """Leave it as it is."""
+
+    opt_r = opt_reactor
+
+
 def _options_of_twistd() -> dict[str, Any]:
     """What twistd was told, which a .tac is not; empty where something else loads it."""
-    options = ServerOptions()
-    try:
-        options.parseOptions()
-    except usage.UsageError:
+    options = _TwistdOptions()  # type: ignore[no-untyped-call]
+    if not sys.argv[1:]:
         return {}
-    return options
+    try:
+        options.parseOptions()  # type: ignore[no-untyped-call]
+    except (usage.UsageError, SystemExit):
+        return {}
+    return options if options["python"] else {}
 
 
 def make_daemon(

@@ -66,27 +66,32 @@ STARTS = [
     # --- options -----------------------------------------------------------------------------
     Start(
         "unknown option",
-        f"option --no-such-option not recognized. {HELP}",
+        f"There is no option --no-such-option. {HELP}",
         ("--no-such-option",),
     ),
     Start(
         "misspelt option",
-        f"option --data_dir not recognized. Did you mean --data-dir? {HELP}",
+        f"There is no option --data_dir. Did you mean --data-dir? {HELP}",
         ("--data_dir=x",),
     ),
     Start(
         "option of twistd",
-        "option -n not recognized. It is one of twistd's own, which come before the word tortxd. "
+        "There is no option -n. It is one of twistd's own, which come before the word tortxd. "
         f"{HELP}",
         ("-n",),
     ),
-    Start("no value", f"option --socks requires argument. {HELP}", ("--socks",)),
+    Start(
+        "option cut short",
+        f"There is no option --idle. {HELP}",
+        ("--idle=3",),
+    ),
+    Start("no value", f"--socks takes a value. {HELP}", ("--socks",)),
     Start(
         "value for a flag",
-        f"option --open must not have an argument. {HELP}",
+        f"--open takes no value. {HELP}",
         ("--open=yes",),
     ),
-    Start("word too many", f"canteen is not an option. {HELP}", ("canteen",)),
+    Start("word too many", f"canteen is no option: those begin with --. {HELP}", ("canteen",)),
     # --- where it listens, and whom it reaches -------------------------------------------------
     Start(
         "http port taken",
@@ -119,6 +124,43 @@ STARTS = [
         "The gateway cannot listen on /proc/socket: No such file or directory. Choose another "
         "endpoint with --http.",
         ("--http=unix:/proc/socket",),
+    ),
+    Start(
+        "number of an endpoint",
+        f"--http does not understand 'tcp:3081:backlog=many'. {SERVER_FORMS}",
+        ("--http=tcp:3081:backlog=many",),
+    ),
+    Start(
+        "interface with a name",
+        f"--http does not understand 'tcp:3081:interface=eth0'. {SERVER_FORMS}",
+        ("--http=tcp:3081:interface=eth0",),
+    ),
+    Start(
+        "endpoint that Twisted does not make",
+        f"--http does not understand 'systemd:domain=UNIX'. {SERVER_FORMS}",
+        ("--http=systemd:domain=UNIX",),
+    ),
+    Start(
+        "path too long for a socket",
+        f"The gateway cannot listen on /{'x' * 120}: a socket's path has 107 bytes at most. Choose "
+        "another endpoint with --http.",
+        (f"--http=/{'x' * 120}",),
+    ),
+    Start(
+        "one port for both",
+        "--http and --socks name one port, 127.0.0.1:3081. Choose another for one of them.",
+        ("--http=3081", "--socks=3081"),
+    ),
+    Start(
+        "word before a socks port",
+        "--socks takes a port (9050), an address and port (127.0.0.1:9050) or unix:PATH, not "
+        "'tcp:9050'.",
+        ("--socks=tcp:9050",),
+    ),
+    Start(
+        "control port that Twisted does not reach",
+        f"--control does not understand 'ssl:localhost'. {CLIENT_FORMS}",
+        ("--control=ssl:localhost",),
     ),
     Start("exposed gateway", f"--http {EXPOSED}", ("--http=tcp:3080",)),
     Start(
@@ -155,7 +197,7 @@ STARTS = [
     ),
     Start(
         "alias of a local name",
-        "--alias: the right side of 'a.example=localhost' is a target that Tor is never asked for.",
+        "--alias: the right side of 'a.example=localhost': Local names are not sent to Tor.",
         ("--alias=a.example=localhost",),
     ),
     Start(
@@ -171,7 +213,7 @@ STARTS = [
     ),
     Start(
         "bad user agent",
-        "--user-agent takes tor-browser, keep, auto, or printable ASCII.",
+        "--user-agent takes tor-browser, keep, auto, or printable ASCII, not '\\t'.",
         ("--user-agent=\t",),
     ),
     Start(
@@ -186,7 +228,7 @@ STARTS = [
     ),
     Start(
         "service by ftp",
-        "--ip-url takes an http or https URL, as https://check.example/.",
+        "--ip-url takes an http or https URL, as https://check.example/, not 'ftp://a.example/'.",
         ("--ip-url=ftp://a.example/",),
     ),
     # --- files ---------------------------------------------------------------------------------
@@ -260,6 +302,13 @@ STARTS = [
         file=torrc("NumCPUs many"),
     ),
     Start(
+        "bad list of relays",
+        f"--torrc: FILE, line {TORRC_LINE}: Entry '{{zz' in ExitNodes is malformed. Discarding "
+        "entire list.",
+        ("--torrc=FILE",),
+        file=torrc("ExitNodes {zz"),
+    ),
+    Start(
         "exposed torrc line",
         f"--torrc: FILE, line {TORRC_LINE}: DNSPort listens on more than loopback, where nobody is "
         "asked for a token: anyone there could use this Tor. Set --open if that is meant.",
@@ -286,6 +335,21 @@ STARTS = [
         ("--config=FILE",),
         file=toml("data-dir = '/x'"),
     ),
+    Start(
+        "section",
+        "--config: unknown section in FILE: tortxd. Keys stand at its beginning, without one; "
+        "aliases in [aliases].",
+        ("--config=FILE",),
+        file=toml("[tortxd]\ntimeout = 5"),
+    ),
+    Start(
+        "key of two lines",
+        "--config: unknown key in FILE: 'a\\nb'.",
+        ("--config=FILE",),
+        file=toml('"a\\nb" = 1'),
+    ),
+    Start("empty name of a file", "--config takes a file.", ("--config=",)),
+    Start("empty name of a token file", "--token-file takes a file.", ("--token-file=",)),
     Start(
         "key of another type",
         "--config: timeout in FILE must be a number.",

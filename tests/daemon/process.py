@@ -106,6 +106,8 @@ class Daemon(ProcessProtocol):
     socks: int = 0
     output: bytearray = field(factory=bytearray)
     """All that it said, on standard output and standard error."""
+    errors: bytearray = field(factory=bytearray)
+    """What of that was on standard error; in a terminal, nothing is known to be."""
     status: int | None = None
     """Its exit status once it has ended; minus the signal's number if it died of one."""
     wrapped: bool = False
@@ -131,6 +133,8 @@ class Daemon(ProcessProtocol):
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         self.output += data
+        if childFD == 2:
+            self.errors += data
         for text, said in list(self._said):
             if text in self.output:
                 self._said.remove((text, said))

@@ -90,11 +90,12 @@ def ends(
 @pytest.mark.parametrize("start", STARTS, ids=lambda start: start.id)
 @ensureDeferred
 async def test_a_start_that_cannot_succeed(ends: Ends, start: Start) -> None:
-    """It ends with a non-zero status, and all that it says is one line, which says why; rule 11 is
-    among the reasons."""
+    """It ends with a non-zero status, and all that it says is one line, on standard error, which
+    says why; rule 11 is among the reasons."""
     end = await ends[start.id]
     assert end.daemon.status == 1, end.daemon.text
     assert end.daemon.text == f"tortxd: {end.line}\n"
+    assert end.daemon.errors == end.daemon.output
     assert not await end.daemon.reachable()
 
 

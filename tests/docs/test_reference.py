@@ -24,7 +24,7 @@ CONFIGURATION = read("docs/configuration.md")
 HTTP_API = read("docs/http-api.md")
 README = read("README.md")
 
-KEYS = {field.name for field in fields(DaemonConfig) if field.init} - {"origins"}
+KEYS = {field.name for field in fields(DaemonConfig) if field.init}
 
 
 # --- configuration --------------------------------------------------------------------------------

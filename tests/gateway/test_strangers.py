@@ -44,7 +44,7 @@ class Warnings:
     lines: list[str] = field(factory=list)
 
     def __call__(self, event: LogEvent) -> None:
-        if event["log_namespace"] == "tortxd.gateway.plane":
+        if event["log_namespace"] == "tortxd.gateway.listener":
             assert event["log_level"].name == "warn"
             self.lines.append(event["text"])
 
@@ -114,7 +114,7 @@ async def test_where_socks_is_spoken_may_be_unknown_or_not_for_everyone(
 @ensureDeferred
 async def test_the_log_says_it_once_a_minute(gateway: Gateway, warnings: Warnings) -> None:
     clock = Clock()
-    gateway.plane._repeats = Repeats(clock)
+    gateway.factory._repeats = Repeats(clock)
     for _ in range(3):
         await answer_to(gateway, TLS)
     await answer_to(gateway, SOCKS5)

@@ -61,6 +61,9 @@ def test_what_is_remembered_of_names_is_bounded(monkeypatch: pytest.MonkeyPatch)
         (b"X-Tortxd-Isolation", "Tor-Stream-Isolation"),
         (b"Tor-Isolation", "Tor-Stream-Isolation"),
         (b"Tor-Stream-Isolaton", "Tor-Stream-Isolation"),
+        (b"Tor-Stream-Islation", "Tor-Stream-Isolation"),
+        (b"Tor_Stream_Isolation", "Tor-Stream-Isolation"),
+        (b"X_Tor_Stream_Isolation", "Tor-Stream-Isolation"),
         (b"X-Tor-Isolation-Key", "Tor-Stream-Isolation"),
         (b"Tortxd-Tokn", "Tortxd-Token"),
         (b"Tortxd-Time-Out", "Tortxd-Timeout"),
@@ -98,7 +101,13 @@ def test_a_name_that_is_not_plain_is_not_repeated(name: bytes) -> None:
         *(b"Tor-Stream-Isolation", b"x-tor-stream-isolation", b"TORTXD-TOKEN", b"Tortxd-Timeout"),
         *(b"Tortxd-Retry", b"Tortxd-Exit", b"Tortxd-Exit-Country", b"Tortxd-Sticky"),
         # Tor's names are Tor's to make, and what has nothing to do with us is not ours to judge.
-        *(b"Tor-Capabilities", b"Tor-Family-Preference", b"X-Tor-Else", b"Torrent", b"X-Isolation"),
+        *(
+            b"Tor-Capabilities",
+            b"Tor-Family-Preference",
+            b"X-Tor-Else",
+            b"Torrent",
+            b"X-Isolation",
+        ),
     ],
 )
 def test_other_names_pass(name: bytes) -> None:

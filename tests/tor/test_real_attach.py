@@ -13,6 +13,7 @@ import pytest
 import pytest_twisted
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import globalLogPublisher
 
@@ -25,7 +26,7 @@ from tortxd.tor.lifecycle import RESTORING
 from tortxd.tor.process import find_tor
 from tortxd.tor.replies import CommandRefused
 from tortxd.tor.session import Watch
-from tortxd.tor.status import BackingOff, Bootstrapping, Degraded, Failed
+from tortxd.tor.status import BackingOff, Bootstrapping, Degraded, Failed, Status
 
 PASSWORD = 'canary "pass\\word" ß'
 
@@ -126,6 +127,28 @@ async def test_the_isolating_one_of_two_ports_is_used(start: Started, tmp_path: 
 
 
 @ensureDeferred
+async def test_one_that_lets_us_in_no_more_is_tried_again(start: Started, tmp_path: Path) -> None:
+    """Who runs that Tor may be about to mend it, and the daemon has served before."""
+    port = free_port()
+    with bare_tor(tmp_path, f"ControlPort {port}", "CookieAuthentication 1", "SocksPort auto"):
+        daemon = start(AttachSettings(f"tcp:127.0.0.1:{port}"))
+        await when_control(daemon)
+        daemon.established()  # nothing here can build a circuit
+    wanted: Deferred[None] = Deferred()
+
+    def look(status: Status) -> None:
+        assert not isinstance(status, Failed)
+        if isinstance(status, BackingOff) and "wants a password" in status.reason:
+            forget()
+            wanted.callback(None)
+
+    forget = daemon.on_status(look)
+    password = f"HashedControlPassword {hashed(PASSWORD)}"
+    with bare_tor(tmp_path, f"ControlPort {port}", password, "SocksPort auto"):
+        await wanted.addTimeout(60, reactor)
+
+
+@ensureDeferred
 async def test_a_tor_without_socks_is_hopeless(start: Started, tmp_path: Path) -> None:
     line, control = unix_control(tmp_path)
     with bare_tor(tmp_path, line, "CookieAuthentication 1", "SocksPort 0"):
@@ -170,5 +193,5 @@ async def test_a_hang_degrades_and_mends(start: Started, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("control", ["", "nonsense:x", "tcp:", "tcp:127.0.0.1:port"])
 def test_a_malformed_endpoint(control: str) -> None:
-    with pytest.raises(SetupError, match="control endpoint"):
+    with pytest.raises(SetupError, match=r"^`control` does not understand .*tcp:127\.0\.0\.1:9051"):
         TorDaemon(reactor, AttachSettings(control)).start()

@@ -163,14 +163,19 @@ async def test_permission_denied_at_the_socket(tmp_path: Path) -> None:
         listener.listen()
         for one in (path, folder):
             os.chown(one, -1, gid)
-        for denied in (path, folder):
-            denied.chmod(0)
+        joining = f"add this user to the group {name} and log in anew"
+        closed = "that Tor keeps it for its own user: set ControlSocketsGroupWritable 1 there"
+        for denied, mode, advice in (
+            (path, 0o020, joining),
+            (path, 0, closed),
+            (folder, 0o010, joining),
+            (folder, 0, closed),
+        ):
+            denied.chmod(mode)
             with as_nobody(), pytest.raises(SetupError) as caught:
                 await attach(f"unix:{path}")
             denied.chmod(0o755)
-            assert str(caught.value) == (
-                f"Permission denied at {path}; add this user to the group {name} and log in anew."
-            )
+            assert str(caught.value) == f"Permission denied at {path}; {advice}."
 
 
 @ensureDeferred
@@ -181,14 +186,22 @@ async def test_permission_denied_at_the_cookie(tmp_path: Path) -> None:
     with bare_tor(data, f"ControlPort {port}", "CookieAuthentication 1", "SocksPort 0"):
         cookie = next(data.rglob("control_auth_cookie"))
         os.chown(cookie, -1, gid)
-        cookie.chmod(0)
         let_through(cookie.parents)
-        with as_nobody(), pytest.raises(SetupError) as caught:
-            await attach(f"tcp:127.0.0.1:{port}")
-        assert str(caught.value) == (
-            f"Permission denied at {cookie}, the cookie of Tor's control port; add this user to "
-            f"the group {name} and log in anew, or give the password in `control_password_file`."
-        )
+        for mode, advice in (
+            (0o040, f"add this user to the group {name} and log in anew"),
+            (
+                0,
+                "that Tor keeps it for its own user: set CookieAuthFileGroupReadable 1 and "
+                "DataDirectoryGroupReadable 1 there",
+            ),
+        ):
+            cookie.chmod(mode)
+            with as_nobody(), pytest.raises(SetupError) as caught:
+                await attach(f"tcp:127.0.0.1:{port}")
+            assert str(caught.value) == (
+                f"Permission denied at {cookie}, the cookie of Tor's control port; {advice}, or "
+                "give the password in `control_password_file`."
+            )
         cookie.unlink()
         with pytest.raises(SetupError, match=rf"{cookie} .* cannot be read: No such file"):
             await attach(f"tcp:127.0.0.1:{port}")

@@ -245,7 +245,7 @@ class Front(Protocol):
                 return
             self._begin(head, reader)
         except TortxdError as error:
-            stranger = self._plane.recognise(reader.first)
+            stranger = self._factory.recognise(reader.first)
             self._refuse(error if stranger is None else BadRequest(stranger.sentence))
         except Exception:
             log.failure("A request could not be served")

@@ -9,12 +9,15 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
+from twisted.logger import Logger
 from twisted.web.server import Site
 
 from tortxd.gateway.answers import Answer
 from tortxd.gateway.front import Front
 from tortxd.gateway.limits import REFUSALS
 from tortxd.gateway.plane import DataPlane
+from tortxd.gateway.strangers import Stranger, recognise
+from tortxd.tor.repeats import Repeats
 from tortxd.wire.http1 import RequestHead
 
 
@@ -35,6 +38,13 @@ LAST_WORDS = 0.3
 """Seconds in which clients can take the answer that there will be none, at a stop."""
 LONG_IDLE = 5.0
 """Seconds without a request, or a byte, after which a connection may have to make room."""
+
+
+log = Logger()
+
+
+def _warn(text: str) -> None:
+    log.warn("{text}", text=text)
 
 
 class FrontFactory(Factory):
@@ -59,6 +69,7 @@ class FrontFactory(Factory):
         self.closing = False
         self._refused: set[Front] = set()
         self._emptied: Deferred[None] | None = None
+        self._repeats = Repeats(plane.reactor)
 
     @cached_property
     def control(self) -> ControlPlane:
@@ -107,11 +118,23 @@ class FrontFactory(Factory):
         self.idle.pop(front, None)
         self._check_empty()
 
+    def recognise(self, first: bytes) -> Stranger | None:
+        """What a client speaks whose first bytes are no request, where that is known; the log says
+        it at most once a minute."""
+        plane = self.plane
+        # Without a token, where one is set, /health does not tell the address either.
+        address = plane.link.socks_address if plane.policy.access.token is None else None
+        stranger = recognise(first, None if address is None else address.url)
+        if stranger is not None:
+            self._repeats.say(_warn, stranger.in_log)
+        return stranger
+
     def drain(self, seconds: float) -> Deferred[None]:
         """Close idle connections now, busy ones when their request is served; after ``seconds``,
         every one, with an answer that says why. Fires when none is left."""
         self.closing = True
         done = self._emptied = Deferred()
+        self._repeats.flush()
         for front in list(self.connections):
             if not front.busy:
                 front.leave()

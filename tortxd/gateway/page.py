@@ -222,25 +222,27 @@ def _state(status: Status) -> tuple[str, list[str]]:
     """What Tor does, in a few words, and at length."""
     match status:
         case Ready():
-            return _said("good", "Tor is ready", "Requests are served.")
+            return _described("good", "Tor is ready", "Requests are served.")
         case Degraded(reasons):
-            return _said("wait", "Tor is ready, but something is wrong", *reasons)
+            return _described("wait", "Tor is ready, but something is wrong", *reasons)
         case Bootstrapping(progress, _, summary, warning):
             causes = [] if warning is None else [f"It does not get on: {warning}"]
-            title, parts = _said("wait", f"Tor is {progress} % ready", f"{summary}.", *causes)
+            title, parts = _described("wait", f"Tor is {progress} % ready", f"{summary}.", *causes)
             bar = f'<progress max="100" value="{progress}" aria-label="Progress">{progress} %'
             return title, [parts[0], f"{bar}</progress>", *parts[1:]]
         case Launching():
-            return _said("wait", "Tor is starting")
+            return _described("wait", "Tor is starting")
         case BackingOff(seconds, reason):
-            return _said("bad", "Tor is down", reason, f"It is tried again {_in_seconds(seconds)}.")
+            return _described(
+                "bad", "Tor is down", reason, f"It is tried again {_in_seconds(seconds)}."
+            )
         case Failed(reason):
-            return _said("bad", "Tor cannot run", reason)
+            return _described("bad", "Tor cannot run", reason)
         case Stopped():
-            return _said("bad", "Tor is stopped")
+            return _described("bad", "Tor is stopped")
 
 
-def _said(kind: str, title: str, *sentences: str) -> tuple[str, list[str]]:
+def _described(kind: str, title: str, *sentences: str) -> tuple[str, list[str]]:
     told = [f"<p>{_text(sentence)}</p>" for sentence in sentences]
     return title, [f'<p class="state {kind}">{_text(title)}</p>', *told]
 

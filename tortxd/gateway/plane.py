@@ -13,14 +13,12 @@ from typing import Any, Literal
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
-from twisted.logger import Logger
 
 from tortxd.errors import BadRequest, BadResponse, ForbiddenHost, TortxdError
 from tortxd.gateway.answers import Answer, error_answer
 from tortxd.gateway.flow import Departures
 from tortxd.gateway.hops import counted_down, hops_left, last_answer
 from tortxd.gateway.limits import Limits
-from tortxd.gateway.strangers import Stranger, recognise
 from tortxd.policy.access import AccessPolicy, Admission, RouteKind
 from tortxd.policy.headers import UserAgent, incoming, outgoing
 from tortxd.policy.query import ProxyQuery, target_of
@@ -42,7 +40,6 @@ from tortxd.relay.timeouts import Timeouts
 from tortxd.relay.upstream import Pool, Route, Upstream
 from tortxd.tor.isolation import Credentials, Isolation, IsolationKeys
 from tortxd.tor.link import SocksAddress, TorLink
-from tortxd.tor.repeats import Repeats
 from tortxd.tor.tls import ClientTls
 from tortxd.wire.http1 import (
     Headers,
@@ -52,8 +49,6 @@ from tortxd.wire.http1 import (
     connection_options,
     field_lines,
 )
-
-log = Logger()
 
 _UPGRADE: Headers = [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
 _UPGRADE_LINES = field_lines(_UPGRADE)
@@ -110,7 +105,6 @@ class DataPlane:
         self.limits = limits or Limits()
         self.pool = Pool(self.timeouts, self.limits.idle)
         self.under_way: set[Outbound] = set()
-        self._repeats = Repeats(reactor)
         self._judged = lru_cache(_JUDGEMENTS)(self._judge_section)
 
     @property
@@ -133,7 +127,6 @@ class DataPlane:
         self.end_under_way()
         self.departures.stop()
         self.pool.clear()
-        self._repeats.flush()
         self.timeouts.stop()
 
     def end_under_way(self) -> None:
@@ -296,16 +289,6 @@ class DataPlane:
             answer, headers=[*answer.headers, *self.policy.access.cors(fields, answer.headers)]
         )
 
-    def recognise(self, first: bytes) -> Stranger | None:
-        """What a client speaks whose first bytes are no request, where that is known; the log says
-        it at most once a minute."""
-        # Without a token, where one is set, /health does not tell the address either.
-        address = self.link.socks_address if self._policy.access.token is None else None
-        stranger = recognise(first, None if address is None else address.url)
-        if stranger is not None:
-            self._repeats.say(_warn, stranger.in_log)
-        return stranger
-
     def _filter(self, judged: _Judged, target: Target, asked: ProxyQuery, route: bytes) -> Any:
         admission, browser = judged.admission, judged.browser
         redirected, isolation = asked.redirected, asked.isolation
@@ -359,10 +342,6 @@ class DataPlane:
             headers.append((b"Tortxd-Exit-Country", exit_relay.country.encode()))
             upstream.annotation = headers
         return headers
-
-
-def _warn(text: str) -> None:
-    log.warn("{text}", text=text)
 
 
 def _switching(fit: Callable[[ResponseHead], Headers]) -> Callable[[ResponseHead], Headers]:

@@ -71,7 +71,8 @@ _SPECIAL_IPV6 = tuple(
 _LOCAL_TOP = frozenset({"localhost", "localdomain", "local", "internal", "exit"})
 _LOCAL_SUFFIX = ".home.arpa"
 
-_LOCAL = "Local names are not sent to Tor. Map one with --alias."
+MAP_IT = " Map one with --alias."
+_LOCAL = f"Local names are not sent to Tor.{MAP_IT}"
 _MALFORMED = "The host of the target URL is malformed."
 
 

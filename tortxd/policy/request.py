@@ -134,7 +134,14 @@ def _is_meant_for_us(key: bytes) -> bool:
     """Whether a header that nobody knows directs the gateway, or so its sender believes. Tor's own
     names are Tor's to extend (its HTTP CONNECT specification), but whoever asks for isolation by
     another name would do without it unawares."""
-    return key.startswith(_OURS) or (key.startswith(_TORS) and b"isol" in key)
+    form = key.replace(b"_", b"-")
+    return form.startswith(_OURS) or (
+        form.startswith(_TORS) and (b"isol" in form or _is_nearly(form, _ISOLATION))
+    )
+
+
+def _is_nearly(form: bytes, name: bytes) -> bool:
+    return nearest(form.decode("latin-1").removeprefix("x-"), [name.decode()], 0.85) is not None
 
 
 def check_names(fields: Fields) -> None:

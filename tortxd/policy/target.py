@@ -14,7 +14,7 @@ from functools import lru_cache
 from attrs import field, frozen
 
 from tortxd.errors import BadUrl, SetupError, TargetForbidden, TortxdError, in_quotes
-from tortxd.policy.addresses import canonical_host, is_address, judge_host
+from tortxd.policy.addresses import MAP_IT, canonical_host, is_address, judge_host
 from tortxd.policy.paths import as_browsers_do, as_they_came
 
 HTTP_SCHEMES = frozenset({"http", "https"})
@@ -122,10 +122,8 @@ def parse_alias(text: str) -> Alias:
     try:
         judge_host(to_host)
     except TortxdError as error:
-        raise SetupError(
-            f"`aliases`: the right side of {in_quotes(text)} is a target that Tor is never asked "
-            "for."
-        ) from error
+        reason = str(error).removesuffix(MAP_IT)
+        raise SetupError(f"`aliases`: the right side of {in_quotes(text)}: {reason}") from error
     return Alias(host, port, to_host, to_port)
 
 

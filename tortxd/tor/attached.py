@@ -38,6 +38,8 @@ class Attached:
     :param known: the SOCKS address of the connection before this one: where the control port does
         not answer, it is asked whether Tor still lives.
     :param mark: how our own SOCKS usernames begin.
+    :param first: whether no Tor was attached to before: then one that does not let us in is the
+        end, where it would otherwise be tried again.
     """
 
     _log = Logger()
@@ -56,6 +58,7 @@ class Attached:
         known: SocksAddress | None,
         watch: Watch,
         mark: str,
+        first: bool,
     ) -> None:
         self._reactor = reactor
         self._listener = listener
@@ -67,6 +70,7 @@ class Attached:
         self._known = known
         self._watch = watch
         self._mark = mark
+        self._first = first
         self._over = False
         self._unwanted = False
         self._running: Deferred[None] | None = None
@@ -121,7 +125,7 @@ class Attached:
     def _not_begun(self, failure: Failure) -> None:
         if self._over or failure.check(CancelledError):
             return
-        if failure.check(SetupError) and self._known is None:
+        if failure.check(SetupError) and self._known is None and self._first:
             self._over = True
             self._let_go()
             self._listener.socks_at(None)

@@ -8,6 +8,7 @@ lines; ``txtorcon.TorState`` is not used, because it fetches and parses the whol
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterable
 from errno import EACCES, ECONNREFUSED, ENOENT, EPERM
 from grp import getgrgid
@@ -28,6 +29,7 @@ from tortxd.tor.replies import CommandRefused, parse_conf, parse_info
 PATIENCE = 10.0
 """Seconds that an answer may take."""
 
+_COOKIE_FOR_GROUP = "CookieAuthFileGroupReadable 1 and DataDirectoryGroupReadable 1"
 _FIRST_LINE = b"250-PROTOCOLINFO "
 
 _T = TypeVar("_T")
@@ -122,11 +124,21 @@ class Control:
             _ControlFactory(password)
         )
         try:
-            protocol = await _in_time(connecting, patience, reactor, name)
+            protocol = await _in_time(
+                connecting,
+                patience,
+                reactor,
+                f"Nothing answers at {name}. Is it the right address?",
+            )
         except (ConnectError, ConnectionClosed, OSError) as e:
             raise _unreached(e, name) from e
         try:
-            await _in_time(protocol.post_bootstrap, patience, reactor, name)
+            await _in_time(
+                protocol.post_bootstrap,
+                patience,
+                reactor,
+                f"What listens at {name} does not answer as Tor does.",
+            )
         except txtorcon.TorProtocolError as e:
             protocol.transport.abortConnection()
             raise SetupError(
@@ -212,7 +224,8 @@ def _unreached(error: Exception, name: str) -> TortxdError:
     """Why a control port cannot be connected to, and what to do."""
     number = getattr(error, "osError", None) or getattr(error, "errno", None)
     if number in (EACCES, EPERM):
-        return SetupError(f"Permission denied at {name}; {_admission(Path(name))}.")
+        admission = _admission(Path(name), stat.S_IWGRP, "ControlSocketsGroupWritable 1")
+        return SetupError(f"Permission denied at {name}; {admission}.")
     if number == ENOENT:
         return TorDown(
             f"There is no socket at {name}. Is that Tor running, with this ControlSocket?"
@@ -230,7 +243,8 @@ def _unauthenticated(protocol: _ControlProtocol, name: str) -> str:
         if error.errno in (EACCES, EPERM):
             return (
                 f"Permission denied at {path}, the cookie of Tor's control port; "
-                f"{_admission(path)}, or give the password in `control_password_file`."
+                f"{_admission(path, stat.S_IRGRP, _COOKIE_FOR_GROUP)}, or give the "
+                "password in `control_password_file`."
             )
         return (
             f"The cookie {path} of Tor's control port {name} cannot be read: {error.strerror}. It "
@@ -242,30 +256,40 @@ def _unauthenticated(protocol: _ControlProtocol, name: str) -> str:
     )
 
 
-def _admission(path: Path) -> str:
-    """What lets this user have a file of another one's."""
+def _admission(path: Path, needed: int, setting: str) -> str:
+    """What lets this user have a file of another one's.
+
+    :param needed: the group's right that it takes (``stat.S_IRGRP``, say).
+    :param setting: what gives the group that right, in that Tor's torrc file.
+    """
     for one in (path, *path.parents):
         try:
-            group = one.stat().st_gid
+            found = one.stat()
         except PermissionError:
-            continue  # its folder shows whose it is
+            needed = stat.S_IXGRP  # its folder shows whose it is
+            continue
         except OSError:
             break
-        if group != 0:
-            try:
-                return f"add this user to the group {getgrgid(group).gr_name} and log in anew"
-            except KeyError:
-                break
-        break
+        if found.st_gid == 0:
+            break
+        if not found.st_mode & needed:
+            return f"that Tor keeps it for its own user: set {setting} there"
+        try:
+            return f"add this user to the group {getgrgid(found.st_gid).gr_name} and log in anew"
+        except KeyError:
+            break
     return "see that this user may use it"
 
 
 async def _in_time(
-    waiting: Deferred[_T], patience: float, clock: IReactorTime, name: str | None = None
+    waiting: Deferred[_T],
+    patience: float,
+    clock: IReactorTime,
+    sentence: str = "Tor does not answer on its control port.",
 ) -> _T:
     """Wait for an answer, but not longer than ``patience`` seconds.
 
-    :param name: of the control port, for the sentence, while it is not known to be one.
+    :param sentence: says that none came.
     :raises TorTimeout: none came. A cancellation from outside stays one.
     """
     timed_out: list[bool] = []
@@ -279,9 +303,7 @@ async def _in_time(
         return await waiting
     except Exception as e:
         if timed_out:
-            if name is not None:
-                raise TorTimeout(f"What listens at {name} does not answer as Tor does.") from e
-            raise TorTimeout("Tor does not answer on its control port.") from e
+            raise TorTimeout(sentence) from e
         raise
     finally:
         if timer.active():

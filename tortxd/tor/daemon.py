@@ -13,7 +13,7 @@ from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 
-from tortxd.endpoints import plain
+from tortxd.endpoints import not_a_client, plain
 from tortxd.errors import SetupError, TorDown, TorNotReady, TorTimeout, TortxdError
 from tortxd.tor.attached import Attached
 from tortxd.tor.datadir import prepare
@@ -406,11 +406,8 @@ class TorDaemon:
     def _attaching(self, settings: AttachSettings) -> Callable[[], Attached]:
         try:
             endpoint: IStreamClientEndpoint = clientFromString(self._reactor, settings.control)
-        except (ValueError, TypeError, KeyError) as e:
-            raise SetupError(
-                "The control endpoint is malformed; it looks like tcp:127.0.0.1:9051 or "
-                "unix:/run/tor/control."
-            ) from e
+        except Exception as e:  # whatever a kind of endpoint makes of what it does not understand
+            raise not_a_client(settings.control, "`control`") from e
 
         def open_session() -> Attached:
             return Attached(
@@ -424,6 +421,7 @@ class TorDaemon:
                 known=self._socks,
                 watch=self._watch,
                 mark=self._mark,
+                first=not self._served,
             )
 
         return open_session

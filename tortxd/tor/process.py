@@ -184,6 +184,10 @@ def check_with_tor(executable: str, lines: Sequence[str], file: str, tor_dir: Pa
     events = map(parse_line, judged.stdout.decode("utf-8", "replace").splitlines())
     complaints = [event.text for event in events if isinstance(event, Complaint)]
     reason = _telling(complaints)
+    if reason is not None and line_of(reason, lines) is None:
+        # "Invalid router list." follows what names the list.
+        placed = (one for one in reversed(complaints) if line_of(one, lines) is not None)
+        reason = next(placed, reason)
     if reason is not None:
         number = line_of(reason, lines)
         where = file if number is None else f"{file}, line {number}"
