@@ -125,9 +125,9 @@ def test_a_tac_that_twistd_loads_with_another_reactor(monkeypatch: pytest.Monkey
     ("content", "sentence"),
     [
         (
-            str(os.getpid()),
-            f"Another twistd runs in this folder, process {os.getpid()}, as FILE says. Stop it, or "
-            "start this one in another folder, or with --pidfile=.",
+            "OWN",
+            "Another twistd runs in this folder, process OWN, as FILE says. Stop it, or start this "
+            "one in another folder, or with --pidfile=.",
         ),
         ("nonsense", "FILE does not hold a process id. Remove it."),
         ("", "FILE does not hold a process id. Remove it."),
@@ -140,12 +140,13 @@ def test_another_twistd_in_the_folder(
 ) -> None:
     file = tmp_path / "twistd.pid"
     if content is not None:
-        file.write_text(content)
+        file.write_text(content.replace("OWN", str(os.getpid())))
     twistd = {"pidfile": str(file), "nodaemon": 1}
     if sentence is None:
         tap._check_files(twistd)
     else:
         with pytest.raises(SystemExit) as ended:
             tap._check_files(twistd)
-        assert ended.value.code == "tortxd: " + sentence.replace("FILE", str(file))
+        line = sentence.replace("FILE", str(file)).replace("OWN", str(os.getpid()))
+        assert ended.value.code == f"tortxd: {line}"
     assert file.exists() is (content is not None), "it is left as it was"
