@@ -85,7 +85,11 @@ def place(tmp_path: Path) -> Place:
     there.holds("requirements-dev.lock")
     project = [tmp_path / name for name in ("pyproject.toml", "setup.py", "tortxd/_version.py")]
     (tmp_path / ".venv/installed-project").write_bytes(b"".join(p.read_bytes() for p in project))
-    (tmp_path / ".venv/bin/python").symlink_to(sys.executable)
+    # A link would lead past the virtualenv that it is in.
+    python = tmp_path / ".venv/bin/python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    there.program("id", "echo 0")
     there.program("apt-get", 'case $1 in install) echo "2 newly installed"; esac')
     there.program("curl", "")
     return there

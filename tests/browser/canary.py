@@ -16,7 +16,7 @@ _ANSWER = (
     b"Access-Control-Allow-Origin: *\r\nContent-Type: text/css\r\n\r\n"
 )
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 """Seconds in which a page must have reached it."""
 
 

@@ -23,7 +23,8 @@ from tortxd.tor.repeats import INTERVAL, Repeats
 def client_hello() -> bytes:
     """The first that a client of TLS says."""
     outgoing = ssl.MemoryBIO()
-    client = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing)
+    context = ssl.create_default_context()
+    client = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost")
     with pytest.raises(ssl.SSLWantReadError):
         client.do_handshake()
     return outgoing.read()
