@@ -571,6 +571,11 @@ def test_bad_environments(environ: dict[str, str], name: str) -> None:
         ("[aliases]\na = 1", "aliases"),
         ("[aliases.x]\na = 'b'", "aliases"),
         ("timeout 1", "TOML"),
+        (f"timeout = {'9' * 400}", "timeout in .* takes a number"),
+        (f"timeout = {'9' * 5000}", "TOML"),
+        (f"http = {'[' * 20_000}", "TOML"),
+        ("# " + "x" * 1024 * 1024, "File too large"),
+        (r'token_file = "/a\u0000b"', "token_file in .* no control characters"),
     ],
 )
 def test_bad_files(tmp_path: Path, text: str, name: str) -> None:

@@ -143,3 +143,14 @@ def test_a_log_file_begins_anew_between_two_lines(
         signal.signal(signal.SIGUSR1, before)
     assert (tmp_path / "log.1").read_text().endswith("One.\n")
     assert (tmp_path / "log").read_text().endswith("Two.\n")
+
+
+def test_what_calls_itself_tor_does_not_command_the_terminal() -> None:
+    evil = "x\n\x1b[2JIn a browser: http://evil/"
+    line = "x\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}[2JIn a browser: http://evil/\n"
+    assert shown("tortxd.tor", LogLevel.info, evil) == line
+    stream = io.StringIO()
+    log = Logger(namespace="tortxd.tor", observer=LogPublisher(console.log_observer(stream)))
+    log.info("{text}", text=evil)
+    assert "\x1b" not in stream.getvalue()
+    assert stream.getvalue().count("[tortxd.tor#info]") == 1

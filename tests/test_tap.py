@@ -130,6 +130,9 @@ def test_a_tac_that_twistd_loads_with_another_reactor(monkeypatch: pytest.Monkey
             "one in another folder, or with --pidfile=.",
         ),
         ("nonsense", "FILE does not hold a process id. Remove it."),
+        ("0", "FILE does not hold a process id. Remove it."),
+        ("-1", "FILE does not hold a process id. Remove it."),
+        ("9" * 5000, "FILE does not hold a process id. Remove it."),
         ("", "FILE does not hold a process id. Remove it."),
         ("99999999", None),
         (None, None),
@@ -150,3 +153,24 @@ def test_another_twistd_in_the_folder(
         line = sentence.replace("FILE", str(file)).replace("OWN", str(os.getpid()))
         assert ended.value.code == f"tortxd: {line}"
     assert file.exists() is (content is not None), "it is left as it was"
+
+
+def test_a_link_that_leads_to_nothing_yet_will_do(tmp_path: Path) -> None:
+    """twistd makes what it leads to; the look leaves both as they were."""
+    link, target = tmp_path / "link", tmp_path / "target"
+    link.symlink_to(target)
+    tap._check_files({"pidfile": str(link), "logfile": str(link), "nodaemon": 1})
+    assert link.is_symlink()
+    assert not target.exists()
+    target.write_text("1\n")
+    tap._check_writable(str(link), "--pidfile=")
+    assert target.read_text() == "1\n"
+
+
+def test_nothing_that_was_given_commands_the_terminal() -> None:
+    with pytest.raises(SystemExit) as ended:
+        Options().parseOptions(["--\x1b]0;x\x07\nFAKE"])
+    assert ended.value.code == (
+        "tortxd: There is no option --\N{REPLACEMENT CHARACTER}]0;x\N{REPLACEMENT CHARACTER}"
+        "\N{REPLACEMENT CHARACTER}FAKE. See twistd tortxd --help."
+    )

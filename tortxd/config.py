@@ -29,6 +29,7 @@ from tortxd.endpoints import (
 )
 from tortxd.environment import is_link
 from tortxd.errors import SetupError, in_quotes
+from tortxd.files import read_whole
 from tortxd.nearest import did_you_mean, nearest
 
 __all__ = ["DEFAULT_HTTP", "Config", "DaemonConfig", "SocksAddress", "default_data_dir"]
@@ -84,7 +85,7 @@ def _number(value: float | str) -> float:
     """A float; what is no number stays as it is, for the validator to name it."""
     try:
         return value if isinstance(value, bool) else float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return value  # type: ignore[return-value]
 
 
@@ -366,12 +367,12 @@ def _secret(path: Path | None, name: str) -> bytes | None:
     """What a file holds, without the white space around it."""
     if path is None:
         return None
-    if path == Path():
-        raise SetupError(f"{name} takes a file.")
+    _check_line(name.strip("`"), path)
     try:
-        secret = path.read_bytes().strip()
-    except OSError as error:
-        raise SetupError(f"{name}: {path} cannot be read: {error.strerror}.") from error
+        secret = read_whole(path).strip()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no file has such a name"
+        raise SetupError(f"{name}: {path} cannot be read: {reason}.") from error
     if not secret or re.search(rb"[\x00-\x1f\x7f]", secret):
         raise SetupError(f"{name}: {path} must hold one line that is not empty.")
     return secret
@@ -465,11 +466,11 @@ def _from_file(path: str, name: str) -> dict[str, _Given]:
     if not path:
         raise SetupError(f"{name} takes a file.")
     try:
-        with open(path, "rb") as file:
-            values = tomllib.load(file)
+        text = read_whole(path).decode()
+        values = tomllib.loads(text)
     except OSError as error:
         raise SetupError(f"{name}: {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise SetupError(f"{name}: {path} is not TOML: {error}.") from error
     for unknown in sorted(values.keys() - _KEYS):
         if isinstance(values[unknown], dict):

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TextIO, cast
 
 from twisted.logger import (
+    FileLogObserver,
     FilteringLogObserver,
     ILogFilterPredicate,
     ILogObserver,
@@ -19,10 +20,12 @@ from twisted.logger import (
     LogLevel,
     PredicateResult,
     eventAsText,
-    textFileLogObserver,
+    formatEventAsClassicLogText,
 )
 from twisted.python.logfile import LogFile
 from zope.interface import implementer, provider
+
+from tortxd.errors import printable
 
 LOGGER = "tortxd.console.observer"
 """What ``--logger`` is to be for such a log."""
@@ -77,7 +80,13 @@ def terminal_observer(stream: TextIO) -> ILogObserver:
 
 def log_observer(stream: TextIO | LogFile) -> ILogObserver:
     """Writes lines with times and namespaces to ``stream``."""
-    return FilteringLogObserver(textFileLogObserver(cast(TextIO, stream)), [_judge])
+    observer = FileLogObserver(cast(TextIO, stream), _line_with_time)
+    return FilteringLogObserver(observer, [_judge])
+
+
+def _line_with_time(event: LogEvent) -> str | None:
+    text = formatEventAsClassicLogText(event)
+    return None if text is None else "\n".join(map(printable, text.expandtabs().split("\n")))
 
 
 @implementer(ILogObserver)
@@ -97,6 +106,8 @@ def line_of(event: LogEvent) -> str | None:
     if event.get("for_logs_alone") or not _says_something(event):
         return None
     text = eventAsText(event, includeTimestamp=False, includeSystem=False)
+    if "log_failure" not in event:
+        text = printable(text)  # Tor, and what calls itself so, is not to write to the terminal
     if _namespace(event) == "tor":
         return f"Tor says: {text}" if _is_serious(event) else None
     return text

@@ -72,6 +72,12 @@ def in_quotes(text: str) -> str:
     return ascii(text if len(text) <= 60 else text[:60] + "...")
 
 
+def printable(text: str) -> str:
+    """Text for a terminal or a page, without what could move its cursor, end its line or turn it
+    around."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
 # --- the client's request ---------------------------------------------------------------------
 
 

@@ -9,14 +9,14 @@ _CUTOFF = 0.6
 """How alike two names are, of 1, before one is taken for a slip of the other."""
 
 
-def nearest(name: str, known: Iterable[str], cutoff: float = _CUTOFF) -> str | None:
+def nearest(name: str, known: Iterable[str]) -> str | None:
     """The one of the ``known`` names that is most like ``name``; None where none is near.
 
     Case does not count, and ``-`` is ``_``: options, files and the environment write one name in
     different ways.
     """
     by_form = {_form(one): one for one in known}
-    found = get_close_matches(_form(name), by_form, 1, cutoff)
+    found = get_close_matches(_form(name), by_form, 1, _CUTOFF)
     return by_form[found[0]] if found else None
 
 

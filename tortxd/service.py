@@ -30,6 +30,7 @@ from tortxd.addresses import SocksAddress, is_address
 from tortxd.config import DaemonConfig
 from tortxd.endpoints import not_a_server, plain, split_endpoint
 from tortxd.errors import SetupError, TorDown, TortxdError
+from tortxd.files import read_whole
 from tortxd.gateway.limits import Limits
 from tortxd.gateway.listener import FrontFactory
 from tortxd.gateway.plane import DataPlane, GatewayPolicy
@@ -394,7 +395,7 @@ def _torrc_lines(path: Path | None, *, exposure: bool) -> tuple[str, ...]:
     if path is None:
         return ()
     try:
-        lines = tuple(line.rstrip("\r") for line in path.read_text("utf-8").split("\n"))
+        lines = tuple(line.rstrip("\r") for line in read_whole(path).decode().split("\n"))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise SetupError(f"{_torrc_name(path)} cannot be read: {reason}.") from error

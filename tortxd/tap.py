@@ -20,7 +20,8 @@ from twisted.scripts.twistd import ServerOptions  # type: ignore[attr-defined]
 
 from tortxd import console
 from tortxd.config import DEFAULT_CHECK_URL, DEFAULT_IP_URL, DaemonConfig
-from tortxd.errors import SetupError, TortxdError
+from tortxd.errors import SetupError, TortxdError, printable
+from tortxd.files import read_whole
 from tortxd.manual import manual
 from tortxd.nearest import nearest
 
@@ -146,7 +147,7 @@ class Options(usage.Options):
             except usage.UsageError as error:
                 wrong = f"{str(error).rstrip('.')}."
         if wrong is not None:
-            raise SystemExit(f"tortxd: {wrong} See twistd tortxd --help.")
+            raise SystemExit(_last_line(f"{wrong} See twistd tortxd --help."))
 
     def _wrong_in(self, words: Sequence[str]) -> str | None:
         takes_value = {name.rstrip("="): name.endswith("=") for name in self.longOpt}
@@ -216,7 +217,7 @@ def load_config(options: Mapping[str, object]) -> DaemonConfig:
     try:
         return DaemonConfig.load(options, os.environ)
     except SetupError as error:
-        raise SystemExit(f"tortxd: {error}") from None
+        raise SystemExit(_last_line(str(error))) from None
 
 
 def _check_files(twistd: Mapping[str, Any]) -> None:
@@ -235,13 +236,16 @@ def _check_files(twistd: Mapping[str, Any]) -> None:
 
 
 def _check_pidfile(path: str) -> None:
+    if not os.path.isfile(path):
+        return
     try:
-        with open(path, encoding="ascii") as file:
-            pid = int(file.read())
+        pid = int(read_whole(path))
+        if not 0 < pid < 2**31:
+            raise ValueError(pid)
     except OSError:
         return
     except ValueError:
-        raise SystemExit(f"tortxd: {path} does not hold a process id. Remove it.") from None
+        raise SystemExit(_last_line(f"{path} does not hold a process id. Remove it.")) from None
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -249,24 +253,29 @@ def _check_pidfile(path: str) -> None:
     except PermissionError:
         pass  # it lives, and is another user's
     raise SystemExit(
-        f"tortxd: Another twistd runs in this folder, process {pid}, as {path} says. Stop it, or "
-        "start this one in another folder, or with --pidfile=."
+        _last_line(
+            f"Another twistd runs in this folder, process {pid}, as {path} says. Stop it, or start "
+            "this one in another folder, or with --pidfile=."
+        )
     )
 
 
 def _check_writable(path: str, option: str) -> None:
     flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    target = os.path.realpath(path)
     try:
         try:
-            os.close(os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600))
+            os.close(os.open(target, flags | os.O_CREAT | os.O_EXCL, 0o600))
         except FileExistsError:
-            os.close(os.open(path, flags))
+            os.close(os.open(target, flags))
         else:
-            os.unlink(path)  # twistd takes an empty one for a fault
+            os.unlink(target)  # twistd takes an empty one for a fault
     except OSError as error:
         raise SystemExit(
-            f"tortxd: twistd cannot write {path}: {error.strerror}. Start it in another folder, or "
-            f"with {option}."
+            _last_line(
+                f"twistd cannot write {path}: {error.strerror}. Start it in another folder, or "
+                f"with {option}."
+            )
         ) from None
 
 
@@ -340,7 +349,7 @@ def make_daemon(
         if twistd and twistd.get("uid") is None and twistd.get("chroot") is None:
             daemon.prepare()
     except SetupError as error:
-        raise SystemExit(f"tortxd: {config.spelled(str(error))}") from None
+        raise SystemExit(_last_line(config.spelled(str(error)))) from None
     return daemon
 
 
@@ -397,4 +406,8 @@ def _exit(sentence: str) -> None:
 
 def _print(sentence: str) -> None:
     if sys.__stderr__ is not None:
-        print(f"tortxd: {sentence}", file=sys.__stderr__, flush=True)
+        print(_last_line(sentence), file=sys.__stderr__, flush=True)
+
+
+def _last_line(sentence: str) -> str:
+    return printable(f"tortxd: {sentence}")

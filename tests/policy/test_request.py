@@ -64,6 +64,7 @@ def test_what_is_remembered_of_names_is_bounded(monkeypatch: pytest.MonkeyPatch)
         (b"Tor-Stream-Islation", "Tor-Stream-Isolation"),
         (b"Tor_Stream_Isolation", "Tor-Stream-Isolation"),
         (b"X_Tor_Stream_Isolation", "Tor-Stream-Isolation"),
+        (b"TorStreamIsolation", "Tor-Stream-Isolation"),
         (b"X-Tor-Isolation-Key", "Tor-Stream-Isolation"),
         (b"Tortxd-Tokn", "Tortxd-Token"),
         (b"Tortxd-Time-Out", "Tortxd-Timeout"),

@@ -30,6 +30,11 @@ def test_a_wider_mode_is_corrected(tmp_path: Path) -> None:
     assert mode(tmp_path) == 0o700
 
 
+def test_a_name_that_tor_cannot_be_told_is_refused() -> None:
+    with pytest.raises(SetupError, match="not UTF-8"):
+        prepare(Path(os.fsdecode(b"/nonexistent/x\xffy")))
+
+
 def test_what_cannot_be_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SetupError, match="`data_dir`"):

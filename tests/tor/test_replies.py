@@ -177,3 +177,9 @@ def test_any_text_is_survived(text: str) -> None:
     bootstrap_of(parse_status(text))
     relay_address(text)
     listeners(text)
+
+
+@pytest.mark.parametrize("progress", ["9" * 5000, "٣", "-1", ""])
+def test_progress_that_is_no_number_is_none(progress: str) -> None:
+    line = f'NOTICE BOOTSTRAP PROGRESS={progress} TAG=conn SUMMARY="x"'
+    assert bootstrap_of(parse_status(line)).progress == 0

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from attrs import frozen
 
+from tortxd.errors import printable
 from tortxd.tor.link import Circuit, Relay
 from tortxd.tor.status import (
     BackingOff,
@@ -210,9 +211,7 @@ def _section(name: str, heading: str, *parts: str) -> str:
 
 def _text(text: str) -> str:
     """Text as HTML, without what nobody sees but what may turn it around or end it."""
-    return escape(
-        "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
-    )
+    return escape(printable(text))
 
 
 # --- what Tor does --------------------------------------------------------------------------------

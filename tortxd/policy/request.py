@@ -47,8 +47,9 @@ _FOR_OWN_ROUTES = READ_BY_GATEWAY | {b"accept"}
 UNKNOWN = b"tortxd-"
 """Where :func:`gateway_fields` puts the names of headers that were meant for the gateway and are
 none of those."""
-_OURS = (b"tortxd", b"x-tortxd")
-_TORS = (b"tor-", b"x-tor-")
+_OURS = (b"tortxd", b"xtortxd")
+_ISOLATES = re.compile(rb"(?:x[-_.]?)?tor(?:[-_.].*isol|[-_.]?(?:stream|isol))")
+"""How a name of Tor's begins that would isolate, or so its sender believes."""
 _MEANT = {
     "isolation": "Tor-Stream-Isolation",
     "isolation-key": "Tor-Stream-Isolation",
@@ -134,14 +135,7 @@ def _is_meant_for_us(key: bytes) -> bool:
     """Whether a header that nobody knows directs the gateway, or so its sender believes. Tor's own
     names are Tor's to extend (its HTTP CONNECT specification), but whoever asks for isolation by
     another name would do without it unawares."""
-    form = key.replace(b"_", b"-")
-    return form.startswith(_OURS) or (
-        form.startswith(_TORS) and (b"isol" in form or _is_nearly(form, _ISOLATION))
-    )
-
-
-def _is_nearly(form: bytes, name: bytes) -> bool:
-    return nearest(form.decode("latin-1").removeprefix("x-"), [name.decode()], 0.85) is not None
+    return key.translate(None, b"-_.").startswith(_OURS) or bool(_ISOLATES.match(key))
 
 
 def check_names(fields: Fields) -> None:

@@ -20,6 +20,13 @@ def prepare(path: Path) -> Path:
     """
     path = Path(os.path.abspath(path))
     try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        raise SetupError(
+            "The data directory's name is not UTF-8, which Tor's configuration is; choose another "
+            "`data_dir`."
+        ) from None
+    try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.stat()
         if found.st_uid != os.geteuid():

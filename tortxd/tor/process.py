@@ -54,6 +54,7 @@ _GENERIC = (
     "You have used DirAuthority",
     "TestingTorNetwork is set",
 )
+_LONGEST_REASON = 500
 _SEE_ABOVE = "See logs for details."
 
 _TOLD_AS_STATUS = "Problem bootstrapping. Stuck at "
@@ -209,8 +210,8 @@ def _telling(complaints: Iterable[str]) -> str | None:
 
 
 def _short(complaint: str) -> str:
-    text = complaint.removeprefix("Failed to parse/validate config: ")
-    return text.removesuffix("Failing.").strip()
+    text = complaint.removeprefix("Failed to parse/validate config: ").removesuffix("Failing.")
+    return text[:_LONGEST_REASON].strip()
 
 
 def _warn(text: str) -> None:

@@ -135,7 +135,7 @@ def bootstrap_of(event: StatusEvent) -> Bootstrapping:
     told = event.arguments
     progress = told.get("PROGRESS", "0")
     return Bootstrapping(
-        progress=min(100, int(progress)) if progress.isdecimal() else 0,
+        progress=min(100, int(progress)) if re.fullmatch("[0-9]{1,3}", progress) else 0,
         tag=told.get("TAG", "starting"),
         summary=told.get("SUMMARY", "Starting"),
         warning=_warning(told),

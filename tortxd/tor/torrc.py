@@ -141,8 +141,9 @@ def line_of(complaint: str, lines: Iterable[str]) -> int | None:
         key, value = _key_and_value(line)
         if not key or key not in words:
             continue
-        text = re.escape(value.strip(' "'))
-        if text and re.search(rf"(?<!\w){text}(?!\w)", complaint):
+        text = value.strip(' "')
+        word = text and text in complaint  # which says it faster of what is long
+        if word and re.search(rf"(?<!\w){re.escape(text)}(?!\w)", complaint):
             return number
         first = first or number
     return first
