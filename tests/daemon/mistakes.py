@@ -349,7 +349,11 @@ STARTS = [
         file=toml('"a\\nb" = 1'),
     ),
     Start("empty name of a file", "--config takes a file.", ("--config=",)),
-    Start("empty name of a token file", "--token-file takes a file.", ("--token-file=",)),
+    Start(
+        "empty name of a token file",
+        "--token-file takes text that is not empty and has no control characters.",
+        ("--token-file=",),
+    ),
     Start(
         "key of another type",
         "--config: timeout in FILE must be a number.",
