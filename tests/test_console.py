@@ -6,7 +6,6 @@ import io
 import os
 import re
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from twisted.logger import Logger, LogLevel, LogPublisher
 from twisted.python.failure import Failure
 from twisted.python.reflect import namedAny
 
-from tortxd import console, tap
+from tortxd import console
 
 
 def shown(namespace: str, level: LogLevel, text: str, **more: Any) -> str:
@@ -99,29 +98,6 @@ def test_where_the_log_goes(
     monkeypatch.setattr(console, "_logfile", None)
     assert console.is_seen(options) is seen
     assert console.take_over(options) is ours
-
-
-@pytest.mark.parametrize(
-    ("line", "seen"),
-    [
-        ("-ny tortxd.tac", True),
-        ("-n -y tortxd.tac --pidfile=", True),
-        ("--nodaemon --python tortxd.tac", True),
-        ("-nytortxd.tac", True),
-        ("-y tortxd.tac", False),
-        ("-ny tortxd.tac -l x.log", False),
-        ("-nl x.log -y tortxd.tac", False),
-        ("-ny tortxd.tac --logf x.log", False),
-        ("-ny tortxd.tac --syslog", False),
-        ("-ny tortxd.tac --logger twisted.logger.jsonFileLogObserver", False),
-        ("--not-of-twistd", False),
-    ],
-)
-def test_a_tac_knows_what_twistd_was_told(
-    line: str, seen: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["twistd", *line.split()])
-    assert console.is_seen(tap._options_of_twistd()) is seen
 
 
 def test_a_log_file_begins_anew_between_two_lines(

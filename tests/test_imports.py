@@ -31,6 +31,7 @@ LAYERS = (
     {"service"},
     {"__init__"},
     {"console"},
+    {"twistd"},
     {"tap", "cli"},
 )
 RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import tortxd
-from tortxd import tap
 from tortxd.config import DaemonConfig
 from tortxd.tap import Options, help_text
 
@@ -100,71 +98,6 @@ def test_the_version_is_its_own(capsys: pytest.CaptureFixture[str]) -> None:
         Options().parseOptions(["--version"])
     assert not left.value.code
     assert capsys.readouterr().out.startswith(f"tortxd {tortxd.__version__}, twisted ")
-
-
-def options_of(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    monkeypatch.setattr(sys, "argv", ["program", *arguments])
-    return tap._options_of_twistd()
-
-
-@pytest.mark.parametrize("arguments", [(), ("--version",), ("--help",), ("x.py",), ("-n",)])
-def test_a_tac_that_something_else_loads_knows_of_no_options(
-    arguments: tuple[str, ...],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert options_of(*arguments, monkeypatch=monkeypatch) == {}
-
-
-def test_a_tac_that_twistd_loads_with_another_reactor(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = options_of("-r", "poll", "-ny", "tortxd.tac", monkeypatch=monkeypatch)
-    assert known["nodaemon"]
-
-
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (
-            "OWN",
-            "Another twistd runs in this folder, process OWN, as FILE says. Stop it, or start this "
-            "one in another folder, or with --pidfile=.",
-        ),
-        ("nonsense", "FILE does not hold a process id. Remove it."),
-        ("0", "FILE does not hold a process id. Remove it."),
-        ("-1", "FILE does not hold a process id. Remove it."),
-        ("9" * 5000, "FILE does not hold a process id. Remove it."),
-        ("", "FILE does not hold a process id. Remove it."),
-        ("99999999", None),
-        (None, None),
-    ],
-)
-def test_another_twistd_in_the_folder(
-    tmp_path: Path, content: str | None, sentence: str | None
-) -> None:
-    file = tmp_path / "twistd.pid"
-    if content is not None:
-        file.write_text(content.replace("OWN", str(os.getpid())))
-    twistd = {"pidfile": str(file), "nodaemon": 1}
-    if sentence is None:
-        tap._check_files(twistd)
-    else:
-        with pytest.raises(SystemExit) as ended:
-            tap._check_files(twistd)
-        line = sentence.replace("FILE", str(file)).replace("OWN", str(os.getpid()))
-        assert ended.value.code == f"tortxd: {line}"
-    assert file.exists() is (content is not None), "it is left as it was"
-
-
-def test_a_link_that_leads_to_nothing_yet_will_do(tmp_path: Path) -> None:
-    """twistd makes what it leads to; the look leaves both as they were."""
-    link, target = tmp_path / "link", tmp_path / "target"
-    link.symlink_to(target)
-    tap._check_files({"pidfile": str(link), "logfile": str(link), "nodaemon": 1})
-    assert link.is_symlink()
-    assert not target.exists()
-    target.write_text("1\n")
-    tap._check_writable(str(link), "--pidfile=")
-    assert target.read_text() == "1\n"
 
 
 def test_nothing_that_was_given_commands_the_terminal() -> None:

@@ -143,7 +143,9 @@ class TorService(Service):
 
     def when_failed(self) -> Deferred[TortxdError]:
         """Fire with the reason when Tor cannot be started as it is configured."""
-        return self._daemon.when_failed()
+        return self._daemon.when_failed().addCallback(
+            lambda error: SetupError(self.config.spelled(str(error)))
+        )
 
     def circuits(self) -> Sequence[Circuit]:
         """The circuits that are open now, oldest first."""

@@ -6,7 +6,8 @@ import atexit
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from shutil import get_terminal_size
 from textwrap import wrap
@@ -16,14 +17,13 @@ from typing import Any
 from twisted.application.service import Application, Service
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
-from twisted.scripts.twistd import ServerOptions  # type: ignore[attr-defined]
 
 from tortxd import console
 from tortxd.config import DEFAULT_CHECK_URL, DEFAULT_IP_URL, DaemonConfig
 from tortxd.errors import SetupError, TortxdError, printable
-from tortxd.files import read_whole
 from tortxd.manual import manual
 from tortxd.nearest import nearest
+from tortxd.twistd import check_files, options_of_twistd
 
 log = Logger()
 
@@ -175,9 +175,10 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """Make the configuration, so that what is wrong is said before anything is started."""
-        self.config = load_config(_by_field(self))
         twistd: dict[str, Any] = {} if self.parent is None else self.parent
-        _check_files(twistd)
+        with _or_end():
+            self.config = DaemonConfig.load(_by_field(self), os.environ)
+            check_files(twistd)
         self.log_is_seen = console.is_seen(twistd)
         if console.take_over(twistd):
             twistd["logger"] = console.LOGGER
@@ -211,72 +212,14 @@ def _by_field(options: Options) -> dict[str, object]:
     return {_FIELDS.get(key, key.replace("-", "_")): value for key, value in options.items()}
 
 
-def load_config(options: Mapping[str, object]) -> DaemonConfig:
-    """File, environment and ``options`` (see :meth:`DaemonConfig.load`); where they make none, the
-    process ends with a line that says why."""
+@contextmanager
+def _or_end() -> Iterator[None]:
+    """Where the daemon cannot start as it is configured, end the process with a line that says
+    why."""
     try:
-        return DaemonConfig.load(options, os.environ)
+        yield
     except SetupError as error:
         raise SystemExit(_last_line(str(error))) from None
-
-
-def _check_files(twistd: Mapping[str, Any]) -> None:
-    """End with a line where twistd could not write its own files, which it finds out too late, or
-    where another one runs."""
-    if twistd.get("chroot") is not None:
-        return  # their paths are those of another root
-    pidfile = twistd.get("pidfile")
-    if pidfile:
-        pidfile = os.path.abspath(pidfile)
-        _check_pidfile(pidfile)
-        _check_writable(pidfile, "--pidfile=")
-    logfile = twistd.get("logfile") or ("" if console.in_foreground(twistd) else "twistd.log")
-    if logfile not in ("", "-") and not (twistd.get("syslog") or twistd.get("logger")):
-        _check_writable(os.path.abspath(logfile), "--logfile=FILE")
-
-
-def _check_pidfile(path: str) -> None:
-    if not os.path.isfile(path):
-        return
-    try:
-        pid = int(read_whole(path))
-        if not 0 < pid < 2**31:
-            raise ValueError(pid)
-    except OSError:
-        return
-    except ValueError:
-        raise SystemExit(_last_line(f"{path} does not hold a process id. Remove it.")) from None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return
-    except PermissionError:
-        pass  # it lives, and is another user's
-    raise SystemExit(
-        _last_line(
-            f"Another twistd runs in this folder, process {pid}, as {path} says. Stop it, or start "
-            "this one in another folder, or with --pidfile=."
-        )
-    )
-
-
-def _check_writable(path: str, option: str) -> None:
-    flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
-    target = os.path.realpath(path)
-    try:
-        try:
-            os.close(os.open(target, flags | os.O_CREAT | os.O_EXCL, 0o600))
-        except FileExistsError:
-            os.close(os.open(target, flags))
-        else:
-            os.unlink(target)  # twistd takes an empty one for a fault
-    except OSError as error:
-        raise SystemExit(
-            _last_line(
-                f"twistd cannot write {path}: {error.strerror}. Start it in another folder, or "
-                f"with {option}."
-            )
-        ) from None
 
 
 def makeService(options: Options) -> Service:
@@ -286,38 +229,18 @@ def makeService(options: Options) -> Service:
 
 def make_application() -> Any:
     """The ``application`` of a .tac, configured by a TOML file and the environment alone."""
-    config = load_config({})
     application = Application("tortxd")
-    twistd = _options_of_twistd()
+    twistd = options_of_twistd()
     log_is_seen = console.is_seen(twistd)
-    if twistd:
-        _check_files(twistd)
-        if console.take_over(twistd):
-            application.setComponent(ILogObserver, console.observer())
+    with _or_end():
+        config = DaemonConfig.load({}, os.environ)
+        if twistd:
+            check_files(twistd)
+    if twistd and console.take_over(twistd):
+        application.setComponent(ILogObserver, console.observer())
     daemon = make_daemon(config, log_is_seen=log_is_seen, twistd=twistd)
     daemon.setServiceParent(application)
     return application
-
-
-class _TwistdOptions(ServerOptions):
-    """twistd's options, read once more: it has installed its reactor by now."""
-
-    def opt_reactor(self, _: str) -> None:
-        """Leave it as it is."""
-
-    opt_r = opt_reactor
-
-
-def _options_of_twistd() -> dict[str, Any]:
-    """What twistd was told, which a .tac is not; empty where something else loads it."""
-    options = _TwistdOptions()  # type: ignore[no-untyped-call]
-    if not sys.argv[1:]:
-        return {}
-    try:
-        options.parseOptions()  # type: ignore[no-untyped-call]
-    except (usage.UsageError, SystemExit):
-        return {}
-    return options if options["python"] else {}
 
 
 def make_daemon(
@@ -341,15 +264,13 @@ def make_daemon(
     # Twisted's timers go by the wall clock, which may be set; this clock only goes on.
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
     reactor.stop = _once(reactor.stop)  # type: ignore[method-assign]
-    last_word = _LastWord(config, log_is_seen)
+    last_word = _LastWord(log_is_seen)
     sys.excepthook = last_word.on_exception
-    try:
+    with _or_end():
         daemon = Daemon(config, reactor, last_word.on_failure)
         # Before twistd logs, and before it leaves the terminal; as the user who is to run it.
         if twistd and twistd.get("uid") is None and twistd.get("chroot") is None:
             daemon.prepare()
-    except SetupError as error:
-        raise SystemExit(_last_line(config.spelled(str(error)))) from None
     return daemon
 
 
@@ -370,8 +291,7 @@ class _LastWord:
     """Says why the process ends: once, on standard error, as a plain line; after logging has begun,
     ``sys.stderr`` is the log."""
 
-    def __init__(self, config: DaemonConfig, log_is_seen: bool) -> None:
-        self._config = config
+    def __init__(self, log_is_seen: bool) -> None:
         self._log_is_seen = log_is_seen
 
     def on_exception(
@@ -379,7 +299,8 @@ class _LastWord:
     ) -> None:
         """For an error that ends the process: a sentence, if it is one of ours."""
         if isinstance(error, TortxdError):
-            _print(self._logged(error))
+            self._log(error)
+            _print(error)
         else:
             sys.__excepthook__(kind, error, traceback)
 
@@ -388,25 +309,24 @@ class _LastWord:
         with the reason after all that is logged on the way down."""
         from twisted.internet import reactor
 
-        atexit.register(_exit, self._logged(error))
+        self._log(error)
+        atexit.register(_exit, error)
         reactor.stop()
 
-    def _logged(self, error: TortxdError) -> str:
-        sentence = self._config.spelled(str(error))
+    def _log(self, error: TortxdError) -> None:
         if not self._log_is_seen:
-            log.critical("{sentence}", sentence=sentence)
-        return sentence
+            log.critical("{sentence}", sentence=str(error))
 
 
-def _exit(sentence: str) -> None:
+def _exit(error: TortxdError) -> None:
     sys.stdout.flush()
-    _print(sentence)
+    _print(error)
     os._exit(1)
 
 
-def _print(sentence: str) -> None:
+def _print(error: TortxdError) -> None:
     if sys.__stderr__ is not None:
-        print(_last_line(sentence), file=sys.__stderr__, flush=True)
+        print(_last_line(str(error)), file=sys.__stderr__, flush=True)
 
 
 def _last_line(sentence: str) -> str:

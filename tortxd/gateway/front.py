@@ -245,8 +245,8 @@ class Front(Protocol):
                 return
             self._begin(head, reader)
         except TortxdError as error:
-            stranger = self._factory.recognise(reader.first)
-            self._refuse(error if stranger is None else BadRequest(stranger.sentence))
+            foreign = self._factory.recognise(reader.first)
+            self._refuse(error if foreign is None else BadRequest(foreign.sentence))
         except Exception:
             log.failure("A request could not be served")
             self._refuse(Internal())

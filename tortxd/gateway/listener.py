@@ -13,10 +13,10 @@ from twisted.logger import Logger
 from twisted.web.server import Site
 
 from tortxd.gateway.answers import Answer
+from tortxd.gateway.foreign import ForeignProtocol, recognise
 from tortxd.gateway.front import Front
 from tortxd.gateway.limits import REFUSALS
 from tortxd.gateway.plane import DataPlane
-from tortxd.gateway.strangers import Stranger, recognise
 from tortxd.tor.repeats import Repeats
 from tortxd.wire.http1 import RequestHead
 
@@ -118,16 +118,16 @@ class FrontFactory(Factory):
         self.idle.pop(front, None)
         self._check_empty()
 
-    def recognise(self, first: bytes) -> Stranger | None:
+    def recognise(self, first: bytes) -> ForeignProtocol | None:
         """What a client speaks whose first bytes are no request, where that is known; the log says
         it at most once a minute."""
         plane = self.plane
         # Without a token, where one is set, /health does not tell the address either.
         address = plane.link.socks_address if plane.policy.access.token is None else None
-        stranger = recognise(first, None if address is None else address.url)
-        if stranger is not None:
-            self._repeats.say(_warn, stranger.in_log)
-        return stranger
+        foreign = recognise(first, None if address is None else address.url)
+        if foreign is not None:
+            self._repeats.say(_warn, foreign.in_log)
+        return foreign
 
     def drain(self, seconds: float) -> Deferred[None]:
         """Close idle connections now, busy ones when their request is served; after ``seconds``,

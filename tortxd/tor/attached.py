@@ -38,8 +38,8 @@ class Attached:
     :param known: the SOCKS address of the connection before this one: where the control port does
         not answer, it is asked whether Tor still lives.
     :param mark: how our own SOCKS usernames begin.
-    :param first: whether no Tor was attached to before: then one that does not let us in is the
-        end, where it would otherwise be tried again.
+    :param first: whether no Tor of this daemon has served yet: then one that does not let us in is
+        the end, where it would otherwise be tried again.
     """
 
     _log = Logger()

@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from tests.gateway.conftest import Gateway, Policy
 from tests.web_client import Reply
-from tortxd.gateway.strangers import recognise
+from tortxd.gateway.foreign import recognise
 from tortxd.policy.access import AccessPolicy
 from tortxd.tor.repeats import INTERVAL, Repeats
 

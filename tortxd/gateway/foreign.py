@@ -11,7 +11,7 @@ _RECORD = b"\x16\x03"
 
 
 @frozen
-class Stranger:
+class ForeignProtocol:
     """A protocol that is not spoken here."""
 
     name: str
@@ -28,7 +28,7 @@ class Stranger:
         return f"A client spoke {self.name} to the gateway, which speaks http. {self.remedy}"
 
 
-def recognise(first: bytes, socks: str | None) -> Stranger | None:
+def recognise(first: bytes, socks: str | None) -> ForeignProtocol | None:
     """What a client speaks whose first bytes are no request; None where that is not known.
 
     :param first: its first byte, or more.
@@ -36,8 +36,8 @@ def recognise(first: bytes, socks: str | None) -> Stranger | None:
     """
     name = _NAMES.get(first[:1])
     if name == "TLS" and _RECORD.startswith(first[:2]):
-        return Stranger(name, "Use http:// instead of https:// for it.")
+        return ForeignProtocol(name, "Use http:// instead of https:// for it.")
     if name == "SOCKS":
         where = "Tor's own SOCKS port" if socks is None else socks
-        return Stranger(name, f"Use it as an http:// proxy, or SOCKS on {where}.")
+        return ForeignProtocol(name, f"Use it as an http:// proxy, or SOCKS on {where}.")
     return None
