@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 from pytest_twisted import ensureDeferred
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from tests.gateway.conftest import CIRCUIT, EXIT, OPERATOR, Gateway
+from tortxd.gateway.verification import SHARED
 from tortxd.testing import Canned
 from tortxd.tor.link import Circuit
 from tortxd.tor.status import (
@@ -141,10 +142,53 @@ async def test_verify_tor(
 @ensureDeferred
 async def test_each_verification_has_a_circuit_of_its_own(either: Gateway) -> None:
     await either.ask("/verify-tor")
+    await either.plane.renew_all()
     await either.ask("/verify-tor")
     first, second = either.socks.served
     assert first.username != second.username
     assert len(either.plane.pool) == 0
+
+
+@ensureDeferred
+async def test_one_verification_serves_all_who_ask_meanwhile(either: Gateway) -> None:
+    either.origin.canned[b"/api/ip"] = Canned(b"", "hang")
+    asking = [Deferred.fromCoroutine(either.ask("/verify-tor")) for _ in range(5)]
+    await either.origin.when_requested(1)
+    late = await either.ask("/verify-tor", "Tortxd-Timeout: 0.2")
+    assert (late.json["verdict"], late.json["age"]) == ("unverified", 0)
+    assert late.json["evidence"]["checkService"]["error"] == "origin_timeout"
+    assert late.json["evidence"]["controlPort"]["streamOnCircuit"] is True
+    (service,) = either.origin.open_connections
+    service.wire.write(b'HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{"IsTor":true}')
+    for reply in await gatherResults(asking):
+        assert (reply.json["verdict"], reply.json["age"]) == ("verified", 0)
+    assert len(either.socks.served) == 1
+
+
+@ensureDeferred
+async def test_a_verification_is_shared_for_some_seconds_and_says_how_old_it_is(
+    either: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await either.ask("/verify-tor")
+    second = await either.ask("/verify-tor")
+    assert first.json["age"] == 0 < second.json["age"] < SHARED
+    assert {**first.json, "age": 0} == {**second.json, "age": 0}
+    assert len(either.socks.served) == 1
+    monkeypatch.setattr("tortxd.gateway.verification.SHARED", 0.0)
+    assert (await either.ask("/verify-tor")).json["age"] == 0
+    assert len(either.socks.served) == 2
+
+
+@ensureDeferred
+async def test_the_circuit_of_a_verification_that_nobody_waited_for_serves_the_next(
+    either: Gateway,
+) -> None:
+    either.origin.canned[b"/api/ip"] = Canned(b"", "hang")
+    await either.ask("/verify-tor", "Tortxd-Timeout: 0.2")
+    del either.origin.canned[b"/api/ip"]
+    await either.ask("/verify-tor")
+    first, second = either.socks.served
+    assert first.username == second.username
 
 
 @pytest.mark.parametrize(("path", "asked"), [("/verify-tor", b"/api/ip"), ("/ip", b"/ip")])

@@ -10,7 +10,6 @@ import json
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from http import HTTPStatus
-from secrets import token_bytes
 from typing import Any, Concatenate
 
 from attrs import field, frozen
@@ -32,8 +31,6 @@ from tortxd.errors import (
     NotServed,
     TooLarge,
     TorDown,
-    TorNotReady,
-    TorTimeout,
     TortxdError,
     Unauthorized,
 )
@@ -51,7 +48,8 @@ from tortxd.gateway.page import (
     refreshes,
 )
 from tortxd.gateway.plane import DataPlane, peer_name
-from tortxd.gateway.probes import probe
+from tortxd.gateway.probes import Probe
+from tortxd.gateway.verification import Verification
 from tortxd.gateway.views import address_in, circuit_json, stream_json, verdict
 from tortxd.gateway.web import head_of, relay, send
 from tortxd.policy.access import Admission, RouteKind
@@ -64,7 +62,6 @@ from tortxd.policy.request import (
     key_forms,
 )
 from tortxd.relay.outbound import STOPPING
-from tortxd.tor.isolation import Isolation
 from tortxd.tor.report import not_ready, status_json
 from tortxd.tor.status import serves
 from tortxd.wire.http1 import RequestHead
@@ -144,6 +141,7 @@ class Api:
         self._plane = plane
         self._check_url = check_url
         self._ip_url = ip_url
+        self._verification = Verification(plane)
         self._serving: set[Deferred[None]] = set()
         self._stopping = False
 
@@ -265,7 +263,7 @@ class Api:
         plane, asked = self._plane, directives(call.fields)
         target = plane.policy.targets.parse(self._ip_url)
         credentials = plane.credentials(call.admission, asked, call.peer, target.host)
-        probed = await probe(plane, target, credentials, plane.timeout_for(asked))
+        probed = await Probe(plane, target, credentials, plane.timeout_for(asked)).probed
         if probed.answer is None:
             raise probed.error or Internal()
         address = address_in(probed.answer, "ip", "IP")
@@ -283,12 +281,11 @@ class Api:
         if not serves(plane.link.status):
             raise not_ready(plane.link.status)
         target = plane.policy.targets.parse(self._check_url)
-        # A circuit of its own: what is asked here is linked to nobody's requests.
-        credentials = plane.keys.credentials(Isolation("key", token_bytes(16)))
-        probed = await probe(plane, target, credentials, plane.timeout_for(asked), keep=False)
-        if probed.circuit is None and isinstance(probed.error, TorDown | TorNotReady | TorTimeout):
-            raise probed.error  # there is no witness, and it is known why
-        return json_answer(200, {**verdict(probed), "proxyUrl": self._proxy_url()})
+        probed, age = await self._verification.ask(target, plane.timeout_for(asked))
+        if probed.is_tors_fault and probed.error is not None:
+            raise probed.error
+        told = {**verdict(probed), "proxyUrl": self._proxy_url(), "age": round(age, 3)}
+        return json_answer(200, told)
 
     @app.route("/proxy")
     def proxy(self, request: Any) -> Deferred[None]:

@@ -13,7 +13,7 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 
-from tortxd.errors import BadResponse, OriginTimeout, TortxdError
+from tortxd.errors import BadResponse, OriginTimeout, TorError, TortxdError
 from tortxd.gateway.plane import DataPlane
 from tortxd.policy.target import Target
 from tortxd.relay.exchange import Exchange, Order
@@ -39,29 +39,49 @@ class Probed:
     circuit: Circuit | None
     """The circuit on which the control port showed the probe's own stream."""
 
+    @property
+    def is_tors_fault(self) -> bool:
+        """Whether Tor did not get as far as a circuit: there is no witness, and it is known why."""
+        return self.circuit is None and isinstance(self.error, TorError)
 
-async def probe(
-    plane: DataPlane,
-    target: Target,
-    credentials: Credentials,
-    timeout: float,
-    *,
-    keep: bool = True,
-) -> Probed:
-    """Ask the service at ``target`` for a JSON object, through Tor.
+
+class Probe:
+    """Asks the service at ``target`` for a JSON object, through Tor.
 
     :param timeout: seconds for all of it, waiting for Tor included.
     :param keep: whether further requests with these credentials may use the same connection.
     """
-    streams = _Streams(plane)
-    answer, error = None, None
-    try:
-        answer = _read(
-            await _Asking(plane, streams, _order(target, credentials, timeout, keep)).body
-        )
-    except TortxdError as caught:
-        error = caught
-    return Probed(answer, error, streams.circuit())
+
+    def __init__(
+        self,
+        plane: DataPlane,
+        target: Target,
+        credentials: Credentials,
+        timeout: float,
+        *,
+        keep: bool = True,
+    ) -> None:
+        self._streams = _Streams(plane)
+        order = _order(target, credentials, timeout, keep)
+        self._asking = _Asking(plane, self._streams, order)
+        self.probed: Deferred[Probed] = Deferred.fromCoroutine(self._run())
+        """Fires with what came of it; what goes wrong is a part of that."""
+
+    def circuit(self) -> Circuit | None:
+        """The circuit on which the control port shows its stream, so far."""
+        return self._streams.circuit()
+
+    def cancel(self) -> None:
+        """End it, and the stream with it."""
+        self.probed.cancel()
+
+    async def _run(self) -> Probed:
+        answer, error = None, None
+        try:
+            answer = _read(await self._asking.body)
+        except TortxdError as caught:
+            error = caught
+        return Probed(answer, error, self.circuit())
 
 
 def _order(target: Target, credentials: Credentials, timeout: float, keep: bool) -> Order:

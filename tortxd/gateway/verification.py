@@ -1,0 +1,97 @@
+"""Whether requests go through Tor: asked once for all who want to know at about the same time.
+
+Each probe has a circuit of its own, so that what the check service learns is linked to nobody's
+requests. That costs Tor a circuit, so one probe runs at a time; those who ask meanwhile, and for
+some seconds after, share what came of it. That Tor could not be asked is not kept: it may be
+otherwise a moment later.
+"""
+
+from __future__ import annotations
+
+from secrets import token_bytes
+
+from attrs import frozen
+from twisted.internet.defer import CancelledError
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.python.failure import Failure
+
+from tortxd.errors import Internal, OriginTimeout, TorTimeout, TortxdError
+from tortxd.gateway.plane import DataPlane
+from tortxd.gateway.probes import Probe, Probed
+from tortxd.policy.target import Target
+from tortxd.tor.isolation import Credentials, Isolation
+from tortxd.tor.waiting import Waiting
+
+SHARED = 10.0
+"""Seconds for which what came of a probe is given to those who ask."""
+
+
+@frozen
+class _Known:
+    probed: Probed
+    at: float
+    generation: int
+    """Of the pool: a new identity for everyone makes it old."""
+
+
+class Verification:
+    """See the module's description.
+
+    :param plane: whose requests are in question.
+    """
+
+    def __init__(self, plane: DataPlane) -> None:
+        self._plane = plane
+        self._credentials: Credentials | None = None
+        """Kept for the next probe where one was given up: its circuit may be there."""
+        self._probe: Probe | None = None
+        self._waiting: Waiting[Probed] = Waiting()
+        self._known: _Known | None = None
+
+    async def ask(self, target: Target, timeout: float) -> tuple[Probed, float]:
+        """What the service at ``target`` says, and the control port shows, and for how many seconds
+        that has been known.
+
+        :param timeout: seconds for this caller; others may wait longer.
+        """
+        clock = self._plane.reactor
+        known = self._known
+        if known is not None and known.generation == self._plane.pool.generation:
+            age = clock.seconds() - known.at
+            if age < SHARED:
+                return known.probed, age
+        if self._probe is None:
+            self._begin(target)
+        probe = self._probe
+        assert probe is not None
+        try:
+            return await self._waiting.add().addTimeout(timeout, clock), 0.0
+        except DeferredTimeout:
+            circuit = probe.circuit()
+            error = TorTimeout() if circuit is None else OriginTimeout()
+            return Probed(None, error, circuit), 0.0
+        finally:
+            if not self._waiting and self._probe is probe:
+                self._probe = None
+                probe.cancel()
+
+    def _begin(self, target: Target) -> None:
+        plane = self._plane
+        if self._credentials is None:
+            self._credentials = plane.keys.credentials(Isolation("key", token_bytes(16)))
+        self._probe = Probe(plane, target, self._credentials, plane.policy.timeout, keep=False)
+        generation = plane.pool.generation
+
+        def done(probed: Probed) -> None:
+            self._probe = self._credentials = None
+            if not probed.is_tors_fault:
+                self._known = _Known(probed, plane.reactor.seconds(), generation)
+            self._waiting.fire(probed)
+
+        def failed(failure: Failure) -> None:
+            if failure.check(CancelledError) is None:
+                self._probe = self._credentials = None
+                error = failure.value
+                self._waiting.fail(error if isinstance(error, TortxdError) else Internal())
+
+        self._probe.probed.addCallbacks(done, failed)
