@@ -1,8 +1,8 @@
 """Imports run one way; each library that installs a reactor has one place.
 
-errors, manual, nearest, addresses, config <- policy, wire <- tor <- relay <- gateway, client <-
-service <- tap, cli; testing apart. Read from the source, so that imports inside functions count as
-well.
+errors, manual, nearest, rates, addresses, config <- policy, wire <- tor <- relay <- gateway, client
+<- service <- tap, cli; testing apart. Read from the source, so that imports inside functions count
+as well.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import tortxd
 
 PACKAGE = Path(tortxd.__file__).parent
 LAYERS = (
-    {"_version", "errors", "files", "manual", "nearest"},
+    {"_version", "errors", "files", "manual", "nearest", "rates"},
     {"addresses"},
     {"endpoints", "environment"},
     {"config"},

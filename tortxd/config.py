@@ -31,6 +31,7 @@ from tortxd.environment import is_link
 from tortxd.errors import SetupError, in_quotes
 from tortxd.files import read_whole
 from tortxd.nearest import did_you_mean, nearest
+from tortxd.rates import Rate
 
 __all__ = ["DEFAULT_HTTP", "Config", "DaemonConfig", "SocksAddress", "default_data_dir"]
 
@@ -44,6 +45,9 @@ _PRINTABLE = re.compile(r"[\x20-\x7e]+")
 
 
 DEFAULT_HTTP = loopback_http(3080)
+DEFAULT_CIRCUIT_RATE = Rate(10.0, 600)
+DEFAULT_CALLER_CIRCUIT_RATE = Rate(5.0, 300)
+"""Room for a browser whose pages take from a hundred sites, each of which has its own circuit."""
 
 
 # --- what fields share ----------------------------------------------------------------------------
@@ -136,6 +140,20 @@ def _control(value: str | int | None) -> str | None:
 
 def _socks(value: SocksAddress | str | int | None) -> SocksAddress | None:
     return SocksAddress.parse(str(value)) if isinstance(value, str | int) else value
+
+
+def _circuit_rate(value: Rate | str | float | None) -> Rate | None:
+    return _rate(value, "`circuit_rate`")
+
+
+def _caller_circuit_rate(value: Rate | str | float | None) -> Rate | None:
+    return _rate(value, "`caller_circuit_rate`")
+
+
+def _rate(value: Rate | str | float | None, name: str) -> Rate | None:
+    if value is None or isinstance(value, Rate):
+        return value
+    return Rate.parse(str(value), name)
 
 
 def _origins(values: str | Iterable[str]) -> tuple[str, ...]:
@@ -256,6 +274,12 @@ class DaemonConfig:
     """Seconds from a request to the response headers."""
     idle_timeout: float = field(default=300.0, converter=_number, validator=_positive)
     """Seconds without a byte either way on a body."""
+    circuit_rate: Rate | None = field(default=DEFAULT_CIRCUIT_RATE, converter=_circuit_rate)
+    """How many fresh circuits requests may cause; ``RATE:BURST``. None: without limit."""
+    caller_circuit_rate: Rate | None = field(
+        default=DEFAULT_CALLER_CIRCUIT_RATE, converter=_caller_circuit_rate
+    )
+    """The same for each caller."""
     user_agent: str = field(default="auto")
     check_url: str = field(default=DEFAULT_CHECK_URL, validator=_http_url)
     ip_url: str = field(default=DEFAULT_IP_URL, validator=_http_url)
@@ -383,6 +407,7 @@ def _secret(path: Path | None, name: str) -> bytes | None:
 _KEYS = frozenset(a.name for a in fields(DaemonConfig) if a.init)
 _LISTS = frozenset({"http", "allow_origins", "allow_hosts", "aliases"})
 _NUMBERS = frozenset({"timeout", "idle_timeout"})
+_RATES = frozenset({"circuit_rate", "caller_circuit_rate"})
 _FLAGS = {"1": True, "0": False}
 _FIELD = re.compile(r"`([a-z_]+)`")
 
@@ -506,6 +531,9 @@ def _mistyped(key: str, value: object) -> str | None:
         return None if right else "a number"
     if key in ("socks", "control"):
         return None if _is_text_or_port(value) else "text, or a port"
+    if key in _RATES:
+        number = isinstance(value, int | float | str) and not isinstance(value, bool)
+        return None if number else "a number, or text as 5:300"
     return None if isinstance(value, str) else "text"
 
 

@@ -40,6 +40,7 @@ from tortxd.policy.headers import UserAgent
 from tortxd.policy.request import isolation_key
 from tortxd.policy.site import site_of
 from tortxd.policy.target import TargetPolicy, parse_alias
+from tortxd.tor.budget import CircuitBudget
 from tortxd.tor.daemon import AttachSettings, LaunchSettings, TorDaemon
 from tortxd.tor.datadir import TOKEN_NAME, operator_token, prepare
 from tortxd.tor.isolation import Isolation, IsolationKeys
@@ -78,7 +79,10 @@ class TorService(Service):
         self.reactor = reactor
         keys = IsolationKeys()
         with _spelled(self.config):
-            self._daemon = TorDaemon(reactor, _settings(self.config), mark=keys.mark)
+            budget = CircuitBudget(
+                reactor, self.config.circuit_rate, self.config.caller_circuit_rate
+            )
+            self._daemon = TorDaemon(reactor, _settings(self.config), mark=keys.mark, budget=budget)
             policy = _policy(self.config, None)
             _check_services(self.config, policy.targets)
         self._plane = DataPlane(reactor, self._daemon, policy, keys, limits=Limits.here())
@@ -209,12 +213,13 @@ class TorService(Service):
             kept_apart = Isolation("site", site_of(name).encode(), _EMBEDDER)
         else:
             kept_apart = Isolation("key", isolation_key(isolation), _EMBEDDER)
+        credentials = self._plane.keys.credentials(kept_apart)
         return TorEndpoint(
             self.reactor,
-            self._daemon.when_usable,
+            lambda: self._daemon.when_admitted(credentials, self.config.timeout / 2),
             name,
             port,
-            self._plane.keys.credentials(kept_apart),
+            credentials,
             tls=self._plane.tls if tls else None,
             timeout=self.config.timeout,
         )

@@ -19,7 +19,13 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 
 from tortxd import console
-from tortxd.config import DEFAULT_CHECK_URL, DEFAULT_IP_URL, DaemonConfig
+from tortxd.config import (
+    DEFAULT_CALLER_CIRCUIT_RATE,
+    DEFAULT_CHECK_URL,
+    DEFAULT_CIRCUIT_RATE,
+    DEFAULT_IP_URL,
+    DaemonConfig,
+)
 from tortxd.errors import SetupError, TortxdError, printable
 from tortxd.manual import manual
 from tortxd.nearest import nearest
@@ -80,6 +86,19 @@ _HELP = (
     ("open", None, "Serve addresses that are not loopback without a token.", "off"),
     ("timeout", "SECONDS", "From a request to the head of its response.", "60"),
     ("idle-timeout", "SECONDS", "Without a byte of a body, either way.", "300"),
+    (
+        "circuit-rate",
+        "RATE",
+        "Fresh circuits that requests may ask of Tor: a second, and after a colon at once; or "
+        "unlimited.",
+        str(DEFAULT_CIRCUIT_RATE),
+    ),
+    (
+        "caller-circuit-rate",
+        "RATE",
+        "The same for each caller.",
+        str(DEFAULT_CALLER_CIRCUIT_RATE),
+    ),
     ("user-agent", "VALUE", "auto, tor-browser, keep, or a value.", "auto"),
     ("check-url", "URL", "What /verify-tor asks.", DEFAULT_CHECK_URL),
     ("ip-url", "URL", "What /ip asks.", DEFAULT_IP_URL),

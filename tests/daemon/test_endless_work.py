@@ -3,14 +3,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import deferLater
 
-from tests.daemon.process import Daemon, installed, soon
+from tests.daemon.process import Daemon, Launcher, installed, soon
+from tests.web_client import Reply
 from tortxd import SocksClient
 from tortxd.config import Config
 from tortxd.errors import ConnectFailed
+from tortxd.testing import Origin
 from tortxd.tor.isolation import Isolation, IsolationKeys
 from tortxd.tor.socks import open_stream
 from tortxd.tor.table import MOST_CIRCUITS
@@ -71,3 +80,92 @@ async def test_rule_29_the_library_is_stopped_too(daemon: Daemon) -> None:
     client = SocksClient(Config(f"127.0.0.1:{daemon.socks}", timeout=30.0), installed())
     with pytest.raises(ConnectFailed):
         await client.send_receive(ADDRESS, 80, b"canary")
+
+
+# --- fresh circuits -------------------------------------------------------------------------------
+
+
+async def all_of(asking: list[Coroutine[Deferred[Any], Any, Reply]]) -> list[Reply]:
+    return await soon(gatherResults([Deferred.fromCoroutine(one) for one in asking]))
+
+
+@ensureDeferred
+async def test_rule_29_failing_requests_have_a_budget(launch: Launcher) -> None:
+    """Each of them would cost Tor three conflux sets, which are six circuits."""
+    daemon = launch("--caller-circuit-rate=0.5:10")
+    await daemon.when_ready()
+    before = await newest_circuit(daemon)
+    replies = await all_of(
+        [
+            daemon.fetch(
+                f"http://canary{number}.example/",
+                f"Tor-Stream-Isolation: {number}",
+                "Tortxd-Timeout: 10",
+            )
+            for number in range(60)
+        ]
+    )
+    codes = Counter(reply.json["code"] for reply in replies)
+    assert set(codes) == {"resolve_failed", "overloaded"}, codes
+    assert codes["resolve_failed"] <= 20
+    for reply in replies:
+        if reply.json["code"] == "overloaded":
+            assert reply.status == 503 and int(reply["Retry-After"]) > 0
+    assert await newest_circuit(daemon) - before < 20 * 6
+
+
+@ensureDeferred
+async def test_rule_29_what_fails_is_not_tried_on_and_on(daemon: Daemon) -> None:
+    before = await newest_circuit(daemon)
+    for _ in range(30):
+        reply = await daemon.fetch("http://canary-again.example/")
+        assert (reply.status, reply.json["code"]) == (502, "resolve_failed")
+    assert int(reply["Retry-After"]) > 0
+    assert await newest_circuit(daemon) - before < 5 * 6 + 10
+
+
+@ensureDeferred
+async def test_rule_29_circuits_that_served_failures_only_are_closed(
+    launch: Launcher, tor_origin: Origin, tmp_path: Path
+) -> None:
+    torrc = tmp_path / "torrc"
+    # So that circuits for streams are of a kind of their own.
+    torrc.write_text(launch.network.write_client_torrc().read_text() + "ConfluxEnabled 0\n")
+    daemon = launch(torrc=torrc)
+    await daemon.when_ready()
+    served = await daemon.fetch_told(f"{tor_origin.http}/echo", "Tor-Stream-Isolation: serves")
+
+    async def there() -> int:
+        shown = (await daemon.told("/circuits"))["circuits"]
+        return len([one for one in shown if one["purpose"] == "GENERAL"])
+
+    before = await there()
+    replies = await all_of(
+        [
+            daemon.fetch(f"http://canary{number}.example/", f"Tor-Stream-Isolation: f{number}")
+            for number in range(10)
+        ]
+    )
+    assert {reply.json["code"] for reply in replies} == {"resolve_failed"}
+    assert await there() > before + 10
+    # Tor itself looks after half a minute, and keeps those that might serve for ten minutes.
+    deadline = installed().seconds() + 20.0
+    while await there() > before + 4:
+        assert installed().seconds() < deadline
+        await deferLater(installed(), 0.5)
+    again = await daemon.fetch_told(f"{tor_origin.http}/echo", "Tor-Stream-Isolation: serves")
+    assert again["Tortxd-Circuit"] == served["Tortxd-Circuit"]
+
+
+@ensureDeferred
+async def test_rule_29_many_who_verify_cost_one_circuit(
+    launch: Launcher, tor_origin: Origin
+) -> None:
+    daemon = launch()
+    await daemon.when_ready()
+    before = len([one for one in tor_origin.requests if one.target == b"/api/ip"])
+    replies = await all_of([daemon.ask("/verify-tor") for _ in range(100)])
+    assert {reply.json["verdict"] for reply in replies} == {"verified"}
+    assert max(reply.json["age"] for reply in replies) < 10
+    probes = len([one for one in tor_origin.requests if one.target == b"/api/ip"]) - before
+    assert probes == 1

@@ -25,6 +25,8 @@ from tortxd.policy.access import AccessPolicy
 from tortxd.policy.headers import UserAgent
 from tortxd.policy.target import TargetPolicy
 from tortxd.testing import Origin
+from tortxd.tor.budget import CircuitBudget
+from tortxd.tor.isolation import Credentials
 from tortxd.tor.link import Circuit, Relay, Stream
 from tortxd.tor.status import Ready, Status
 
@@ -48,6 +50,8 @@ class FakeLink:
     renewed: int = 0
     renewing: Deferred[None] | None = None
     """When Tor has done its part of a new identity; None: at once."""
+    budget: CircuitBudget | None = None
+    """Of fresh circuits; nothing of them is known."""
     forsaken: list[tuple[str, int]] = field(factory=list)
 
     def when_usable(self) -> Deferred[SocksAddress]:
@@ -74,6 +78,9 @@ class FakeLink:
 
     def exits_carry(self, host: str, port: int) -> Deferred[bool | None]:
         return succeed(self.carried)
+
+    def admit(self, credentials: Credentials, within: float) -> Deferred[None] | None:
+        return None if self.budget is None else self.budget.admit(credentials, None, within)
 
     def new_identity(self) -> Deferred[None]:
         self.renewed += 1

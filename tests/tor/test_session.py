@@ -409,3 +409,27 @@ def test_what_an_earlier_connection_saw_is_forgotten() -> None:
     assert world.table.circuits() == ()
     (stream,) = world.table.streams()
     assert (stream.target, stream.source) == ("b.example:2", None)
+
+
+def test_circuits_of_streams_are_told_and_useless_ones_are_closed(world: World) -> None:
+    world.event("CIRC", f"7 BUILT ${A} PURPOSE=GENERAL")
+    world.event("STREAM", '20 NEW 0 nowhere.example:80 SOCKS_USERNAME="u"')
+    world.event("STREAM", "20 SENTCONNECT 7 nowhere.example:80")
+    assert ("circuit_claimed", "u") in world.told.all
+    world.event("STREAM", "20 DETACHED 7 nowhere.example:80 REASON=END")
+    assert not world.control.told
+    world.clock.advance(1.0)
+    assert world.control.told == ["CLOSECIRCUIT 7 IfUnused"]
+    world.clock.advance(10.0)
+    assert world.control.told == ["CLOSECIRCUIT 7 IfUnused"]
+
+
+def test_a_closed_session_closes_no_circuits(world: World) -> None:
+    world.event("CIRC", f"7 BUILT ${A} PURPOSE=GENERAL")
+    world.event("STREAM", '20 NEW 0 nowhere.example:80 SOCKS_USERNAME="u"')
+    world.event("STREAM", "20 SENTCONNECT 7 nowhere.example:80")
+    world.event("STREAM", "20 DETACHED 7 nowhere.example:80 REASON=END")
+    world.session.close()
+    world.clock.advance(10.0)
+    assert not world.control.told
+    assert not world.clock.getDelayedCalls()

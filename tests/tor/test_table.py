@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from tortxd.tor.link import Relay
 from tortxd.tor.table import (
+    DIRTY_SECONDS,
+    GRACE_SECONDS,
     MOST_CIRCUITS,
     REMEMBER_SECONDS,
     REMEMBER_STREAMS,
@@ -304,3 +306,166 @@ def test_a_stream_is_found_by_its_source_and_username() -> None:
     assert table.stream_of(("127.0.0.1", 4322), "u") is None
     table.stream_event('20 CLOSED 0 a.example:443 REASON=DONE SOCKS_USERNAME="u"', 3.0)
     assert table.stream_of(("127.0.0.1", 4321), "u") is None
+
+
+# --- who uses which circuit -----------------------------------------------------------------------
+
+OURS = '"u"'
+
+
+def asked(table: Table, id: str = "20", now: float = 2.0) -> None:
+    table.stream_event(f"{id} NEW 0 a.example:80 SOCKS_USERNAME={OURS}", now)
+
+
+def sent(table: Table, circuit: str = "7", id: str = "20", now: float = 2.0) -> None:
+    table.stream_event(f"{id} SENTCONNECT {circuit} a.example:80", now)
+
+
+def failed(table: Table, how: str, circuit: str = "7", id: str = "20", now: float = 2.0) -> None:
+    table.stream_event(
+        f"{id} {how} {circuit} a.example:80 REASON=END REMOTE_REASON=RESOLVEFAILED", now
+    )
+
+
+def test_a_circuit_that_tor_had_ready_is_claimed_by_the_first_stream() -> None:
+    table = Table()
+    built(table)
+    assert not table.carries("u", 2.0)
+    asked(table)
+    sent(table)
+    assert table.take_claims() == ["u"]
+    assert table.carries("u", 2.0)
+    asked(table, "21")
+    sent(table, id="21")
+    assert table.take_claims() == []
+
+
+def test_a_circuit_that_is_launched_for_streams_is_claimed_at_once() -> None:
+    table = Table()
+    table.circuit_event(f"7 EXTENDED ${A} {FLAGS} SOCKS_USERNAME={OURS}", 1.0)
+    assert table.take_claims() == ["u"]
+    assert table.carries("u", 1.0)
+    table.circuit_event(f"7 BUILT {PATH} {FLAGS} SOCKS_USERNAME={OURS}", 1.0)
+    assert table.take_claims() == []
+
+
+def test_legs_of_a_conflux_set_are_claimed_once() -> None:
+    table = Table()
+    for id in ("7", "8"):
+        built(table, id, " CONFLUX_ID=AB")
+    asked(table)
+    sent(table, "7")
+    asked(table, "21")
+    sent(table, "8", "21")
+    assert table.take_claims() == ["u"]
+
+
+def test_a_circuit_that_ends_is_claimed_by_nobody() -> None:
+    """Tor names the user of a circuit that it had ready when that is closed."""
+    table = Table()
+    built(table)
+    table.circuit_event(f"7 CLOSED {PATH} {FLAGS} SOCKS_USERNAME={OURS} REASON=FINISHED", 3.0)
+    assert table.take_claims() == []
+    assert not table.carries("u", 3.0)
+
+
+def test_a_circuit_carries_no_further_streams_when_it_is_gone_old_or_spent() -> None:
+    table = Table()
+    for id in ("7", "8", "9"):
+        built(table, id)
+        asked(table, f"2{id}")
+        sent(table, id, f"2{id}", now=float(id))
+    table.circuit_event(f"9 CLOSED {PATH} {FLAGS} REASON=FINISHED", 10.0)
+    failed(table, "DETACHED", "8", "28", 10.0)
+    assert table.carries("u", 10.0)
+    assert not table.carries("u", 7.0 + DIRTY_SECONDS)
+
+
+def test_a_circuit_that_tor_gives_up_for_a_stream_is_useless_at_once() -> None:
+    table = Table()
+    built(table, "7", " CONFLUX_ID=AB")
+    built(table, "8", " CONFLUX_ID=AB")
+    asked(table)
+    sent(table)
+    failed(table, "DETACHED")
+    assert table.has_suspects
+    assert sorted(table.take_useless(2.0)) == ["7", "8"]
+    assert table.take_useless(2.0) == []
+
+
+def test_one_that_may_still_fare_better_is_useless_after_a_while() -> None:
+    table = Table()
+    built(table)
+    asked(table)
+    sent(table)
+    failed(table, "FAILED")
+    failed(table, "CLOSED")
+    assert table.take_useless(2.0 + GRACE_SECONDS - 0.1) == []
+    assert table.take_useless(2.0 + GRACE_SECONDS) == ["7"]
+
+
+def test_one_that_has_served_is_not() -> None:
+    table = Table()
+    built(table)
+    opened(table)
+    asked(table, "21")
+    sent(table, id="21")
+    failed(table, "DETACHED", id="21")
+    assert not table.has_suspects
+
+
+def test_one_that_serves_after_a_failure_is_not() -> None:
+    table = Table()
+    built(table)
+    asked(table)
+    sent(table)
+    failed(table, "FAILED")
+    opened(table, id="21")
+    assert table.take_useless(100.0) == []
+    assert not table.has_suspects
+
+
+def test_one_that_carries_a_stream_is_not_yet() -> None:
+    table = Table()
+    built(table)
+    for id in ("20", "21"):
+        asked(table, id)
+        sent(table, id=id)
+    failed(table, "DETACHED", id="20")
+    assert table.take_useless(100.0) == []
+    failed(table, "FAILED", id="21")
+    assert table.take_useless(100.0) == ["7"]
+
+
+def test_a_client_that_leaves_says_nothing_of_a_circuit() -> None:
+    table = Table()
+    built(table)
+    asked(table)
+    sent(table)
+    table.stream_event("20 CLOSED 7 a.example:80 REASON=DONE", 2.0)
+    assert not table.has_suspects
+
+
+def test_others_circuits_are_left_to_them() -> None:
+    table = Table()
+    built(table)
+    asked(table)
+    sent(table)
+    failed(table, "DETACHED")
+    assert table.take_useless(2.0, "ours") == []
+    built(table, "8")
+    table.stream_event("30 NEW 0 a.example:80", 2.0)
+    sent(table, "8", "30")
+    failed(table, "DETACHED", "8", "30")
+    assert not table.has_suspects
+
+
+def test_what_is_closed_is_forgotten() -> None:
+    table = Table()
+    built(table)
+    asked(table)
+    sent(table)
+    failed(table, "DETACHED")
+    table.circuit_event(f"7 CLOSED {PATH} {FLAGS} REASON=FINISHED", 3.0)
+    assert not table.has_suspects
+    assert not table._by_owner

@@ -35,6 +35,7 @@ from tortxd.policy.site import public_suffixes, site_of
 from tortxd.policy.target import HTTP_SCHEMES, WEBSOCKET_SCHEMES, Target, TargetPolicy
 from tortxd.relay.direct import connect_upstream
 from tortxd.relay.exchange import Order
+from tortxd.relay.failures import Failures
 from tortxd.relay.outbound import Outbound
 from tortxd.relay.timeouts import Timeouts
 from tortxd.relay.upstream import Pool, Route, Upstream
@@ -104,6 +105,7 @@ class DataPlane:
         self.departures = Departures(self.timeouts)
         self.limits = limits or Limits()
         self.pool = Pool(self.timeouts, self.limits.idle)
+        self.failures = Failures(reactor)
         self.under_way: set[Outbound] = set()
         self._judged = lru_cache(_JUDGEMENTS)(self._judge_section)
 
@@ -271,12 +273,14 @@ class DataPlane:
         isolation = _isolation("key", key, admission, peer)
         self.pool.retire(self.keys.credentials(isolation))
         self.keys.renew(isolation)
+        self.failures.forget(isolation.caller)
 
     def renew_all(self) -> Deferred[None]:
         """New circuits (NEWNYM) and new connections for everyone. Fires when Tor has done its
         part, which it does once in 10 s; fails as :meth:`TorLink.new_identity` does."""
         self.keys.renew_all()
         self.pool.retire_all()
+        self.failures.forget_all()
         return self.link.new_identity()
 
     def refusal(self, error: TortxdError, head: RequestHead | None) -> Answer:

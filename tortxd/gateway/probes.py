@@ -116,7 +116,7 @@ class _Streams:
 
     def __init__(self, plane: DataPlane) -> None:
         self.link, self.pool, self.timeouts = plane.link, plane.pool, plane.timeouts
-        self.under_way = plane.under_way
+        self.failures, self.under_way = plane.failures, plane.under_way
         self._plane = plane
         self._used: list[Upstream] = []
 

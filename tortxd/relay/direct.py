@@ -2,6 +2,7 @@
 
 There is no control port to ask. What the relay does without it:
 
+- fresh circuits have no budget, and what has failed is tried again whenever it is asked for;
 - which circuit carries a stream, and why Tor refused one, is not known beyond the SOCKS reply;
 - over plain http, a body that ends with the connection is whole when the connection was closed, and
   broken off when it was reset, though Tor closes the stream just so when its circuit dies.
@@ -9,6 +10,7 @@ There is no control port to ask. What the relay does without it:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,8 +20,10 @@ from twisted.python.failure import Failure
 
 from tortxd.errors import NotServed
 from tortxd.relay.exchange import Exchange
+from tortxd.relay.failures import Failures
 from tortxd.relay.timeouts import Timeouts
 from tortxd.relay.upstream import Pool, Upstream
+from tortxd.tor.isolation import Credentials
 from tortxd.tor.link import Circuit, SocksAddress, Stream, TorLink
 from tortxd.tor.socks import open_stream
 from tortxd.tor.status import Ready, Status
@@ -63,6 +67,9 @@ class SocksLink:
     def forsake(self, source: tuple[str, int], username: bytes) -> None:
         """Nobody can be told."""
 
+    def admit(self, credentials: Credentials, within: float) -> None:
+        """Let it go: whose Tor that is sees to what it takes."""
+
     def exits_carry(self, host: str, port: int) -> Deferred[bool | None]:
         """Fire with None: it is not known."""
         return succeed(None)
@@ -85,6 +92,7 @@ class DirectCarrier:
         self.link: TorLink = SocksLink(address)
         self.timeouts = Timeouts(reactor)
         self.pool = Pool(self.timeouts, KEPT)
+        self.failures = Failures(reactor, free=math.inf)
         self.under_way: set[Any] = set()
 
     def connect(

@@ -23,11 +23,13 @@ from tortxd.errors import (
     Internal,
     OriginReset,
     OriginTimeout,
+    Overloaded,
     ResolveFailed,
     TorDown,
     TorTimeout,
     TortxdError,
 )
+from tortxd.relay.failures import Failures
 from tortxd.relay.timeouts import Timeout, Timeouts
 from tortxd.relay.upstream import Pool, Route, Upstream
 from tortxd.tor.link import SocksAddress, TorLink
@@ -143,6 +145,7 @@ class Carrier(Protocol):
     link: TorLink
     pool: Pool
     timeouts: Timeouts
+    failures: Failures
     under_way: set[Any]
     """Every :class:`Outbound` that is not over."""
 
@@ -225,16 +228,35 @@ class Outbound:
         """Tor asked for an IPv6 address that no exit carries would work without end."""
         host, port = self._route.host, self._route.port
         if ":" not in host:
-            self._open(address)
+            self._look_for_circuit(address)
             return
 
         def found(carried: bool | None) -> None:
             if carried is False:
                 self._fail(ExitPolicy())
             else:
-                self._open(address)
+                self._look_for_circuit(address)
 
         self._await(self._carrier.link.exits_carry(host, port), found)
+
+    def _look_for_circuit(self, address: SocksAddress) -> None:
+        """Fresh circuits have a budget; and what has only just failed is not tried on and on."""
+        carrier, route = self._carrier, self._route
+        failure = carrier.failures.recall(route.credentials.owner, route.host, route.port)
+        if failure is not None:
+            self._fail(failure)
+            return
+        # The other half is for the request itself.
+        within = (self._deadline - carrier.timeouts.clock.seconds()) / 2
+        try:
+            waiting = carrier.link.admit(route.credentials, within)
+        except Overloaded as error:
+            self._fail(error)
+            return
+        if waiting is None:
+            self._open(address)
+        else:
+            self._await(waiting, lambda _: self._connect())
 
     def _open(self, address: SocksAddress) -> None:
         upstream = Upstream(self._carrier.pool, self._route, self)
@@ -245,7 +267,7 @@ class Outbound:
         )
         self._await(
             connecting,
-            lambda _: self._established(),
+            lambda _: self._reached(),
             lambda error: self._not_opened(upstream, error),
         )
 
@@ -273,7 +295,7 @@ class Outbound:
     def _not_opened(self, upstream: Upstream, error: TortxdError) -> None:
         """Tor has not opened the stream; the control port may know better why."""
         if upstream.source is None or not isinstance(error, self.unclear):
-            self._fail(error)
+            self._not_reached(error)
             return
 
         def told(reason: str | None) -> None:
@@ -281,10 +303,20 @@ class Outbound:
             if isinstance(error, ConnectFailed) and reason in _REASONS:
                 better = _REASONS[reason]()
             better.tor_reason = reason
-            self._fail(better)
+            self._not_reached(better)
 
         link = self._carrier.link
         self._await(link.close_reason(upstream.source, FAILURE_REASON_WAIT), told)
+
+    def _reached(self) -> None:
+        route = self._route
+        self._carrier.failures.reached(route.credentials.owner, route.host, route.port)
+        self._established()
+
+    def _not_reached(self, error: TortxdError) -> None:
+        route = self._route
+        self._carrier.failures.failed(route.credentials.owner, route.host, route.port, error)
+        self._fail(error)
 
     # --- the client's bytes -----------------------------------------------------------------------
 

@@ -146,7 +146,9 @@ def exit_lines(shared: Shared, relay: Relay) -> list[str]:
         *relay_lines(shared, relay),
         "ExitRelay 1",
         "ExitPolicyRejectPrivate 0",
-        "ExitPolicy accept *4:*,reject *:*",
+        # As every exit of the public network has it: before it closes a circuit that has served
+        # nothing, Tor probes it with such an address, and waits to be refused (pathbias).
+        "ExitPolicy reject 0.0.0.0/8:*,accept *4:*,reject *:*",
     ]
 
 

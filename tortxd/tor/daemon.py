@@ -16,7 +16,9 @@ from twisted.logger import Logger
 from tortxd.endpoints import not_a_client, plain
 from tortxd.errors import SetupError, TorDown, TorNotReady, TorTimeout, TortxdError
 from tortxd.tor.attached import Attached
+from tortxd.tor.budget import CircuitBudget
 from tortxd.tor.datadir import prepare
+from tortxd.tor.isolation import Credentials
 from tortxd.tor.launched import Launched
 from tortxd.tor.lifecycle import Core, make_lifecycle
 from tortxd.tor.link import Circuit, SocksAddress, Stream
@@ -97,6 +99,7 @@ class TorDaemon:
     :param settings: launch or attach.
     :param watch: the watchdog's interval and patience.
     :param mark: how our own SOCKS usernames begin; an attached Tor may have other users.
+    :param budget: of fresh circuits; None: without limit.
     """
 
     def __init__(
@@ -105,6 +108,7 @@ class TorDaemon:
         settings: LaunchSettings | AttachSettings,
         watch: Watch | None = None,
         mark: str = "",
+        budget: CircuitBudget | None = None,
     ) -> None:
         self._reactor = reactor
         self._mark = mark
@@ -124,6 +128,7 @@ class TorDaemon:
         self._reasons: dict[Source, Waiting[str | None]] = {}
         self._ended: Deferred[None] = succeed(None)
         self._repeats = Repeats(reactor)
+        self._budget = budget or CircuitBudget(reactor, None, None)
         self._served = False
         self._prepared = False
         self._begun = False
@@ -165,6 +170,7 @@ class TorDaemon:
     def stop(self) -> Deferred[None]:
         """Stop, and fire when a launched Tor's process is gone (SIGTERM, SIGKILL after 2 s)."""
         self._prepared = False
+        self._budget.stop()
         self._life.stop()
         stopped: Deferred[None] = Deferred()
         self._ended.addCallback(self._release)
@@ -285,6 +291,26 @@ class TorDaemon:
 
         self._reactor.callLater(_FORSAKEN_FOR, look)
 
+    def admit(self, credentials: Credentials, within: float) -> Deferred[None] | None:
+        """See :meth:`tortxd.tor.link.TorLink.admit`."""
+        watched = self._session is not None and self._session.session is not None
+        username = credentials.username.decode("ascii")
+        carried = self._table.carries(username, self._reactor.seconds()) if watched else None
+        return self._budget.admit(credentials, carried, within)
+
+    def when_admitted(self, credentials: Credentials, within: float) -> Deferred[SocksAddress]:
+        """Fire when the SOCKS port listens and such a stream may go to it. Cancellable. Fails as
+        :meth:`when_usable` and :meth:`admit` do."""
+
+        async def admitted() -> SocksAddress:
+            await self.when_usable()
+            waiting = self.admit(credentials, within)
+            if waiting is not None:
+                await waiting
+            return await self.when_usable()
+
+        return Deferred.fromCoroutine(admitted())
+
     def exits_carry(self, host: str, port: int) -> Deferred[bool | None]:
         """Fire with whether some exit carries traffic to this IPv6 address, or with None when that
         is not known; for other hosts Tor itself looks. Cancellable. Never fails."""
@@ -323,6 +349,7 @@ class TorDaemon:
         self._socks = address
         if address is None:
             self._table.clear()
+            self._budget.clear()
             unanswered, self._reasons = self._reasons, {}
             for waiting in unanswered.values():
                 waiting.fire(None)
@@ -352,6 +379,10 @@ class TorDaemon:
         if waiting is not None:
             self._table.reason_of(source, self._reactor.seconds())
             waiting.fire(reason)
+
+    def circuit_claimed(self, username: str) -> None:
+        """Streams with this SOCKS username have got a circuit that was nobody's before."""
+        self._budget.claimed(username)
 
     def new_identity_made(self) -> None:
         """A NEWNYM was carried out."""

@@ -30,6 +30,8 @@ class Credentials:
     username: bytes = field(repr=False)
     """One for each isolation and epoch, whatever the salt."""
     password: bytes = field(repr=False)
+    owner: bytes = field(default=b"", eq=False, repr=False)
+    """The caller whose requests they are for, in this process alone; none: the gateway itself."""
 
 
 @frozen(cache_hash=True)
@@ -120,7 +122,8 @@ class IsolationKeys:
             str(epoch).encode(),
         )
         username = self.mark.encode("ascii") + self._digest(b"username", *parts)[_MARK:]
-        return Credentials(username, self._digest(b"password", *parts, salt))
+        password = self._digest(b"password", *parts, salt)
+        return Credentials(username, password, isolation.caller)
 
     def _digest(self, *parts: bytes) -> bytes:
         message = b"".join(len(part).to_bytes(4, "big") + part for part in parts)

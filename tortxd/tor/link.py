@@ -12,6 +12,7 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 
 from tortxd.addresses import SocksAddress
+from tortxd.tor.isolation import Credentials
 from tortxd.tor.status import Status
 
 __all__ = ["Circuit", "Relay", "SocksAddress", "Stream", "TorLink"]
@@ -106,6 +107,14 @@ class TorLink(Protocol):
     def forsake(self, source: tuple[str, int], username: bytes) -> None:
         """See that the stream of this SOCKS connection ends, which we have just closed. A Tor
         that may not send on a stream does not read what comes for it, and misses its end."""
+
+    def admit(self, credentials: Credentials, within: float) -> Deferred[None] | None:
+        """Let a stream with these credentials go to Tor, which may cost it a fresh circuit.
+
+        :return: None: at once; else fires when it may, ``within`` so many seconds, or fails with
+            Overloaded. Cancellable.
+        :raises Overloaded: that would not be in time.
+        """
 
     def exits_carry(self, host: str, port: int) -> Deferred[bool | None]:
         """Fire with whether some exit carries traffic to this IPv6 address, or with None when that

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 _MOST_RELAYS_WAITING = 1000
 log = Logger()
 
+_SWEEP = 1.0
+"""Seconds between a circuit's failure and a look at what can be closed."""
 _END_MISC = 1
 """The reason that is given for closing a stream (tor-spec, "Closing streams")."""
 
@@ -79,6 +81,9 @@ class SessionListener(Protocol):
 
     def stream_over(self, source: Source, reason: str) -> None:
         """The SOCKS connection from ``source`` has ended."""
+
+    def circuit_claimed(self, username: str) -> None:
+        """Streams with this SOCKS username have got a circuit that was nobody's before."""
 
     def new_identity_made(self) -> None:
         """Tor has carried out a NEWNYM."""
@@ -127,6 +132,7 @@ class Session:
         self._watch = watch
         self._free_bytes = free_bytes
         self._timer: IDelayedCall | None = None
+        self._sweep: IDelayedCall | None = None
         self._causes = causes
         self._repeats = Repeats(clock)
         self._skew = ClockSkew(
@@ -201,8 +207,9 @@ class Session:
     def close(self) -> None:
         """End it, and hang up."""
         self._closed = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        for timer in (self._timer, self._sweep):
+            if timer is not None and timer.active():
+                timer.cancel()
         self._repeats.flush()
         self._skew.close()
         self._choice.close()
@@ -216,16 +223,33 @@ class Session:
         closing = self._control.tell(f"CLOSESTREAM {id} {_END_MISC}")
         Deferred.fromCoroutine(closing).addErrback(lambda failure: failure.trap(TortxdError))
 
+    def _close_useless(self) -> None:
+        """Close circuits that have served failures only: Tor itself would keep them for long."""
+        self._sweep = None
+        for id in self._table.take_useless(self._clock.seconds(), self._mark):
+            closing = self._control.tell(f"CLOSECIRCUIT {id} IfUnused")
+            Deferred.fromCoroutine(closing).addErrback(lambda failure: failure.trap(TortxdError))
+        self._watch_use()
+
+    def _watch_use(self) -> None:
+        """See to what the last event has shown of who uses which circuit."""
+        for username in self._table.take_claims():
+            self._listener.circuit_claimed(username)
+        if self._sweep is None and self._table.has_suspects:
+            self._sweep = self._clock.callLater(_SWEEP, self._close_useless)
+
     # --- events --------------------------------------------------------------------------------
 
     def _circuit(self, line: str) -> None:
         self._want(self._table.circuit_event(line, self._clock.seconds()))
+        self._watch_use()
         for stream in self._table.take_insatiable(self._mark):
             self._repeats.say(_log, "Tor finds no circuit for a stream; it is closed.")
             self.close_stream(stream)
 
     def _stream(self, line: str) -> None:
         over = self._table.stream_event(line, self._clock.seconds())
+        self._watch_use()
         if over is not None:
             self._listener.stream_over(*over)
 

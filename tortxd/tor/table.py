@@ -27,6 +27,10 @@ REMEMBER_CIRCUITS = 1024
 MOST_CIRCUITS = 10
 """Circuits that Tor may launch for one stream's credentials while the stream waits. It needs a few
 where some fail; where none can do, it goes on launching them, hundreds a second on loopback."""
+DIRTY_SECONDS = 600.0
+"""For how long Tor gives streams to a circuit after the first (tor(1), MaxCircuitDirtiness)."""
+GRACE_SECONDS = 10.0
+"""How long a circuit on which a stream has failed is kept for another that may fare better."""
 _OVER = frozenset(("CLOSED", "FAILED"))
 
 
@@ -40,6 +44,12 @@ class _Circuit:
     conflux: str | None = None
     login: str | None = None
     """SOCKS_USERNAME, as it stands in events: for whom it was launched, or who uses it."""
+    claimed: float = 0.0
+    """When that was known."""
+    served: bool = False
+    """Whether a stream on it has reached its destination."""
+    spent: bool = False
+    """Whether Tor gives it no further streams, since one failed on it."""
     ended: float | None = None
     streams: dict[str, None] = field(factory=dict)
 
@@ -57,6 +67,8 @@ class _Stream:
     login: str | None = None
     tried: int = 0
     """How many circuits were launched for it, or for others like it, while it waited."""
+    reached: bool = False
+    """Whether it has reached its destination."""
     reason: str | None = None
     ended: float | None = None
 
@@ -96,6 +108,12 @@ class Table:
         self._past_streams: deque[_Stream] = deque()
         self._relays: dict[str, Relay] = {}
         self._insatiable: list[_Stream] = []
+        self._by_owner: dict[str, dict[str, _Circuit]] = {}
+        """The open circuits of each login."""
+        self._claims: list[str] = []
+        self._suspects: dict[str, float] = {}
+        """Circuits on which streams have failed, and when they are to be closed if no stream has
+        reached its destination over them."""
 
     # --- what comes in -------------------------------------------------------------------------
 
@@ -126,6 +144,9 @@ class Table:
         self._past_circuits.clear()
         self._past_streams.clear()
         self._insatiable.clear()
+        self._by_owner.clear()
+        self._claims.clear()
+        self._suspects.clear()
 
     def circuit_event(self, line: str, now: float) -> tuple[str, ...]:
         """Take a CIRC event, without its name.
@@ -174,12 +195,17 @@ class Table:
         if state in _OVER:
             return self._stream_over(stream, words, now)
         if state == "DETACHED":
+            self._failed_on(stream.circuit, now, spent=True)
             circuit = "0"
         if circuit != stream.circuit:
             self._detach(stream)
             stream.circuit = circuit
             if circuit in self._circuits:
-                self._circuits[circuit].streams[id] = None
+                self._attach(stream, self._circuits[circuit], now)
+        if state == "SUCCEEDED":
+            stream.reached = True
+            if circuit in self._circuits:
+                self._circuits[circuit].served = True
         return None
 
     def take_insatiable(self, mark: str = "") -> list[str]:
@@ -188,6 +214,33 @@ class Table:
         told once."""
         found, self._insatiable = self._insatiable, []
         return [stream.id for stream in found if (stream.login or "").startswith(f'"{mark}')]
+
+    def take_claims(self) -> list[str]:
+        """The SOCKS usernames whose streams have got a circuit, or a conflux set, that had none:
+        each time, once."""
+        claims, self._claims = self._claims, []
+        return [login[1:-1] for login in claims]
+
+    @property
+    def has_suspects(self) -> bool:
+        """Whether :meth:`take_useless` is to be asked, sooner or later."""
+        return bool(self._suspects)
+
+    def take_useless(self, now: float, mark: str = "") -> list[str]:
+        """The ids of circuits that have served failures only, and carry no stream now, so far as
+        their SOCKS usernames begin with ``mark``; each is told once. One that Tor gives no further
+        streams is told at once, another after :data:`GRACE_SECONDS`."""
+        useless: list[str] = []
+        for id, due in list(self._suspects.items()):
+            circuit = self._circuits.get(id)
+            legs = [] if circuit is None else self._legs(circuit)
+            if circuit is None or any(leg.served for leg in legs):
+                del self._suspects[id]
+            elif due <= now and not any(leg.streams for leg in legs):
+                del self._suspects[id]
+                if (circuit.login or "").startswith(f'"{mark}'):
+                    useless += [leg.id for leg in legs]
+        return useless
 
     def relay_known(self, relay: Relay) -> None:
         """Remember the details of a relay."""
@@ -233,6 +286,13 @@ class Table:
     def is_open(self, id: str) -> bool:
         """Whether there is a stream with this id."""
         return id in self._streams
+
+    def carries(self, username: str, now: float) -> bool:
+        """Whether there is a circuit that Tor gives to streams with this SOCKS username."""
+        return any(
+            not one.spent and now - one.claimed < DIRTY_SECONDS
+            for one in self._by_owner.get(f'"{username}"', {}).values()
+        )
 
     def circuit_of(self, source: Source, now: float) -> Circuit | None:
         """The circuit of the newest stream from ``source``.
@@ -284,6 +344,7 @@ class Table:
         if state in _OVER:
             circuit.ended = now
             del self._circuits[id]
+            self._disown(circuit)
             self._past_circuits[id] = circuit
             self._prune(now)
         return circuit
@@ -294,8 +355,8 @@ class Table:
                 circuit.purpose = value
             elif key == "CONFLUX_ID":
                 circuit.conflux = value
-            elif key == "SOCKS_USERNAME" and circuit.login is None:
-                circuit.login = value
+            elif key == "SOCKS_USERNAME" and circuit.login is None and circuit.state not in _OVER:
+                self._claim(circuit, value, circuit.created)
                 if circuit.purpose == "GENERAL":
                     self._launched_for(value)
 
@@ -307,6 +368,43 @@ class Table:
                 if stream.tried == MOST_CIRCUITS + 1:
                     self._insatiable.append(stream)
 
+    def _claim(self, circuit: _Circuit, login: str, now: float) -> None:
+        """The circuit is for streams with this login, and for no others, from now on."""
+        circuit.login, circuit.claimed = login, now
+        others = self._by_owner.setdefault(login, {})
+        set_ = circuit.conflux
+        if set_ is None or all(one.conflux != set_ for one in others.values()):
+            self._claims.append(login)
+        others[circuit.id] = circuit
+
+    def _disown(self, circuit: _Circuit) -> None:
+        own = self._by_owner.get(circuit.login or "")
+        if own is not None and own.pop(circuit.id, None) is not None and not own:
+            del self._by_owner[circuit.login or ""]
+        self._suspects.pop(circuit.id, None)
+
+    def _attach(self, stream: _Stream, circuit: _Circuit, now: float) -> None:
+        """Tor says for whom a circuit is that it had ready only when it is closed."""
+        circuit.streams[stream.id] = None
+        if circuit.login is None and stream.login is not None:
+            self._claim(circuit, stream.login, now)
+
+    def _failed_on(self, id: str, now: float, *, spent: bool) -> None:
+        """A stream has failed on a circuit. Where Tor tries it on another one, it gives no further
+        streams to the first."""
+        circuit = self._circuits.get(id)
+        if circuit is None or circuit.login is None:
+            return
+        circuit.spent = circuit.spent or spent
+        if not circuit.served:
+            self._suspects[id] = now if circuit.spent else now + GRACE_SECONDS
+
+    def _legs(self, circuit: _Circuit) -> list[_Circuit]:
+        """The circuit, with those of its conflux set."""
+        if circuit.conflux is None:
+            return [circuit]
+        return [one for one in self._circuits.values() if one.conflux == circuit.conflux]
+
     def _stream_over(
         self, stream: _Stream, words: list[str], now: float
     ) -> tuple[Source, str] | None:
@@ -316,6 +414,8 @@ class Table:
         stream.reason = told.get("REMOTE_REASON", reason) if reason == "END" else reason
         stream.ended = now
         self._detach(stream)
+        if not stream.reached and reason != "DONE":
+            self._failed_on(stream.circuit, now, spent=False)
         del self._streams[stream.id]
         if stream.login is not None:
             alike = self._by_login[stream.login]

@@ -1,0 +1,211 @@
+"""How many fresh circuits may be asked of Tor."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from tortxd.errors import Overloaded
+from tortxd.rates import Rate
+from tortxd.tor.budget import UNDER_WAY, CircuitBudget
+from tortxd.tor.isolation import Credentials
+from tortxd.tor.table import DIRTY_SECONDS
+
+ALICE, BOB = b"alice", b"bob"
+
+
+def of(owner: bytes, key: int) -> Credentials:
+    return Credentials(b"%s%d" % (owner, key), b"password", owner)
+
+
+THREE = Rate(1.0, 3)
+
+
+def budget(clock: Clock, daemon: Rate | None = None, caller: Rate | None = THREE) -> CircuitBudget:
+    return CircuitBudget(clock, daemon, caller)
+
+
+def waits(answer: Deferred[None] | None) -> Deferred[None]:
+    """What is awaited, whose failures are looked at."""
+    assert answer is not None
+    return answer
+
+
+def test_what_was_saved_up_goes_at_once_and_the_next_when_there_is_one() -> None:
+    clock = Clock()
+    fresh = budget(clock)
+    assert [fresh.admit(of(ALICE, key), False, 30.0) for key in range(3)] == [None] * 3
+    waiting = [waits(fresh.admit(of(ALICE, key), False, 30.0)) for key in (3, 4)]
+    clock.advance(0.9)
+    assert [one.called for one in waiting] == [False, False]
+    clock.advance(0.2)
+    assert [one.called for one in waiting] == [True, False]
+    clock.advance(1.0)
+    assert [one.called for one in waiting] == [True, True]
+    assert not clock.getDelayedCalls()
+
+
+def test_it_saves_up_no_more_than_the_burst() -> None:
+    clock = Clock()
+    fresh = budget(clock)
+    clock.advance(1000)
+    assert [fresh.admit(of(ALICE, key), False, 30.0) for key in range(3)] == [None] * 3
+    assert fresh.admit(of(ALICE, 3), False, 30.0) is not None
+
+
+def test_a_circuit_that_is_there_costs_nothing() -> None:
+    fresh = budget(Clock(), caller=Rate(0.001, 1))
+    assert fresh.admit(of(ALICE, 0), False, 1.0) is None
+    for _ in range(10):
+        assert fresh.admit(of(ALICE, 1), True, 1.0) is None
+
+
+def test_a_circuit_that_is_paid_for_is_shared_while_it_is_built() -> None:
+    clock = Clock()
+    fresh = budget(clock, caller=Rate(0.001, 1))
+    assert fresh.admit(of(ALICE, 0), False, 1.0) is None
+    assert fresh.admit(of(ALICE, 0), False, 1.0) is None
+    clock.advance(UNDER_WAY + 1)
+    with pytest.raises(Overloaded):
+        fresh.admit(of(ALICE, 0), False, 1.0)
+
+
+def test_where_nobody_watches_tor_it_is_taken_to_live_as_long_as_circuits_do() -> None:
+    clock = Clock()
+    fresh = budget(clock, caller=Rate(0.001, 1))
+    assert fresh.admit(of(ALICE, 0), None, 1.0) is None
+    clock.advance(DIRTY_SECONDS - 1)
+    assert fresh.admit(of(ALICE, 0), None, 1.0) is None
+    clock.advance(2)
+    with pytest.raises(Overloaded):
+        fresh.admit(of(ALICE, 0), None, 1.0)
+
+
+def test_whoever_would_wait_too_long_is_told_at_once_and_for_how_long() -> None:
+    fresh = budget(Clock(), caller=Rate(0.1, 1))
+    assert fresh.admit(of(ALICE, 0), False, 5.0) is None
+    with pytest.raises(Overloaded) as caught:
+        fresh.admit(of(ALICE, 1), False, 5.0)
+    assert caught.value.retry_after == 10
+    assert "10 s" in str(caught.value)
+
+
+def test_those_who_wait_for_one_circuit_share_it() -> None:
+    clock = Clock()
+    fresh = budget(clock, caller=Rate(1.0, 1))
+    assert fresh.admit(of(ALICE, 0), False, 30.0) is None
+    first, second = (waits(fresh.admit(of(ALICE, 1), False, 30.0)) for _ in range(2))
+    other = waits(fresh.admit(of(ALICE, 2), False, 30.0))
+    clock.advance(1.1)
+    assert first.called and second.called and not other.called
+
+
+def test_one_callers_requests_do_not_wait_behind_anothers() -> None:
+    clock = Clock()
+    fresh = budget(clock)
+    for key in range(3):
+        assert fresh.admit(of(ALICE, key), False, 30.0) is None
+    assert fresh.admit(of(ALICE, 3), False, 30.0) is not None
+    assert fresh.admit(of(BOB, 0), False, 30.0) is None
+
+
+def test_the_daemon_has_a_budget_which_callers_get_by_turns() -> None:
+    clock = Clock()
+    fresh = budget(clock, daemon=Rate(1.0, 1), caller=None)
+    assert fresh.admit(of(ALICE, 0), False, 30.0) is None
+    alice = [waits(fresh.admit(of(ALICE, key), False, 30.0)) for key in range(1, 4)]
+    bob = waits(fresh.admit(of(BOB, 0), False, 30.0))
+    clock.advance(1.1)
+    assert alice[0].called
+    clock.advance(1.0)
+    assert bob.called and not alice[1].called
+    clock.advance(1.0)
+    assert alice[1].called
+
+
+def test_circuits_that_tor_builds_beyond_it_are_owed() -> None:
+    """A name that does not resolve takes two or three of them."""
+    clock = Clock()
+    fresh = budget(clock)
+    assert fresh.admit(of(ALICE, 0), False, 30.0) is None
+    for _ in range(5):  # the first is the one that was paid for
+        fresh.claimed("alice0")
+    waiting = waits(fresh.admit(of(ALICE, 0), False, 30.0))
+    fired: list[float] = []
+    waiting.addCallback(lambda _: fired.append(clock.seconds()))
+    for _ in range(40):
+        clock.advance(0.1)
+    assert [round(when, 1) for when in fired] == [3.0]
+    assert fresh.admit(of(BOB, 0), False, 30.0) is None
+
+
+def test_a_debt_has_an_end() -> None:
+    clock = Clock()
+    fresh = budget(clock)
+    assert fresh.admit(of(ALICE, 0), False, 30.0) is None
+    for _ in range(1000):
+        fresh.claimed("alice0")
+    clock.advance(4.1)
+    assert fresh.admit(of(ALICE, 1), False, 0.0) is None
+
+
+def test_circuits_of_others_are_nobodys() -> None:
+    fresh = budget(Clock(), daemon=Rate(1.0, 1))
+    for _ in range(10):
+        fresh.claimed("a program's own user name, through Tor's SOCKS port")
+    assert fresh.admit(of(ALICE, 0), False, 0.0) is None
+
+
+def test_who_is_not_served_in_time_is_told_so() -> None:
+    clock = Clock()
+    fresh = budget(clock)
+    for key in range(3):
+        assert fresh.admit(of(ALICE, key), False, 30.0) is None
+    waiting = waits(fresh.admit(of(ALICE, 3), False, 2.0))
+    for _ in range(4):
+        fresh.claimed("alice0")
+    errors: list[Failure] = []
+    waiting.addErrback(errors.append)
+    clock.advance(2.0)
+    assert errors[0].check(Overloaded)
+    clock.advance(10)
+    assert not clock.getDelayedCalls()
+
+
+def test_who_leaves_takes_no_circuit_along() -> None:
+    clock = Clock()
+    fresh = budget(clock, caller=Rate(1.0, 1))
+    assert fresh.admit(of(ALICE, 0), False, 30.0) is None
+    leaving = waits(fresh.admit(of(ALICE, 1), False, 30.0))
+    staying = waits(fresh.admit(of(ALICE, 2), False, 30.0))
+    leaving.addErrback(lambda failure: failure.trap(CancelledError))
+    leaving.cancel()
+    clock.advance(1.1)
+    assert staying.called
+    assert not clock.getDelayedCalls()
+
+
+def test_without_limits_everything_goes() -> None:
+    fresh = budget(Clock(), None, None)
+    assert all(fresh.admit(of(ALICE, key), False, 0.0) is None for key in range(1000))
+
+
+def test_it_remembers_so_many_callers_and_no_more() -> None:
+    clock = Clock()
+    fresh = budget(clock)
+    for number in range(10_500):
+        assert fresh.admit(Credentials(b"%d" % number, b"", b"%d" % number), False, 0.0) is None
+    assert max(len(kept) for kept in (fresh._accounts, fresh._owners, fresh._taken)) <= 10_000
+
+
+def test_a_stopped_one_has_no_timer() -> None:
+    clock = Clock()
+    fresh = budget(clock, caller=Rate(1.0, 1))
+    assert fresh.admit(of(ALICE, 0), False, 30.0) is None
+    waiting = waits(fresh.admit(of(ALICE, 1), False, 30.0))
+    waiting.addErrback(lambda failure: failure.trap(CancelledError))
+    fresh.stop()
+    waiting.cancel()
+    assert not clock.getDelayedCalls()
