@@ -433,3 +433,12 @@ def test_a_closed_session_closes_no_circuits(world: World) -> None:
     world.clock.advance(10.0)
     assert not world.control.told
     assert not world.clock.getDelayedCalls()
+
+
+def test_circuits_that_were_there_before_are_charged_to_nobody() -> None:
+    world = World()
+    world.control.known["circuit-status"] = f'7 BUILT ${A} PURPOSE=GENERAL SOCKS_USERNAME="u"'
+    world.begin()
+    world.event("CIRC", f"8 BUILT ${A} PURPOSE=GENERAL")
+    assert not [one for one in world.told.all if one[0] == "circuit_claimed"]
+    assert world.table.carries("u", 0.0)
