@@ -80,7 +80,13 @@ class FakeLink:
         return succeed(self.carried)
 
     def admit(self, credentials: Credentials, within: float) -> Deferred[None] | None:
-        return None if self.budget is None else self.budget.admit(credentials, None, within)
+        if self.budget is None:
+            return None
+        return self.budget.admit(credentials, lambda _: None, within)
+
+    def opened(self, credentials: Credentials, *, reached: bool) -> None:
+        if self.budget is not None:
+            self.budget.opened(credentials, reached=reached)
 
     def new_identity(self) -> Deferred[None]:
         self.renewed += 1

@@ -335,6 +335,7 @@ def test_a_circuit_that_tor_had_ready_is_claimed_by_the_first_stream() -> None:
     sent(table)
     assert table.take_claims() == ["u"]
     assert table.carries("u", 2.0)
+    assert not table.carries("u", 2.0, served=True)
     asked(table, "21")
     sent(table, id="21")
     assert table.take_claims() == []
@@ -379,6 +380,17 @@ def test_a_circuit_carries_no_further_streams_when_it_is_gone_old_or_spent() -> 
     failed(table, "DETACHED", "8", "28", 10.0)
     assert table.carries("u", 10.0)
     assert not table.carries("u", 7.0 + DIRTY_SECONDS)
+
+
+def test_one_over_which_streams_have_only_failed_is_not_counted_upon() -> None:
+    table = Table()
+    built(table)
+    asked(table)
+    sent(table)
+    failed(table, "FAILED")
+    assert not table.carries("u", 3.0)
+    opened(table, id="21")
+    assert table.carries("u", 3.0, served=True)
 
 
 def test_a_circuit_that_tor_gives_up_for_a_stream_is_useless_at_once() -> None:

@@ -70,6 +70,9 @@ class SocksLink:
     def admit(self, credentials: Credentials, within: float) -> None:
         """Let it go: whose Tor that is sees to what it takes."""
 
+    def opened(self, credentials: Credentials, *, reached: bool) -> None:
+        """Nobody counts."""
+
     def exits_carry(self, host: str, port: int) -> Deferred[bool | None]:
         """Fire with None: it is not known."""
         return succeed(None)

@@ -256,7 +256,15 @@ class Outbound:
         if waiting is None:
             self._open(address)
         else:
-            self._await(waiting, lambda _: self._connect())
+            self._await(waiting, lambda _: self._admitted())
+
+    def _admitted(self) -> None:
+        link = self._carrier.link
+        if link.socks_address is not None:
+            self._open(link.socks_address)
+        else:  # Tor has gone meanwhile
+            link.opened(self._route.credentials, reached=False)
+            self._connect()
 
     def _open(self, address: SocksAddress) -> None:
         upstream = Upstream(self._carrier.pool, self._route, self)
@@ -264,12 +272,17 @@ class Outbound:
         left = self._deadline - self._carrier.timeouts.clock.seconds() - AHEAD
         connecting = self._carrier.connect(
             address, upstream, early=self.early, timeout=max(left, AHEAD)
-        )
+        ).addBoth(self._opened)
         self._await(
             connecting,
             lambda _: self._reached(),
             lambda error: self._not_opened(upstream, error),
         )
+
+    def _opened(self, result: T) -> T:
+        credentials = self._route.credentials
+        self._carrier.link.opened(credentials, reached=not isinstance(result, Failure))
+        return result
 
     def _await(
         self,
@@ -401,7 +414,7 @@ class Outbound:
         status = self._carrier.link.status
         if self.started:
             self._client.truncate(error)
-        elif isinstance(error, TorTimeout | TorDown) and not serves(status):
+        elif isinstance(error, TorTimeout | TorDown | Overloaded) and not serves(status):
             self._client.fail(not_ready(status))
         else:
             self._client.fail(error)

@@ -293,10 +293,18 @@ class TorDaemon:
 
     def admit(self, credentials: Credentials, within: float) -> Deferred[None] | None:
         """See :meth:`tortxd.tor.link.TorLink.admit`."""
-        watched = self._session is not None and self._session.session is not None
         username = credentials.username.decode("ascii")
-        carried = self._table.carries(username, self._reactor.seconds()) if watched else None
+
+        def carried(served: bool) -> bool | None:
+            if self._session is None or self._session.session is None:
+                return None
+            return self._table.carries(username, self._reactor.seconds(), served=served)
+
         return self._budget.admit(credentials, carried, within)
+
+    def opened(self, credentials: Credentials, *, reached: bool) -> None:
+        """See :meth:`tortxd.tor.link.TorLink.opened`."""
+        self._budget.opened(credentials, reached=reached)
 
     def when_admitted(self, credentials: Credentials, within: float) -> Deferred[SocksAddress]:
         """Fire when the SOCKS port listens and such a stream may go to it. Cancellable. Fails as
@@ -307,6 +315,7 @@ class TorDaemon:
             waiting = self.admit(credentials, within)
             if waiting is not None:
                 await waiting
+            self.opened(credentials, reached=True)  # what becomes of it is the caller's affair
             return await self.when_usable()
 
         return Deferred.fromCoroutine(admitted())

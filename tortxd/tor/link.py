@@ -109,12 +109,16 @@ class TorLink(Protocol):
         that may not send on a stream does not read what comes for it, and misses its end."""
 
     def admit(self, credentials: Credentials, within: float) -> Deferred[None] | None:
-        """Let a stream with these credentials go to Tor, which may cost it a fresh circuit.
+        """Let a stream with these credentials go to Tor, which may cost it a fresh circuit;
+        :meth:`opened` follows, once.
 
         :return: None: at once; else fires when it may, ``within`` so many seconds, or fails with
             Overloaded. Cancellable.
         :raises Overloaded: that would not be in time.
         """
+
+    def opened(self, credentials: Credentials, *, reached: bool) -> None:
+        """A stream that :meth:`admit` has let go is open, or (not ``reached``) will not be."""
 
     def exits_carry(self, host: str, port: int) -> Deferred[bool | None]:
         """Fire with whether some exit carries traffic to this IPv6 address, or with None when that

@@ -48,6 +48,8 @@ class _Circuit:
     """When that was known."""
     served: bool = False
     """Whether a stream on it has reached its destination."""
+    failing: bool = False
+    """Whether a stream has failed on it, and none has reached its destination."""
     spent: bool = False
     """Whether Tor gives it no further streams, since one failed on it."""
     ended: float | None = None
@@ -205,7 +207,7 @@ class Table:
         if state == "SUCCEEDED":
             stream.reached = True
             if circuit in self._circuits:
-                self._circuits[circuit].served = True
+                self._circuits[circuit].served, self._circuits[circuit].failing = True, False
         return None
 
     def take_insatiable(self, mark: str = "") -> list[str]:
@@ -287,10 +289,13 @@ class Table:
         """Whether there is a stream with this id."""
         return id in self._streams
 
-    def carries(self, username: str, now: float) -> bool:
-        """Whether there is a circuit that Tor gives to streams with this SOCKS username."""
+    def carries(self, username: str, now: float, *, served: bool = False) -> bool:
+        """Whether there is a circuit that Tor gives to streams with this SOCKS username, and over
+        which some have reached their destinations, or (unless ``served``) none has failed."""
         return any(
-            not one.spent and now - one.claimed < DIRTY_SECONDS
+            not one.spent
+            and not (one.failing or (served and not one.served))
+            and now - one.claimed < DIRTY_SECONDS
             for one in self._by_owner.get(f'"{username}"', {}).values()
         )
 
@@ -397,6 +402,7 @@ class Table:
             return
         circuit.spent = circuit.spent or spent
         if not circuit.served:
+            circuit.failing = True
             self._suspects[id] = now if circuit.spent else now + GRACE_SECONDS
 
     def _legs(self, circuit: _Circuit) -> list[_Circuit]:
