@@ -126,6 +126,14 @@ FORBIDDEN = [
     "http://１２７.0.0.1/",
     "http://printer/",
     "http://printer.local/",
+    "http://router.lan/",
+    "http://ROUTER.Lan./",
+    "http://router。ｌan/",
+    "http://wiki.corp/",
+    "http://nas.home.arpa/",
+    "http://db.internal/",
+    "http://app.test/",
+    "http://nothing.invalid/",
     "http://www.example.exit/",
     "http://user:secret@www.example/",
     "http://www.example%2f@evil.example/",
@@ -183,11 +191,29 @@ async def test_rule_03_forbidden_targets(daemon: Daemon, tor_origin: Origin) -> 
 
 @ensureDeferred
 async def test_rule_03_redirects_lead_nowhere_else(daemon: Daemon, tor_origin: Origin) -> None:
-    for to in ("http://127.0.0.1:3080/circuits", "http://10.0.0.1/", "http://[::1]/", "file:///x"):
+    for to in (
+        *("http://127.0.0.1:3080/circuits", "http://10.0.0.1/", "http://[::1]/", "file:///x"),
+        *("http://router.lan/", "//wiki.corp/", "http://nas.home.arpa./", "http://APP.test/"),
+    ):
         reply = await daemon.fetch(f"{tor_origin.http}/redirect?to={quote(to, safe='')}")
         assert reply.status == 302
         followed = await daemon.ask(reply["Location"])
         assert (followed.status, followed.json["code"]) == (403, "target_forbidden")
+
+
+@ensureDeferred
+async def test_rule_03_local_names_are_for_aliases(launch: Launcher, tor_origin: Origin) -> None:
+    """Nobody else can say what they stand for, and the error says that an alias can."""
+    daemon = launch(f"--alias=router.lan=origin.test.example:{tor_origin.http_port}")
+    await daemon.when_ready()
+    marked = mark("alias")
+    reply = await daemon.fetch(f"http://ROUTER.lan./echo?{marked}")
+    assert (reply.status, len(arrived(tor_origin, marked))) == (200, 1)
+    for other in ("http://printer.lan/", "http://router.test/", "http://x.router.lan/"):
+        refused = await daemon.fetch(other)
+        assert (refused.status, refused.json["code"]) == (403, "target_forbidden")
+        assert "--alias" in refused.json["error"]
+        assert other.split("/")[2] not in refused.json["error"]
 
 
 @ensureDeferred

@@ -21,7 +21,10 @@ from tortxd.policy.redirects import gateway_link
 from tortxd.policy.target import WEBSOCKET_SCHEMES, Target, TargetPolicy
 
 GATEWAY = "http://localhost:3080/proxy?url=x"
-LOCAL = (".localhost", ".local", ".exit", ".internal", ".localdomain", ".home.arpa")
+LOCAL = re.compile(
+    r"(.+\.)?(localhost|local|exit|internal|localdomain|(home|resolver|service)\.arpa|lan|home|corp"
+    r"|mail|intranet|private|test|invalid|alt)"
+)
 
 
 def parsed(url: bytes | str, schemes: frozenset[str] = WEBSOCKET_SCHEMES) -> Target | None:
@@ -37,7 +40,7 @@ def is_public(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return "." in host and not host.endswith(LOCAL) and host.isascii()
+        return "." in host and not LOCAL.fullmatch(host) and host.isascii()
     if isinstance(address, ipaddress.IPv6Address):
         inner = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
         if any(one is not None for one in inner):

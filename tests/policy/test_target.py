@@ -119,6 +119,20 @@ def test_public_targets(url: str, canonical: str | None) -> None:
         "http://db.internal/",
         "http://nas.home.arpa/",
         "http://home.arpa/",
+        "http://x.RESOLVER.arpa/",
+        "http://default.service.arpa/",
+        "http://router.lan/",
+        "http://router.LAN./",
+        "http://ｒouter。ｌan/",
+        "http://bücher.lan/",
+        "http://router.home/",
+        "http://wiki.corp/",
+        "http://smtp.mail/",
+        "http://wiki.intranet/",
+        "http://db.private/",
+        "http://app.test/",
+        "http://a.b.invalid./",
+        "http://gnu.alt/",
         "http://onion/",
         # IPv4
         "http://127.0.0.1/",
@@ -420,6 +434,37 @@ def test_an_alias_is_wholly_the_new_target() -> None:
     for url in ("http://localhost/", "http://127.0.0.2/", "http://0x7f000001/"):
         with pytest.raises(TargetForbidden):
             policy.parse(url)
+
+
+@pytest.mark.parametrize(
+    "host", ["router.lan", "wiki.corp", "nas.home.arpa", "db.internal", "app.test", "x.invalid"]
+)
+def test_what_an_alias_names_is_served_and_nothing_beside_it(host: str) -> None:
+    policy = TargetPolicy(aliases=(parse_alias(f"{host}=a.example:8080"),))
+    assert policy.parse(f"http://{host.upper()}./x").url == "http://a.example:8080/x"
+    assert policy.tunnel(f"{host}:443".encode()).host == "a.example"
+    for other in (f"http://x.{host}/", f"http://x{host}/"):
+        with pytest.raises(TargetForbidden, match="--alias"):
+            policy.parse(other)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "origin.test.example",
+        "lan.example",
+        "test.example",
+        "home.example",
+        "www.corporate",
+        "a.mailbox",
+        "athome.arpa",
+        "1.0.0.127.in-addr.arpa",
+        "a.internal.example",
+        "a.tests",
+    ],
+)
+def test_what_only_resembles_a_local_name_is_served(host: str) -> None:
+    assert POLICY.parse(f"http://{host}/").host == host
 
 
 def test_an_alias_for_the_gateway_is_not_a_way_round() -> None:

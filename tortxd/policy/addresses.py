@@ -67,12 +67,30 @@ _SPECIAL_IPV6 = tuple(
     )
 )
 
-# RFC 6761, RFC 6762, RFC 8375, ICANN's .internal; .exit is Tor's own.
-_LOCAL_TOP = frozenset({"localhost", "localdomain", "local", "internal", "exit"})
-_LOCAL_SUFFIX = ".home.arpa"
+_LOCAL_TOP = frozenset(
+    {
+        "exit",  # Tor's own
+        "localhost",  # RFC 6761
+        "localdomain",  # what a machine without a domain is under
+        "local",  # RFC 6762
+        # What networks use inside (RFC 6762, appendix G); ICANN has reserved the first, and
+        # delegates neither corp, home nor mail.
+        "internal",
+        "intranet",
+        "private",
+        "corp",
+        "home",
+        "lan",
+        "mail",
+    }
+)
+_LOCAL_ARPA = (".home.arpa", ".resolver.arpa", ".service.arpa")  # RFC 8375, RFC 9462, RFC 9665
+_NEVER_ON_THE_INTERNET = frozenset({"test", "invalid", "alt"})
+"""RFC 6761, RFC 9476. Not ``example``, which tests have for names of a public kind."""
 
 MAP_IT = " Map one with --alias."
 _LOCAL = f"Local names are not sent to Tor.{MAP_IT}"
+_RESERVED = f"Names under .test, .invalid and .alt are not sent to Tor.{MAP_IT}"
 _MALFORMED = "The host of the target URL is malformed."
 
 
@@ -140,8 +158,10 @@ def judge_host(host: str) -> None:
     elif top == "onion":
         if not is_onion_service(host):
             raise BadUrl("This is not a version 3 onion address; check that it was copied whole.")
-    elif top in _LOCAL_TOP or host.endswith(_LOCAL_SUFFIX) or host == _LOCAL_SUFFIX[1:]:
+    elif top in _LOCAL_TOP or (top == "arpa" and f".{host}".endswith(_LOCAL_ARPA)):
         raise TargetForbidden(_LOCAL)
+    elif top in _NEVER_ON_THE_INTERNET:
+        raise TargetForbidden(_RESERVED)
 
 
 def _ascii(raw: bytes) -> str:
