@@ -89,3 +89,72 @@ async def test_rule_07_destinations_are_held_to_the_same(
         tor_origin.canned[b"/canary-framing"] = Canned((head + ends).encode(), "close")
         reply = await daemon.fetch(tor_origin.http + "/canary-framing")
         assert (reply.status, reply.json["code"]) == (502, "bad_response"), head
+
+
+PADDED = {
+    "blanks before": ("5 ; a=b", "0 ; a=b", ""),
+    "blanks behind": ("5; a=b", "0; a=b", ""),
+    "blanks alone": ("5  ", "0  ", ""),
+    "blanks around the value": ("5;a = b", "0;a = b", ""),
+    "tabs": ("5\t;\ta\t=\tb\t", "0\t", ""),
+    "quoted": ('5 ;a="x;y"', '0 ;a="x;y" ', ""),
+    "a length": ("5", "0", "Content-Length: 99\r\n"),
+    "a coding": ("5", "0", "Transfer-Encoding: gzip\r\nConnection: close\r\n"),
+    "a host": ("5", "0", "Host: evil.example\r\n"),
+}
+
+
+@pytest.mark.parametrize(("size", "last", "trailers"), PADDED.values(), ids=PADDED.keys())
+@ensureDeferred
+async def test_rule_07_chunks_as_the_standard_has_them_are_read(
+    daemon: Daemon, tor_origin: Origin, size: str, last: str, trailers: str
+) -> None:
+    """Blanks around extensions, and trailers named like fields that frame: all of it is dropped."""
+    head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    wire = f"{head}{size}\r\nhello\r\n{last}\r\n{trailers}\r\n".encode()
+    tor_origin.canned[b"/canary-chunks"] = Canned(wire, "keep")
+    url = tor_origin.http + "/canary-chunks"
+    for reply in (
+        await daemon.fetch(url),
+        await daemon.say(f"GET {url} HTTP/1.1\r\nHost: x\r\n\r\n"),
+    ):
+        assert (reply.status, bytes(reply.body), reply.whole) == (200, b"hello", True)
+        assert reply.all("Transfer-Encoding") == ["chunked"]
+        assert "Content-Length" not in reply
+
+
+@pytest.mark.parametrize("trailer", ["Content-Length: 99", "Transfer-Encoding: gzip", "Host: evil"])
+@ensureDeferred
+async def test_rule_07_a_clients_trailers_frame_nothing(
+    daemon: Daemon, tor_origin: Origin, trailer: str
+) -> None:
+    """They are dropped, and the next request on the connection is the next one."""
+    url = quote(f"{tor_origin.http}/echo", safe="")
+    wire = await daemon.connect()
+    head = (
+        f"POST /proxy?url={url} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    wire.send(f"{head}5;a=b\r\nhello\r\n0\r\n{trailer}\r\n\r\n".encode())
+    reply = await soon(wire.reply(b"POST"))
+    assert (reply.status, reply.json["length"]) == (200, 5)
+    arrived_fields = dict(reply.json["headers"])
+    assert arrived_fields["Host"].startswith("origin.test.example:")
+    assert arrived_fields.keys() & {"Content-Length", "Transfer-Encoding"} == {"Transfer-Encoding"}
+    wire.transport.abortConnection()
+
+
+@pytest.mark.parametrize("size", ["5 ;a", "5; a", "5 ", "5;a = b"])
+@ensureDeferred
+async def test_rule_07_clients_chunks_are_read_to_the_letter(
+    daemon: Daemon, tor_origin: Origin, size: str
+) -> None:
+    """Other readers before the gateway might see another length where blanks stand."""
+    url = quote(f"{tor_origin.http}/echo", safe="")
+    wire = await daemon.connect()
+    head = (
+        f"POST /proxy?url={url} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    wire.send(f"{head}{size}\r\nhello\r\n0\r\n\r\n".encode())
+    reply = await soon(wire.reply(b"POST"))
+    assert reply.status == 400
+    wire.transport.abortConnection()

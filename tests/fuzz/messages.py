@@ -200,6 +200,46 @@ def chunked_bodies(draw: st.DrawFn) -> bytes:
     return wire
 
 
+_BLANKS = st.sampled_from((b"", b"", b" ", b"\t", b"   ", b" \t "))
+_TRAILERS = st.sampled_from(
+    (
+        b"Content-Length: 99",
+        b"Transfer-Encoding: chunked",
+        b"Host: evil.example",
+        b"Connection: close",
+        b"Trailer: Host",
+        b"X-Sum: 5",
+    )
+)
+
+
+@st.composite
+def padded_chunks(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    """A chunked body with blanks wherever RFC 9112 (section 7.1.1) has readers bear with them, and
+    trailers named like fields that frame a message; and what it says."""
+    content = draw(st.lists(_DATA.filter(bool), max_size=3))
+    wire = b""
+    for data in (*content, b""):
+        wire += draw(st.sampled_from((b"%x", b"%X", b"%04x"))) % len(data)
+        for name, value in draw(
+            st.lists(
+                st.tuples(
+                    st.sampled_from((b"a", b"x-y", b"!")),
+                    st.sampled_from((None, b"b", b"0", b'""', b'"x;y, \\" =z"')),
+                ),
+                max_size=2,
+            )
+        ):
+            wire += draw(_BLANKS) + b";" + draw(_BLANKS) + name
+            if value is not None:
+                wire += draw(_BLANKS) + b"=" + draw(_BLANKS) + value
+        wire += draw(_BLANKS) + b"\r\n"
+        wire += data + b"\r\n" if data else b""
+    for trailer in draw(st.lists(_TRAILERS, max_size=2, unique=True)):
+        wire += trailer + b"\r\n"
+    return wire + b"\r\n", b"".join(content)
+
+
 BODIES = st.one_of(
     st.just(b""),
     st.sampled_from((b"hello", b"GET /evil HTTP/1.1\r\nHost: localhost\r\n\r\n")),
@@ -271,9 +311,11 @@ def responses(draw: st.DrawFn) -> bytes:
 def orderly_responses(draw: st.DrawFn) -> bytes:
     """A response in which nothing is wrong, but for what may follow it."""
     body = draw(st.sampled_from((b"hello", b"", b"HTTP/1.1 200 OK\r\n\r\n", b"0\r\n\r\n")))
+    padded = (b"Transfer-Encoding: chunked\r\n", draw(padded_chunks())[0])
     fields, wire = draw(
         st.sampled_from(
             (
+                padded,
                 (b"Content-Length: %d\r\n" % len(body), body),
                 (b"Content-Length: %d\r\n" % (len(body) + 3), body),
                 (b"Transfer-Encoding: chunked\r\n", b"1\r\na\r\n5;x\r\nhello\r\n0\r\n\r\n"),

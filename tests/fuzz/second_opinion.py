@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import h11
 from attrs import frozen
 
 _WHOLE = 1 << 22
+_PADDED_SIZE = re.compile(rb"(?<=\n)([0-9A-Fa-f]+)[ \t]+(?=;)")
+"""Blanks between a chunk's size and its extension, which h11 does not know (RFC 9112, section
+7.1.1)."""
 
 
 @frozen
@@ -41,7 +46,7 @@ def response(data: bytes, method: bytes, *, ended: bool = False) -> Message | No
     target = b"h:1" if method == b"CONNECT" else b"/"
     connection.send(h11.Request(method=method, target=target, headers=[(b"Host", b"h")]))
     connection.send(h11.EndOfMessage())
-    return _read(connection, data, ended=ended)
+    return _read(connection, _PADDED_SIZE.sub(rb"\1", data), ended=ended)
 
 
 def _read(connection: h11.Connection, data: bytes, *, ended: bool = False) -> Message | None:

@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 
 from tests.fuzz import second_opinion
 from tests.fuzz.cutting import CUTS, SPOILING, Cuts, Spoiling, cut, spoil
-from tests.fuzz.messages import chunked_bodies, requests, responses
+from tests.fuzz.messages import chunked_bodies, padded_chunks, requests, responses
 from tests.fuzz.profile import fuzzed
 from tortxd.errors import TortxdError
 from tortxd.wire.http1 import (
     OF_REQUEST,
+    OF_RESPONSE,
     BodyReader,
     ChunkedBody,
     Headers,
@@ -169,3 +170,19 @@ def test_a_chunked_body_has_one_reading(data: bytes, spoiling: Spoiling, cuts: C
     if content:  # and one after it was framed anew
         anew = ChunkedBody(OF_REQUEST)
         assert read_body(anew, cut(chunk(content) + b"0\r\n\r\n", cuts)) == (content, True, b"")
+
+
+@fuzzed(
+    80, padded=padded_chunks(), behind=st.sampled_from((b"", b"HTTP/1.1 200 OK\r\n")), cuts=CUTS
+)
+def test_rule_07_padded_chunks_of_destinations_are_read(
+    padded: tuple[bytes, bytes], behind: bytes, cuts: Cuts
+) -> None:
+    """Blanks around extensions change nothing (RFC 9112, section 7.1.1), and trailers are dropped
+    whatever they are called. Where clients send such blanks, it is read in the same way or refused.
+    """
+    wire, content = padded
+    expected = (content, True, behind)
+    pieces = cut(wire + behind, cuts)
+    assert read_body(ChunkedBody(OF_RESPONSE), [*pieces]) == expected
+    assert read_body(ChunkedBody(OF_REQUEST), [*pieces]) in (expected, ("broken",))

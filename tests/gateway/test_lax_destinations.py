@@ -38,6 +38,12 @@ LAX = {
     "bare LF between chunks": OK + b"Transfer-Encoding: chunked\n\n5\nhello\n0\n\n",
     "empty lines ahead": b"\r\n\r\n" + OK + LENGTH + b"\r\nhello",
     "padded sizes": OK + b"Transfer-Encoding: chunked\r\n\r\n5   \r\nhello\r\n0  \r\n\r\n",
+    "blanks around extensions": OK
+    + b"Transfer-Encoding: chunked\r\n\r\n"
+    + b'2 ; a=b\r\nhe\r\n3; a = "x;y" \r\nllo\r\n0\t;\ta\r\n\r\n',
+    "trailers that would frame": OK
+    + b"Transfer-Encoding: chunked\r\nTrailer: Content-Length\r\n\r\n"
+    + b"5\r\nhello\r\n0\r\nContent-Length: 99\r\nTransfer-Encoding: gzip\r\nHost: x\r\n\r\n",
     "identity": OK + b"Transfer-Encoding: identity\r\n" + LENGTH + b"\r\nhello",
     "identity, chunked": OK
     + b"Transfer-Encoding: identity, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
