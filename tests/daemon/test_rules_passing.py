@@ -35,6 +35,19 @@ DANGEROUS = {
     "Link": "<http://a.example/>; rel=preload",
     "Content-Security-Policy": "default-src *",
     "Cache-Control": "max-age=1000",
+    "Set-Login": "logged-in",
+    "Use-As-Dictionary": 'match="/*"',
+    "Activate-Storage-Access": "load",
+    "Shared-Storage-Write": "clear",
+    "Ad-Auction-Allowed": "?1",
+    "Observe-Browsing-Topics": "?1",
+    "Supports-Loading-Mode": "credentialed-prerender",
+    "Accept-CH": "Device-Memory",
+    "Cross-Origin-Opener-Policy-Report-Only": 'same-origin; report-to="a"',
+    "Integrity-Policy": "blocked-destinations=(script)",
+    "Permissions-Policy": "geolocation=*",
+    "Origin-Agent-Cluster": "?1",
+    "Sec-Session-Registration": '(ES256);path="/"',
 }
 FORGED = {
     "Tortxd-Error": "internal",
@@ -68,6 +81,55 @@ async def test_rule_05_proxied_responses_are_disarmed(daemon: Daemon, tor_origin
     tor_origin.canned[b"/canary-05"] = canned()
     untyped = await daemon.fetch(tor_origin.http + "/canary-05")
     assert untyped["Content-Type"] == "application/octet-stream"
+
+
+SHOWN_AS = {
+    "text/plain; charset=utf-8": "text/plain; charset=utf-8",
+    "image/png": "image/png",
+    "application/json": "text/plain; charset=utf-8",
+    "multipart/related; boundary=x": "text/plain",
+    "multipart/x-mixed-replace; boundary=x": "text/plain",
+    "text/rdf": "text/plain",
+    "application/xml-external-parsed-entity": "text/plain",
+    "application/http-index-format": "text/plain",
+    "message/rfc822": "text/plain",
+    "application/pdf": "application/octet-stream",
+    "application/signed-exchange;v=b3": "application/octet-stream",
+    "application/x-of-tomorrow": "application/octet-stream",
+}
+
+
+@pytest.mark.parametrize(("content_type", "shown"), SHOWN_AS.items())
+@ensureDeferred
+async def test_rule_05_what_a_browser_may_show_is_a_list(
+    daemon: Daemon, tor_origin: Origin, content_type: str, shown: str
+) -> None:
+    tor_origin.canned[b"/canary-05"] = canned(f"Content-Type: {content_type}")
+    url = tor_origin.http + "/canary-05"
+    for destination in ("document", "iframe", "frame", "fencedframe", "embed", "object"):
+        reply = await daemon.fetch(url, f"Sec-Fetch-Dest: {destination}")
+        assert reply.all("Content-Type") == [shown]
+    for asked in ((), ("Sec-Fetch-Dest: empty",)):
+        assert (await daemon.fetch(url, *asked)).all("Content-Type") == [content_type]
+
+
+@ensureDeferred
+async def test_rule_05_what_the_gateway_says_itself_is_for_nobody_to_run(daemon: Daemon) -> None:
+    page = ("Origin: http://localhost:8000", "Access-Control-Request-Method: PUT")
+    url = "/proxy?url=" + quote("http://a.example/", safe="")
+    replies = [
+        await daemon.ask(url, *page, method="OPTIONS"),
+        await daemon.ask("/health", *page, method="OPTIONS"),
+        await daemon.ask("/health", method="OPTIONS"),
+        await daemon.ask("/health", method="PUT"),
+        await daemon.ask("/nothing-there"),
+        await daemon.say("OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", b"OPTIONS"),
+    ]
+    assert [reply.status for reply in replies] == [204, 204, 204, 405, 404, 200]
+    for reply in replies:
+        for name, value in ADDED.items():
+            assert len(reply.all(name)) == 1
+            assert reply[name].startswith(value)
 
 
 @ensureDeferred
@@ -141,13 +203,34 @@ IDENTIFYING = {
     "X-Listed": "canary",
     "Keep-Alive": "canary",
     "TE": "trailers",
+    "X-Forwarded": "canary",
+    "X_Forwarded_For": "canary",
 }
+OF_THE_USER = {
+    "From": "canary@canary.example",
+    "Cookie2": "canary",
+    "Ping-From": "http://canary.example/",
+    "Ping-To": "http://canary.example/",
+    "X-Client-IP": "canary",
+    "True-Client-IP": "canary",
+    "CF-Connecting-IP": "canary",
+    "X-Remote-Addr": "canary",
+    "Available-Dictionary": ":canary:",
+    "Access-Control-Request-Headers": "canary",
+    "Save-Data": "canary",
+    "X-UIDH": "canary",
+}
+"""More that does not pass ``/proxy``."""
 PASSING = {
     "Authorization": "Bearer mine",
     "Accept": "text/x",
     "Content-Type": "text/x",
     "X-Mine": "1",
     "Range": "bytes=0-5",
+    "X-Api-Key": "mine",
+    "X-CSRF-Token": "mine",
+    "CF-Access-Client-Id": "mine",
+    "traceparent": "00-1-2-01",
 }
 
 
@@ -156,7 +239,7 @@ async def test_rule_06_headers_that_identify_do_not_leave(
     daemon: Daemon, tor_origin: Origin
 ) -> None:
     browser = {"User-Agent": "canary/1", "Accept-Language": "de-canary"}
-    sent = fields({**IDENTIFYING, **PASSING, **browser})
+    sent = fields({**IDENTIFYING, **OF_THE_USER, **PASSING, **browser})
     assert (await daemon.fetch(tor_origin.http + "/", *sent)).status == 200
     request = tor_origin.requests[-1]
     arrived = {name.decode(): value.decode() for name, value in request.headers}
@@ -171,8 +254,8 @@ async def test_rule_06_headers_that_identify_do_not_leave(
 @ensureDeferred
 async def test_rule_06_in_proxy_mode(daemon: Daemon, tor_origin: Origin) -> None:
     """The browser's own headers are between it and the destination."""
-    own = {"Origin", "Referer", "Cookie", "X-Real-IP", "Sec-Fetch-Site", "Sec-CH-UA"}
-    lines = "\r\n".join(fields({**IDENTIFYING, **PASSING}))
+    own = {"Origin", "Referer", "Cookie", "X-Real-IP", "Sec-Fetch-Site", "Sec-CH-UA", *OF_THE_USER}
+    lines = "\r\n".join(fields({**IDENTIFYING, **OF_THE_USER, **PASSING}))
     reply = await daemon.say(f"GET {tor_origin.http}/ HTTP/1.1\r\nHost: x\r\n{lines}\r\n\r\n")
     assert reply.status == 200
     arrived = {name.decode() for name, _ in tor_origin.requests[-1].headers}

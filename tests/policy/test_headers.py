@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tortxd.errors import BadResponse
+from tortxd.policy.documents import shown_as
 from tortxd.policy.headers import (
     TOR_BROWSER_LANGUAGE,
     TOR_BROWSER_USER_AGENT,
@@ -39,7 +40,9 @@ NEVER_SENT = [
     *FRAMING,
     b"Host",
     b"Forwarded",
+    b"X-Forwarded",
     b"X-Forwarded-For",
+    b"X_Forwarded_For",
     b"X-Forwarded-Proto",
     b"Via",
     b"Proxy-Authorization",
@@ -60,6 +63,54 @@ IDENTIFYING = [
     b"Sec-CH-UA",
     b"Sec-GPC",
     b"Sec-WebSocket-Key",
+    # What else browsers say by themselves.
+    b"Cookie2",
+    b"Set-Cookie",
+    b"Access-Control-Request-Method",
+    b"Access-Control-Request-Headers",
+    b"Access-Control-Request-Private-Network",
+    b"Ping-From",
+    b"Ping-To",
+    b"Available-Dictionary",
+    b"Dictionary-ID",
+    b"X-Client-Data",
+    b"Device-Memory",
+    b"DPR",
+    b"Viewport-Width",
+    b"Save-Data",
+    # What stands between the user and the gateway.
+    b"From",
+    b"Forwarded-For",
+    b"X-Forward-For",
+    b"Client-IP",
+    b"X-Client-IP",
+    b"True-Client-IP",
+    b"Fastly-Client-IP",
+    b"CF-Connecting-IP",
+    b"CF-Connecting-IPv6",
+    b"CF-IPCountry",
+    b"X-Cluster-Client-IP",
+    b"X-Azure-ClientIP",
+    b"X-Azure-SocketIP",
+    b"WL-Proxy-Client-IP",
+    b"X-ProxyUser-IP",
+    b"X-Originating-IP",
+    b"X-Remote-IP",
+    b"X-Remote-Addr",
+    b"X-Envoy-External-Address",
+    b"CloudFront-Viewer-Address",
+    b"X-Original-Forwarded-For",
+    b"X-Original-Host",
+    b"X_Real_IP",
+    b"HTTP_CLIENT_IP",
+    b"Remote-User",
+    b"Client-Cert",
+    b"X-SSL-Client-S-DN",
+    b"CDN-Loop",
+    b"X-MSISDN",
+    b"X-Up-Calling-Line-ID",
+    b"X-UIDH",
+    b"X-Wap-Profile",
 ]
 PASSING = [
     b"Authorization",
@@ -75,6 +126,32 @@ PASSING = [
     b"Security-Token",
     b"Torrent",
     b"Viaduct",
+    b"apikey",
+    b"X-CSRF-Token",
+    b"Idempotency-Key",
+    b"Prefer",
+    b"Accept-Charset",
+    b"Last-Event-ID",
+    b"X-HTTP-Method-Override",
+    b"X-User-Agent",
+    b"X-Goog-Api-Client",
+    b"traceparent",
+    b"X-Request-ID",
+    b"CF-Access-Client-Id",
+    b"CF-Access-Client-Secret",
+    b"CF-Turnstile-Response",
+    b"Fastly-Key",
+    b"X-Client-Id",
+    b"X-Client-Version",
+    b"X-Device-Id",
+    b"X-Original-Filename",
+    b"X-Wallet-Address",
+    b"X-User-Id",
+    b"X-Zip",
+    b"X-Ownership",
+    b"X-Relationship",
+    b"Fromage",
+    b"Widths",
 ]
 
 
@@ -204,8 +281,69 @@ NEVER_RETURNED = [
     b"X-Content-Type-Options",
     b"Referrer-Policy",
     b"Cache-Control",
+    b"Set-Login",
+    b"Set-Anything",
+    b"Use-As-Dictionary",
+    b"Activate-Storage-Access",
+    b"Shared-Storage-Write",
+    b"Ad-Auction-Allowed",
+    b"Ad-Auction-Anything",
+    b"Observe-Browsing-Topics",
+    b"Supports-Loading-Mode",
+    b"No-Vary-Search",
+    b"Accept-CH",
+    b"Critical-CH",
+    b"Document-Policy",
+    b"Document-Policy-Report-Only",
+    b"Document-Isolation-Policy",
+    b"Feature-Policy",
+    b"Permissions-Policy",
+    b"Integrity-Policy",
+    b"Integrity-Policy-Report-Only",
+    b"Cross-Origin-Opener-Policy",
+    b"Cross-Origin-Opener-Policy-Report-Only",
+    b"Cross-Origin-Embedder-Policy",
+    b"Cross-Origin-Resource-Policy",
+    b"Connection-Allowlist",
+    b"A-Policy-Of-Tomorrow-Report-Only",
+    b"Tomorrows-Policy",
+    b"Expect-CT",
+    b"Public-Key-Pins",
+    b"Public-Key-Pins-Report-Only",
+    b"Timing-Allow-Origin",
+    b"Origin-Trial",
+    b"Origin-Agent-Cluster",
+    b"P3P",
+    b"Sec-Session-Registration",
+    b"Secure-Session-Registration",
+    b"Sec-Anything",
+    b"Attribution-Reporting-Register-Source",
+    b"On-Prefetch-Activation",
+    b"Allow-CSP-From",
+    b"X-XSS-Protection",
 ]
-RETURNED = [b"Server", b"Date", b"ETag", b"Vary", b"Content-Encoding", b"X-Powered-By", b"Linkage"]
+RETURNED = [
+    b"Server",
+    b"Date",
+    b"ETag",
+    b"Vary",
+    b"Content-Encoding",
+    b"X-Powered-By",
+    b"Linkage",
+    b"Allow",
+    b"Content-Disposition",
+    b"Content-Language",
+    b"Server-Timing",
+    b"Retry-After",
+    b"RateLimit",
+    b"RateLimit-Policy",
+    b"X-RateLimit-Remaining",
+    b"X-Retention-Policy",
+    b"X-Total-Count",
+    b"X-Frame-Options",
+    b"X-Request-Id",
+    b"Sec-WebSocket-Accept",
+]
 
 
 def back(headers: Pairs, status: int = 200, dest: bytes | None = None) -> Pairs:
@@ -258,22 +396,65 @@ SHOWN = [
     (b"multipart/x-mixed-replace; boundary=x", b"text/plain"),
     (b"text/plain, text/html", b"text/plain"),
     (b"image/png,text/html;charset=x", b"text/plain; charset=x"),
+    (b"text/html; charset=utf-7", b"text/plain; charset=utf-7"),
+    (b"multipart/related; boundary=x; type=text/html", b"text/plain"),
+    (b"multipart/mixed", b"text/plain"),
+    (b"message/rfc822", b"text/plain"),
+    (b"message/http", b"text/plain"),
+    (b"text/rdf", b"text/plain"),
+    (b"text/xml-external-parsed-entity", b"text/plain"),
+    (b"application/xml-external-parsed-entity", b"text/plain"),
+    (b"application/xml-dtd", b"text/plain"),
+    (b"application/http-index-format", b"text/plain"),
+    (b"text/css", b"text/plain"),
+    (b"text/javascript;charset=utf-8", b"text/plain; charset=utf-8"),
+    (b"application/x-javascript", b"text/plain"),
+    (b"text/vtt", b"text/plain"),
+    (b"text/cache-manifest", b"text/plain"),
+    (b"text/calendar", b"text/plain"),
+    (b"application/x-ns-proxy-autoconfig", b"text/plain"),
+    (b"application/json", b"text/plain; charset=utf-8"),
+    (b"application/json; charset=latin1", b"text/plain; charset=utf-8"),
+    (b"application/ld+json", b"text/plain; charset=utf-8"),
+    (b"application/json, text/html", b"text/plain"),
+    (b"image/svg", b"text/plain"),
+    (b"application/signed-exchange;v=b3", b"application/octet-stream"),
+    (b"application/pdf", b"application/octet-stream"),
+    (b"application/x-mpegurl", b"application/octet-stream"),
+    (b"audio/mpegurl", b"application/octet-stream"),
+    (b"application/vnd.apple.mpegurl", b"application/octet-stream"),
+    (b"application/wasm", b"application/octet-stream"),
+    (b"application/x-shockwave-flash", b"application/octet-stream"),
+    (b"application/x-xpinstall", b"application/octet-stream"),
+    (b"application/x-x509-user-cert", b"application/octet-stream"),
+    (b"image/x-unknown", b"application/octet-stream"),
+    (b"font/woff2", b"application/octet-stream"),
     (b"", b"application/octet-stream"),
     (b"html", b"application/octet-stream"),
     (b"text/", b"application/octet-stream"),
     (b"*/*,", b"application/octet-stream"),
+    (b"image/png,", b"application/octet-stream"),
+    (b"text/plain,", b"text/plain"),
+    (b"text/plain; charset=utf-8", b"text/plain; charset=utf-8"),
     (b"image/png", b"image/png"),
-    (b"application/json; charset=utf-8", b"application/json; charset=utf-8"),
+    (b"IMAGE/JPEG; x=y", b"IMAGE/JPEG; x=y"),
+    (b"video/mp4", b"video/mp4"),
+    (b"audio/mpeg, audio/ogg", b"audio/mpeg, audio/ogg"),
+    (b"application/octet-stream", b"application/octet-stream"),
     (
         b"application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-        b"application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+        b"application/octet-stream",
     ),
 ]
 
 
 @pytest.mark.parametrize(("given_type", "shown"), SHOWN)
-@pytest.mark.parametrize("dest", [b"document", b"iframe", b"frame", b"embed", b"object"])
-def test_markup_is_not_shown_as_markup(given_type: bytes, shown: bytes, dest: bytes) -> None:
+@pytest.mark.parametrize(
+    "dest", [b"document", b"iframe", b"frame", b"fencedframe", b"embed", b"object"]
+)
+def test_what_is_not_on_the_list_is_shown_as_text_or_not_at_all(
+    given_type: bytes, shown: bytes, dest: bytes
+) -> None:
     assert back([(b"content-TYPE", given_type)], dest=dest) == [(b"content-TYPE", shown), *SAFETY]
 
 
@@ -303,6 +484,16 @@ def test_locations_lead_through_the_gateway() -> None:
 def test_two_locations_are_none() -> None:
     with pytest.raises(BadResponse):
         back([(b"Location", b"/a"), (b"location", b"/b")], status=302)
+
+
+@given(st.lists(st.sampled_from([given_type for given_type, _ in SHOWN]), min_size=1, max_size=3))
+def test_a_list_of_types_is_what_its_worst_member_is(types: list[bytes]) -> None:
+    shown = shown_as(b", ".join(types))
+    assert (
+        shown.startswith(b"text/plain")
+        or shown == b"application/octet-stream"
+        or all(shown_as(one) == one for one in types)
+    )
 
 
 def test_a_wildcard_is_no_type() -> None:

@@ -5,7 +5,6 @@ from base64 import b64encode
 import pytest
 
 from tortxd.errors import BadRequest, NotServed
-from tortxd.policy import request
 from tortxd.policy.request import (
     UNKNOWN,
     Directives,
@@ -35,20 +34,6 @@ def test_of_what_nobody_knows_the_names_are_picked() -> None:
     handed_over = read_by_gateway([*headers, (b"Tor-Else", b"x"), (b"X-Else", b"y")])
     assert gateway_fields(handed_over) == fields
     assert b"canary" not in b"".join(value for _, value in handed_over)
-
-
-def test_what_is_remembered_of_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = request._Keys()
-    monkeypatch.setattr(request, "_KEYS", keys)
-    gateway_fields([(b"X-%d" % n, b"") for n in range(5000)] + [(b"Host", b"a")])
-    assert len(keys) == keys.MOST
-    assert gateway_fields([(b"Host", b"a"), (b"Tortxd-New", b"")]) == {
-        b"host": [b"a"],
-        UNKNOWN: [b"Tortxd-New"],
-    }
-    keys.clear()
-    gateway_fields([(b"x" * 65, b"")])
-    assert not keys
 
 
 @pytest.mark.parametrize(

@@ -7,42 +7,30 @@ Connection lists.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from attrs import frozen
 
 from tortxd.errors import BadResponse
+from tortxd.policy.documents import DESTINATIONS, OPAQUE, shown_as
+from tortxd.policy.names import (
+    DESCRIBING,
+    FRAMES,
+    FRAMING,
+    REWRITTEN,
+    TO_CLIENT,
+    TO_CLIENT_IN_PROXY_MODE,
+    TO_DESTINATION,
+    TO_DESTINATION_IN_PROXY_MODE,
+)
 from tortxd.policy.redirects import gateway_link
 from tortxd.policy.request import Headers
 from tortxd.policy.target import Target, TargetPolicy
 
-_FRAMING = frozenset(
-    {
-        b"connection",
-        b"content-length",
-        b"expect",
-        b"http2-settings",
-        b"keep-alive",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
-
-_ORDINARY = _FRAMING | {b"close", b""}
+_ORDINARY = FRAMING | {b"close", b""}
 """What Connection usually lists."""
 
 # --- to the destination ---------------------------------------------------------------------------
-
-_KEPT_IN = _FRAMING | {b"host", b"forwarded", b"via"}
-_KEPT_IN_PREFIXES = (b"proxy-", b"x-forwarded-", b"tor-", b"x-tor-", b"tortxd-")
-"""What never leaves, in either mode; the gateway mode has more."""
-
-_IDENTIFYING = _KEPT_IN | {b"origin", b"referer", b"cookie", b"x-real-ip"}
-_IDENTIFYING_PREFIXES = (*_KEPT_IN_PREFIXES, b"sec-")
 
 TOR_BROWSER_USER_AGENT = (
     b"Mozilla/5.0 (Windows NT 10.0; rv:140.0) Gecko/20100101 Firefox/140.0"  # Tor Browser 15
@@ -83,17 +71,18 @@ def outgoing(
     listed: list[bytes] = []
     browser = False
     for name, value in headers:
-        key = name.lower()
-        if key in _IDENTIFYING or key.startswith(_IDENTIFYING_PREFIXES):
-            if key == b"connection":
-                listed.append(value)
-            elif key == b"origin" or key.startswith(b"sec-fetch-"):
-                browser = True
-            if not (websocket and key.startswith(b"sec-websocket-")):
-                continue
-        elif key == b"user-agent" or key == b"accept-language":
+        key = TO_DESTINATION[name]
+        if key is None:
+            kept.append((name, value))
+        elif key in DESCRIBING:
             described.append((len(kept), key))
-        kept.append((name, value))
+            kept.append((name, value))
+        elif key == b"connection":
+            listed.append(value)
+        elif key == b"origin" or key.startswith(b"sec-fetch-"):
+            browser = True
+        elif websocket and key.startswith(b"sec-websocket-"):
+            kept.append((name, value))
     if user_agent.value is not None and (browser or not user_agent.browsers_only):
         for place, key in described:
             value = user_agent.value if key == b"user-agent" else TOR_BROWSER_LANGUAGE
@@ -103,13 +92,13 @@ def outgoing(
 
 def outgoing_proxy_mode(headers: Headers) -> list[tuple[bytes, bytes]]:
     """What an absolute-form request sends on: all but what is for proxies or for this hop."""
-    return _without(headers, _KEPT_IN, _KEPT_IN_PREFIXES)
+    return _without(headers, TO_DESTINATION_IN_PROXY_MODE)
 
 
 def framed_anew(headers: Headers) -> list[tuple[bytes, bytes]]:
     """All but what frames a message or is about its connection, for the library, whose caller says
     what else is sent."""
-    return _without(headers, _FRAMING, ())
+    return _without(headers, FRAMES)
 
 
 # --- from the destination -------------------------------------------------------------------------
@@ -121,58 +110,6 @@ _ADDED = (
     (b"X-DNS-Prefetch-Control", b"off"),
     (b"Cache-Control", b"no-store"),
 )
-
-_DROPPED = (
-    _FRAMING
-    | {name.lower() for name, _ in _ADDED}
-    | {
-        b"content-security-policy-report-only",
-        # What would change the gateway's own origin in the browser.
-        b"accept-ch",
-        b"alt-svc",
-        b"clear-site-data",
-        b"critical-ch",
-        b"origin-agent-cluster",
-        b"permissions-policy",
-        b"service-worker-allowed",
-        b"set-cookie",
-        b"set-cookie2",
-        b"strict-transport-security",
-        b"www-authenticate",
-        # What makes a browser connect by itself.
-        b"link",
-        b"nel",
-        b"refresh",
-        b"report-to",
-        b"reporting-endpoints",
-        b"sourcemap",
-        b"speculation-rules",
-        b"x-sourcemap",
-    }
-)
-_DROPPED_PREFIXES = (
-    b"access-control-",
-    b"attribution-reporting-",
-    b"proxy-",
-    b"sec-session-",
-    b"secure-session-",
-    b"tor-",
-    b"tortxd-",
-    b"x-tor-",
-)
-
-_LOCATIONS = frozenset({b"location", b"content-location"})
-
-_DOCUMENTS = frozenset({b"document", b"iframe", b"frame", b"fencedframe", b"embed", b"object"})
-"""Values of Sec-Fetch-Dest with which a browser shows what it gets."""
-
-_MARKUP = frozenset(
-    {b"text/html", b"text/xml", b"text/xsl", b"application/xml", b"multipart/x-mixed-replace"}
-)
-_MEDIA_TYPE = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+/[!#$%&'*+.^_`|~0-9a-z-]+")
-_CHARSET = re.compile(rb';[ \t]*charset="?([0-9a-z_:.+-]{1,40})', re.IGNORECASE)
-
-_OPAQUE = b"application/octet-stream"
 
 
 def incoming(
@@ -198,14 +135,15 @@ def incoming(
     types: list[int] = []
     listed: list[bytes] = []
     for name, value in headers:
-        key = name.lower()
-        if key in _DROPPED or key.startswith(_DROPPED_PREFIXES):
-            if key == b"connection":
-                listed.append(value)
-            elif key == b"link" and not browser:
-                kept.append((name, value))
+        key = TO_CLIENT[name]
+        if key is None:
+            pass
+        elif key == b"content-type":
+            types.append(len(kept))
+        elif key == b"connection":
+            listed.append(value)
             continue
-        if key in _LOCATIONS:
+        elif key in REWRITTEN:
             if key == b"location":
                 others = [known for shown, known in kept if shown == b"Tortxd-Location"]
                 if value in others:
@@ -216,48 +154,32 @@ def incoming(
             value = gateway_link(
                 value, target, policy, redirected=redirected, isolation=isolation, route=route
             )
-        elif key == b"content-type":
-            types.append(len(kept))
+        elif browser or key != b"link":
+            continue
         kept.append((name, value))
-    if sec_fetch_dest in _DOCUMENTS:
+    if sec_fetch_dest in DESTINATIONS:
         for place in types:
-            kept[place] = (kept[place][0], _shown_as(kept[place][1]))
+            kept[place] = (kept[place][0], shown_as(kept[place][1]))
     if listed:
         kept = _without_listed(kept, listed)
         types = [place for place, (name, _) in enumerate(kept) if name.lower() == b"content-type"]
     if not types and status >= 200 and status not in (204, 304):
-        kept.append((b"Content-Type", _OPAQUE))
+        kept.append((b"Content-Type", OPAQUE))
     kept += _ADDED
     return kept
 
 
 def incoming_proxy_mode(headers: Headers) -> list[tuple[bytes, bytes]]:
     """What an absolute-form request gets back: there the browser keeps origins apart."""
-    return _without(headers, _FRAMING, (b"proxy-", b"tortxd-"))
+    return _without(headers, TO_CLIENT_IN_PROXY_MODE)
 
 
-def _shown_as(content_type: bytes) -> bytes:
-    """The type with which a browser may show this as a document: markup as plain text.
-
-    A list counts as its most dangerous member, because browsers take the last one (Fetch, "extract
-    a MIME type"); what is no type at all would be sniffed.
-    """
-    essences = [part.partition(b";")[0].strip().lower() for part in content_type.split(b",")]
-    if any(e in _MARKUP or e.endswith((b"+xml", b"/xml")) for e in essences):
-        charset = _CHARSET.search(content_type)
-        return b"text/plain; charset=" + charset[1] if charset else b"text/plain"
-    known = all(_MEDIA_TYPE.fullmatch(e) and b"*" not in e for e in essences)
-    return content_type if known else _OPAQUE
-
-
-def _without(
-    headers: Headers, names: frozenset[bytes], prefixes: tuple[bytes, ...]
-) -> list[tuple[bytes, bytes]]:
+def _without(headers: Headers, dropped: Mapping[bytes, bytes | None]) -> list[tuple[bytes, bytes]]:
     kept: list[tuple[bytes, bytes]] = []
     listed: list[bytes] = []
     for name, value in headers:
-        key = name.lower()
-        if key not in names and not key.startswith(prefixes):
+        key = dropped[name]
+        if key is None:
             kept.append((name, value))
         elif key == b"connection":
             listed.append(value)

@@ -11,6 +11,7 @@ from attrs import evolve, field, frozen
 
 from tortxd.errors import BadRequest, NotServed
 from tortxd.nearest import nearest
+from tortxd.policy.names import ByName
 
 Headers = Sequence[tuple[bytes, bytes]]
 """Names and values as parsed, in order, values without surrounding white space."""
@@ -110,25 +111,15 @@ def gateway_fields(headers: Headers) -> Fields:
     return found
 
 
-class _Keys(dict[bytes, bytes | None]):
-    """What a header is to the gateway, by its name as it was written, which is usually one of a
-    few: every header of every request is looked up. Its name in lower case, or :data:`UNKNOWN`;
+def _key(name: bytes) -> bytes | None:
+    """What a header is to the gateway, by its name in lower case: that name, or :data:`UNKNOWN`;
     None, if it is nothing."""
-
-    MOST = 1024
-    LONGEST = 64
-
-    def __missing__(self, name: bytes) -> bytes | None:
-        written = name.lower()
-        key: bytes | None = written
-        if written not in READ_BY_GATEWAY:
-            key = UNKNOWN if _is_meant_for_us(written) else None
-        if len(self) < self.MOST and len(name) <= self.LONGEST:
-            self[name] = key
-        return key
+    if name in READ_BY_GATEWAY:
+        return name
+    return UNKNOWN if _is_meant_for_us(name) else None
 
 
-_KEYS = _Keys()
+_KEYS = ByName(_key)
 
 
 def _is_meant_for_us(key: bytes) -> bool:
