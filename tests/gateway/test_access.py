@@ -7,6 +7,7 @@ from pytest_twisted import ensureDeferred
 
 from tests.gateway.conftest import OPERATOR, Gateway, Policy
 from tests.web_client import Reply
+from tortxd.gateway.answers import OWN_HEADERS
 from tortxd.policy.access import AccessPolicy
 from tortxd.testing import Canned
 
@@ -240,8 +241,40 @@ async def test_preflights(either: Gateway, path: str) -> None:
     assert reply["Access-Control-Allow-Origin"] == "http://localhost:8000"
     assert reply["Access-Control-Allow-Methods"] == "PUT"
     assert reply["Access-Control-Allow-Headers"] == "x-a, tortxd-token"
+    for name, value in OWN_HEADERS:
+        assert reply.all(name.decode()) == [value.decode()]
     assert (await either.ask(path, FOREIGN, *asked, method="OPTIONS")).status == 403
     assert not either.socks.served
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("OPTIONS", "/health", 204),
+        ("OPTIONS", "/identity/new", 204),
+        ("OPTIONS", "/nope", 404),
+        ("PUT", "/health", 405),
+        ("GET", "/identity/new", 405),
+    ],
+)
+@ensureDeferred
+async def test_rule_05_every_answer_of_the_gateways_own_is_for_nobody_to_run(
+    either: Gateway, method: str, path: str, status: int
+) -> None:
+    reply = await either.ask(path, method=method)
+    assert reply.status == status
+    for name, value in OWN_HEADERS:
+        assert reply.all(name.decode()) == [value.decode()]
+
+
+@ensureDeferred
+async def test_rule_05_options_of_the_proxy_are_for_nobody_to_run(gateway: Gateway) -> None:
+    wire = await gateway.connect()
+    wire.send(b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    reply = await wire.reply(b"OPTIONS")
+    assert reply.status == 200
+    for name, value in OWN_HEADERS:
+        assert reply.all(name.decode()) == [value.decode()]
 
 
 @ensureDeferred

@@ -221,11 +221,11 @@ class Api:
             minor=head.minor,
         )
         if admission.preflight is not None:
-            return Answer(204, list(admission.preflight))
+            return Answer(204, [*admission.preflight, *OWN_HEADERS])
         if served.methods is None or head.method in served.methods:
             return admission
         if head.method == b"OPTIONS":
-            return Answer(204, [served.allow])
+            return Answer(204, [served.allow, *OWN_HEADERS])
         raise MethodNotAllowed
 
     def _refusal(self, error: TortxdError, head: RequestHead, served: Served) -> Answer:

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 
 from tortxd.errors import BadRequest, BadResponse, ForbiddenHost, TortxdError
-from tortxd.gateway.answers import Answer, error_answer
+from tortxd.gateway.answers import OWN_HEADERS, Answer, error_answer
 from tortxd.gateway.flow import Departures
 from tortxd.gateway.hops import counted_down, hops_left, last_answer
 from tortxd.gateway.limits import Limits
@@ -155,7 +155,7 @@ class DataPlane:
             judged = self._judge(head.method, head.headers, head.minor)
         admission = judged.admission
         if admission.preflight is not None:
-            return Answer(204, list(admission.preflight))
+            return Answer(204, [*admission.preflight, *OWN_HEADERS])
         if head.method == b"CONNECT":
             raise BadRequest("CONNECT takes a host and a port.")
         upgrade = self.asks_for_websocket(head)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from tortxd._version import __version__
 from tortxd.errors import BadRequest, TortxdError
-from tortxd.gateway.answers import Answer, error_answer
+from tortxd.gateway.answers import OWN_HEADERS, Answer, error_answer
 from tortxd.gateway.hops import METHODS, counted_down, hops_left, last_answer
 from tortxd.gateway.plane import DataPlane
 from tortxd.policy.headers import incoming_proxy_mode, outgoing_proxy_mode
@@ -133,4 +133,5 @@ def _options(plane: DataPlane, head: RequestHead) -> Answer:
     """What the gateway can do as a proxy; nothing is connected to."""
     plane.policy.access.admit_options(gateway_fields(head.headers), head.minor)
     server = b"tortxd/" + __version__.encode()
-    return Answer(200, [(b"Allow", b"CONNECT, " + METHODS), (b"Server", server), *_OF_TOR])
+    named = [(b"Allow", b"CONNECT, " + METHODS), (b"Server", server), *_OF_TOR]
+    return Answer(200, [*named, *OWN_HEADERS])
