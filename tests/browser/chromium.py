@@ -56,11 +56,11 @@ ENDS_WITHIN = 5.0
 _T = TypeVar("_T")
 
 
-def program(name: str) -> str:
+def program(name: str, packages: str = "chromium chromium-driver") -> str:
     """Where a program is. Its absence is a failure: what only a browser shows must be shown."""
     found = shutil.which(name)
     if found is None:
-        pytest.fail(f"{name} is missing: apt-get install chromium chromium-driver", pytrace=False)
+        pytest.fail(f"{name} is missing: apt-get install {packages}", pytrace=False)
     return found
 
 
@@ -213,15 +213,15 @@ class Chromium:
         if self.driver is None:
             return
         service = self.driver.service.process.pid
-        family = {pid: arguments(pid) for pid in _family(service)}
+        left = {pid: arguments(pid) for pid in family(service)}
         try:
             self.driver.quit()
         finally:
-            for pid, command in family.items():
+            for pid, command in left.items():
                 if not until_gone(pid, ENDS_WITHIN) and arguments(pid) == command:
                     os.kill(pid, signal.SIGKILL)
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
     """A process and all that came of it."""
-    return [pid, *(one for child in children(pid) for one in _family(child))]
+    return [pid, *(one for child in children(pid) for one in family(child))]

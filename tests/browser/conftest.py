@@ -10,6 +10,7 @@ import pytest_twisted
 from attrs import frozen
 
 from tests.browser.chromium import Chromium
+from tests.browser.firefox import Firefox
 from tests.browser.tap import Tap
 from tests.daemon.process import Daemon, Launcher, installed, run
 from tests.websocket_server import WebSocketServer, trusted
@@ -152,6 +153,17 @@ def proxied_browser(
     """A browser whose HTTP proxy is the gateway, for loopback too."""
     folder = tmp_path_factory.mktemp("proxied")
     yield from _started(Chromium(folder, HOSTS, proxy=f"http://127.0.0.1:{proxy_wire.port}"))
+
+
+@pytest.fixture(scope="package")
+def firefox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
+    """A Firefox that uses no proxy, for all tests that leave no more than tabs."""
+    browser = Firefox(tmp_path_factory.mktemp("firefox"))
+    try:
+        run(browser.start)
+        yield browser
+    finally:
+        browser.stop()
 
 
 @pytest.fixture

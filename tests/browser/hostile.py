@@ -130,6 +130,26 @@ PAGES = {
         frozenset({"refresh-header"}),
     ),
     # Parts of a message, which browsers take apart.
+    "index": (
+        "300: {c}/\n200: filename content-length last-modified file-type\n"
+        '201: "<script src={c}/script></script>" 1 x FILE\n201: a 1 x DIRECTORY\n',
+        HEADERS,
+        frozenset(),
+    ),
+    "playlist": (
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{c}/segment.ts\n#EXT-X-ENDLIST\n",
+        HEADERS,
+        frozenset(),
+    ),
+    "pdf": (
+        "%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R"
+        "/OpenAction<</S/URI/URI({c}/action)>>>>endobj\n"
+        "2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
+        "3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>endobj\n"
+        "trailer<</Root 1 0 R>>\n%%EOF\n",
+        HEADERS,
+        frozenset(),
+    ),
     "parts": ("--x\r\nContent-Type: text/html\r\n\r\n" + _BODY + "\r\n--x--\r\n", HEADERS, LIVE),
 }
 """The body, the headers, and what it asks the canary for when it is live."""

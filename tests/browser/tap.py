@@ -90,6 +90,8 @@ class Tap:
         self.exchanges: list[Exchange] = []
         """What was asked, in that order. A browser asks for things of its own as well: a test looks
         for what it has caused."""
+        self.pages: dict[bytes, bytes] = {}
+        """Pages of an application that shares the gateway's origin: HTML by its target."""
         self._to = to
         self._listening: Any = None
         self._watch = Watch()
@@ -167,6 +169,11 @@ class _Server(ProxyServer):
         super().connectionMade()
 
     def dataReceived(self, data: bytes) -> None:
+        page = self.factory.tap.pages.get(data.split(b" ", 2)[1]) if data[:5] == b"GET /" else None
+        if page is not None:
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n"
+            self.transport.write(head % len(page) + page)
+            return
         self.factory.tap.exchanges += self.talk.send(data)
         if self.peer is None:
             return  # the gateway has closed
