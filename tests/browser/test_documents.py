@@ -151,9 +151,11 @@ async def open_all(
         except AssertionError as error:
             failures[way] = error
     documents = {}
-    for one in visits.values():
+    for (name, _), one in visits.items():
         if one.tab:
             await browser.switch(one.tab)
+            if TYPES[name][2] == TEXT:
+                await until_it_is(browser, "document.documentURI", one.url)
             documents[one.mark] = await browser.call(
                 "({url: document.documentURI, type: document.contentType, title: document.title})"
             )
@@ -164,8 +166,11 @@ async def open_all(
 
 async def until_it_is(browser: Browser, expression: str, value: object) -> None:
     """Wait for what a page says of itself; a navigation may still be under way."""
-    while await browser.call(expression) != value:
+    for _ in range(600):
+        if (said := await browser.call(expression)) == value:
+            return
         await browser.call("new Promise(done => setTimeout(done, 50))")
+    raise AssertionError(f"{expression} is {said!r}, not {value!r}")
 
 
 def seen(browser: Browser, wire: Tap, tor_origin: Origin, site: Origin) -> Iterator[Visits]:
@@ -214,7 +219,7 @@ def test_rule_05_no_type_is_alive_in_any_browser(visits: Visits, name: str, way:
     """No script of it runs, nothing is connected to, no cookie is kept; and it was no markup."""
     one, shown = visits.all[name, way], TYPES[name][2]
     assert (one.canary.connections, one.canary.asked) == (0, set())
-    answers = [one for one in visits.wire.of(visits.all[name, way].mark) if one.target[1] == "p"]
+    answers = [seen for seen in visits.wire.of(one.mark) if seen.target.startswith("/proxy?url=")]
     assert {answer.status for answer in answers} == {200}
     assert {answer.asked["sec-fetch-dest"] for answer in answers} == {way}
     assert {answer.answered["content-type"].partition(";")[0] for answer in answers} == {shown}
