@@ -8,8 +8,10 @@ import stat
 from pathlib import Path
 
 from tortxd.errors import SetupError
+from tortxd.files import read_regular
 
 TOKEN_NAME = "operator-token"  # noqa: S105 -- a file's name
+_LONGEST_TOKEN = 4096
 
 
 def prepare(path: Path) -> Path:
@@ -62,14 +64,14 @@ def operator_token(data_dir: Path) -> str:
 
 
 def _read_token(path: Path) -> str:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with open(descriptor, encoding="ascii", errors="replace") as file:
-        found = os.fstat(descriptor)
+    def judge(descriptor: int, found: os.stat_result) -> None:
         if found.st_uid != os.geteuid():
             raise SetupError(f"The operator token {path} belongs to another user; remove it.")
         if stat.S_IMODE(found.st_mode) & 0o077:
             os.fchmod(descriptor, 0o600)
-        token = file.read(4096).strip()
+
+    read = read_regular(path, most=_LONGEST_TOKEN, follow_links=False, judge=judge)
+    token = read.decode("ascii", "replace").strip()
     if len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token:
         raise SetupError(f"The operator token {path} is not one; remove it to have a new one made.")
     return token
@@ -115,7 +117,9 @@ def write_private(path: Path, text: str) -> None:
 
 def _is_private(path: Path, text: str) -> bool:
     """Whether a file holds this and is its owner's alone already."""
-    found = path.lstat()
+    found, data = path.lstat(), text.encode()
     if not stat.S_ISREG(found.st_mode) or stat.S_IMODE(found.st_mode) != 0o600:
         return False
-    return found.st_uid == os.geteuid() and path.read_text("utf-8", "replace") == text
+    if found.st_uid != os.geteuid() or found.st_size != len(data):
+        return False
+    return read_regular(path, most=len(data), follow_links=False) == data
