@@ -12,7 +12,13 @@ from twisted.internet import endpoints
 
 from tortxd.addresses import SocksAddress
 from tortxd.config import DEFAULT_HTTP, Config, DaemonConfig, default_data_dir
-from tortxd.endpoints import is_local_endpoint, loopback_http, plain, split_endpoint
+from tortxd.endpoints import (
+    is_local_client,
+    is_local_endpoint,
+    loopback_http,
+    plain,
+    split_endpoint,
+)
 from tortxd.errors import SetupError
 
 HOME = {"HOME": "/home/someone"}
@@ -144,6 +150,27 @@ def test_bad_socks_addresses(text: str) -> None:
 )
 def test_which_endpoints_are_local(description: str, local: bool) -> None:
     assert is_local_endpoint(description) is local
+
+
+@pytest.mark.parametrize(
+    ("description", "local"),
+    [
+        ("unix:/run/tor/control", True),
+        ("unix:path=/x", True),
+        ("tcp:127.0.0.1:9051", True),
+        ("tcp:localhost:9051", True),
+        ("tcp:port=9051:host=127.0.0.1", True),
+        (r"tcp:\:\:1:9051", True),
+        ("tcp:tor:9051", False),
+        ("tcp:192.168.0.1:9051", False),
+        ("tcp:0.0.0.0:9051", False),
+        ("tls:localhost:9051", False),
+        ("tcp", False),
+        ("", False),
+    ],
+)
+def test_which_client_endpoints_are_local(description: str, local: bool) -> None:
+    assert is_local_client(description) is local
 
 
 @pytest.mark.parametrize(

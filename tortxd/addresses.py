@@ -11,6 +11,8 @@ from tortxd.errors import SetupError, in_quotes
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HOSTNAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
+LONGEST_SOCKET_PATH = 107
+"""Bytes that the path of a unix socket may have (unix(7))."""
 
 
 @frozen

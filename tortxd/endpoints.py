@@ -62,6 +62,15 @@ def is_local_endpoint(description: str) -> bool:
     return kind == "ssl" and is_loopback(named.get("interface", ""))
 
 
+def is_local_client(description: str) -> bool:
+    """Whether a Twisted client endpoint description is known to lead to this machine: a unix
+    socket, or a loopback address. What is not understood counts as another one."""
+    positional, named = split_endpoint(description)
+    kind = positional[0].lower()
+    host = named.get("host", "".join(positional[1:2]))
+    return kind == "unix" or (kind == "tcp" and is_loopback(host))
+
+
 def split_endpoint(description: str) -> tuple[list[str], dict[str, str]]:
     """Split as Twisted does: ``:`` separates, ``=`` names, a backslash takes the next as it is."""
     positional: list[str] = []

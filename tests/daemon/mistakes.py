@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,18 @@ def written(name: str, text: str, mode: int = 0o600) -> Callable[[Path], str]:
         return str(file)
 
     return write
+
+
+def pipe(name: str) -> Callable[[Path], str]:
+    """A FIFO, in a folder of its own where the name has one, which then is what is given."""
+
+    def make(folder: Path) -> str:
+        file = folder / name
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+        os.mkfifo(file, 0o600)
+        return str(folder / file.relative_to(folder).parts[0])
+
+    return make
 
 
 LOCAL = "\n".join(NOWHERE)
@@ -249,6 +262,29 @@ STARTS = [
         "no password file",
         f"--control-password-file: {NOT_THERE}",
         ("--control-password-file=/nonexistent",),
+    ),
+    Start(
+        "a device for a password",
+        "--control-password-file: /dev/zero cannot be read: it is a device.",
+        ("--control-password-file=/dev/zero",),
+    ),
+    Start(
+        "a token from a pipe that nobody writes to",
+        "--token-file: FILE cannot be read: it is a pipe whose end has not come in 5 seconds.",
+        ("--token-file=FILE",),
+        file=pipe("token"),
+    ),
+    Start(
+        "an operator token that is a pipe",
+        "The operator token FILE/operator-token cannot be used (it is a pipe).",
+        ("--data-dir=FILE",),
+        file=pipe("data/operator-token"),
+    ),
+    Start(
+        "another machine's control port",
+        "--control is another machine's, control.invalid:9051: the SOCKS port that a Tor names is "
+        "an address of its own machine. Say how it is reached from here, with --socks.",
+        ("--control=control.invalid:9051",),
     ),
     Start(
         "directory is a file",

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from typing import Any
+
 from attrs import define, field
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import EventLoggingObserver, StringTransport
+from twisted.logger import globalLogPublisher
+from twisted.python.failure import Failure
 
 from tests.fuzz.cutting import CUTS, SPOILING, Cuts, Spoiling, cut, spoil
 from tests.fuzz.profile import fuzzed
-from tortxd.addresses import SocksAddress
+from tortxd.addresses import SocksAddress, is_address
 from tortxd.errors import SetupError, TortxdError
+from tortxd.tor.causes import Causes
+from tortxd.tor.control import Control
 from tortxd.tor.replies import choose_socks, listeners, parse_conf, parse_status, unquoted
+from tortxd.tor.session import Session, Watch
+from tortxd.tor.status import Bootstrapping
 from tortxd.tor.table import REMEMBER_SECONDS, Table, source_of
 from tortxd.wire.socks5 import Handshake
 
@@ -215,3 +229,125 @@ def test_a_source_is_an_address_or_none(host: object, port: int, odd: str) -> No
     assert source_of(form) == ((str(host), port) if port else None)
     read = source_of(odd)
     assert read is None or read[1] > 0
+
+
+_AUTHENTICATED = (
+    b"250-PROTOCOLINFO 1\r\n250-AUTH METHODS=NULL\r\n250 OK\r\n",
+    b"250 OK\r\n",
+    b"250-signal/names=NEWNYM\r\n250 OK\r\n",
+    b"250-version=0.4.9.11\r\n250 OK\r\n",
+    b"250-events/names=CIRC CIRC_MINOR STREAM STATUS_CLIENT NETWORK_LIVENESS SIGNAL WARN\r\n"
+    b"250 OK\r\n",
+    b"250 OK\r\n",
+)
+_FP = b"A" * 40
+_ANSWERED = (
+    b"250 OK\r\n",
+    b"551 No\r\n",
+    b"250 TestingTorNetwork=1\r\n",
+    b'250-status/bootstrap-phase=NOTICE BOOTSTRAP PROGRESS=5 TAG=x SUMMARY="\\n\\033[2J"\r\n'
+    b"250-status/circuit-established=1\r\n"
+    b"250+circuit-status=\r\n7 BUILT $" + _FP + b"~a PURPOSE=GENERAL\r\n.\r\n"
+    b"250+stream-status=\r\n1 SUCCEEDED 7 a.example:80\r\n.\r\n250 OK\r\n",
+    b"250+ns/all=\r\nr a qqqqqqqqqqqqqqqqqqqqqqqqqqo D 2026-11-22 15:00:00 192.0.2.1 9 0\r\n"
+    b"s Exit\r\n.\r\n250 OK\r\n",
+    b"250-ip-to-country/192.0.2.1=de\r\n250 OK\r\n",
+    b"250+ns/id/" + _FP + b"=\r\nr a b c d e 192.0.2.1 9 0\r\n.\r\n250 OK\r\n",
+    b"650 CIRC 7 BUILT $" + _FP + b"~a PURPOSE=GENERAL\r\n",
+    b"650 CIRC 8 CLOSED\r\n",
+    b"650 CIRC_MINOR 7 PURPOSE_CHANGED PURPOSE=GENERAL\r\n",
+    b'650 STREAM 1 NEW 0 a.example:80 SOURCE_ADDR=127.0.0.1:4001 SOCKS_USERNAME="u"\r\n',
+    b"650 STREAM 1 CLOSED 7 a.example:80 REASON=END REMOTE_REASON=DONE\r\n",
+    b'650 STATUS_CLIENT WARN BOOTSTRAP PROGRESS=50 WARNING="x" REASON=MISC\r\n',
+    b"650 STATUS_CLIENT NOTICE CONSENSUS_ARRIVED\r\n",
+    b"650 NETWORK_LIVENESS DOWN\r\n",
+    b"650 WARN Failed to choose an exit server\r\n",
+)
+
+
+class Heard:
+    """Records what a session tells."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def take(*values: object) -> None:
+            self.texts += [value for value in values if isinstance(value, str)]
+            for value in values:
+                if isinstance(value, Bootstrapping):
+                    self.texts += [value.tag, value.summary, value.warning or ""]
+
+        return take
+
+
+@fuzzed(
+    200,
+    answers=st.lists(st.sampled_from(_ANSWERED), max_size=12),
+    early=st.booleans(),
+    spoiling=SPOILING,
+    cuts=CUTS,
+)
+def test_whatever_a_control_port_sends_is_survived(
+    answers: list[bytes], early: bool, spoiling: Spoiling, cuts: Cuts
+) -> None:
+    """Answers that fit no question and events, with bytes wrong, from the beginning or later: no
+    fault of ours is logged, and what is shown has the form that it must have."""
+    clock, heard, table = Clock(), Heard(), Table()
+    observer = EventLoggingObserver()
+    globalLogPublisher.addObserver(observer)
+    endpoint = MemoryEndpoint()
+    begun = Deferred.fromCoroutine(_begin(clock, endpoint, heard, table))
+    begun.addErrback(lambda failure: failure.trap(TortxdError))
+    port = endpoint.protocol
+    port.makeConnection(StringTransport())
+    data = b"".join(answers)
+    try:
+        for reply in () if early else _AUTHENTICATED:
+            port.dataReceived(reply)
+        if early:
+            data = b"".join(_AUTHENTICATED[:3]) + data
+        for piece in cut(spoil(data, spoiling), cuts):
+            port.dataReceived(piece)
+        for circuit in table.circuits():
+            assert re.fullmatch("[A-Za-z0-9]{1,16}", circuit.id)
+            for relay in circuit.path:
+                assert re.fullmatch("[0-9A-F]{40}", relay.fingerprint)
+                assert relay.address in (None, "192.0.2.1") or is_address(relay.address)
+                assert re.fullmatch("[a-z]{2}", relay.country or "de")
+        for stream in table.streams():
+            assert stream.target.isprintable()
+        assert all(text.isprintable() for text in heard.texts)
+        clock.advance(11)
+        port.connectionLost(Failure(ConnectionDone()))
+        assert begun.called
+        assert port.fault is None or port.fault.isprintable()
+    finally:
+        globalLogPublisher.removeObserver(observer)
+        for call in clock.getDelayedCalls():
+            call.cancel()
+    assert not [event for event in observer if event.get("log_failure")]
+
+
+class MemoryEndpoint:
+    """Connects to nothing, at once."""
+
+    protocol: Any
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        self.protocol = factory.buildProtocol(None)
+        return succeed(self.protocol)
+
+
+async def _begin(clock: Any, endpoint: Any, heard: Any, table: Table) -> None:
+    control = await Control.connect(clock, endpoint, heard, name="here")
+    session = Session(
+        clock,
+        control,
+        table,
+        heard,
+        hung=heard.hung,
+        watch=Watch(),
+        causes=Causes(clock, heard.cause),
+    )
+    await session.begin()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tortxd.tor import table as table_module
 from tortxd.tor.link import Relay
 from tortxd.tor.table import (
     DIRTY_SECONDS,
@@ -20,6 +21,7 @@ from tortxd.tor.table import (
     source_of,
     split_path,
 )
+from tortxd.wire.control import Implausible
 
 A, B, C = "A" * 40, "B" * 40, "C" * 40
 PATH = f"${A}~guard,${B}~middle,${C}~exit"
@@ -481,3 +483,113 @@ def test_what_is_closed_is_forgotten() -> None:
     table.circuit_event(f"7 CLOSED {PATH} {FLAGS} REASON=FINISHED", 3.0)
     assert not table.has_suspects
     assert not table._by_owner
+
+
+# --- what no Tor says -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "7",
+        "7 BUILT\x1b",
+        "7\tX-Evil: BUILT",
+        "12345678901234567 BUILT",
+        "7-7 BUILT",
+        "é BUILT",
+    ],
+)
+def test_a_line_of_another_form_is_passed_over(line: str) -> None:
+    table = Table()
+    table.circuit_event(line, 1.0)
+    table.circuit_minor_event(line)
+    table.stream_event(f"{line} 0 a.example:80", 1.0)
+    shown = [(one.id, one.state) for one in table.circuits()]
+    shown += [(one.id, one.state) for one in table.streams()]
+    assert not shown
+
+
+@pytest.mark.parametrize(
+    ("path", "hops"),
+    [
+        (PATH, 3),
+        (f"${A}=named", 1),
+        (f"${A.lower()}", 1),
+        (f"${A}X", 0),
+        (f"${'G' * 40}", 0),
+        (f"${A}~<script>", 0),
+        (f"${A}~{'n' * 20}", 0),
+        (",".join([f"${A}"] * 16), 16),
+        (",".join([f"${A}"] * 17), 0),
+    ],
+)
+def test_a_path_is_made_of_relays(path: str, hops: int) -> None:
+    table = Table()
+    table.circuit_event(f"7 BUILT {path} PURPOSE=GENERAL", 1.0)
+    (circuit,) = table.circuits()
+    assert len(circuit.path) == hops
+    assert all(relay.fingerprint == A for relay in circuit.path[:1])
+
+
+def test_words_that_are_none_are_left_out() -> None:
+    table = Table()
+    table.circuit_event(f"7 BUILT {PATH} PURPOSE=a\x1bb CONFLUX_ID=<b>", 1.0)
+    source = "SOURCE_ADDR=127.0.0.1:43210"
+    table.stream_event(f"20 NEW 0 a.example:443 {source} PURPOSE=\N{RIGHT-TO-LEFT OVERRIDE}", 2.0)
+    table.stream_event("20 SENTCONNECT 7\rX: a.example:443", 2.0)
+    table.stream_event("21 NEW 0 a\x7f.example:443", 2.0)
+    table.stream_event(f"22 NEW 0 {'a' * 301}", 2.0)
+    (circuit,), (stream,) = table.circuits(), table.streams()
+    assert (circuit.purpose, stream.purpose, stream.circuit) == (None, None, "7")
+    assert table.stream_event("20 CLOSED 7 a.example:443 REASON=a\x1bb", 3.0) == (SOURCE, "MISC")
+
+
+def test_what_is_open_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_module, "MOST_OPEN_CIRCUITS", 100)
+    monkeypatch.setattr(table_module, "MOST_OPEN_STREAMS", 100)
+    table = Table()
+    for n in range(500):  # over and over, but not at once
+        table.circuit_event(f"{n} LAUNCHED", float(n))
+        table.stream_event(f"{n} NEW 0 a.example:80", float(n))
+        if n >= 50:
+            table.circuit_event(f"{n - 50} CLOSED", float(n))
+            table.stream_event(f"{n - 50} CLOSED 0 a.example:80 REASON=DONE", float(n))
+    with pytest.raises(Implausible, match="more open circuits than a Tor has"):
+        table.load("".join(f"{n} LAUNCHED\n" for n in range(1000, 1100)), "", 1.0)
+    with pytest.raises(Implausible, match="more open streams than a Tor has"):
+        table.load("", "".join(f"{n} NEW 0 a.example:80\n" for n in range(1000, 1100)), 1.0)
+    assert len(table.circuits()) == len(table.streams()) == 100
+
+
+def test_text_that_is_kept_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has ended is not counted any more."""
+    monkeypatch.setattr(table_module, "MOST_TEXT", 2000)
+    login = '"' + "x" * 500 + '"'
+    for begin, end in (
+        (f"{{}} NEW 0 a.example:80 SOCKS_USERNAME={login}", "{} CLOSED 0 a.example:80"),
+        (f"{{}} BUILT {PATH} SOCKS_USERNAME={login}", "{} CLOSED"),
+    ):
+        table = Table()
+        event = table.stream_event if "NEW" in begin else table.circuit_event
+        for n in range(100):
+            event(begin.format(n), 1.0)
+            event(end.format(n), 1.0)
+        with pytest.raises(Implausible, match="more circuits and streams than a Tor has"):
+            for n in range(4):
+                event(begin.format(n), 1.0)
+    for event in (table.stream_event, table.circuit_event):
+        with pytest.raises(Implausible, match="too long for one"):
+            event("1 NEW 0 " + "x" * 9000, 1.0)
+
+
+def test_a_circuit_for_many_waiting_streams_costs_little() -> None:
+    """Only the oldest are counted for; those that have a circuit are none of them."""
+    table = Table()
+    for n in range(1000):
+        table.stream_event(f'{n} NEW 0 a.example:80 SOCKS_USERNAME="u"', 1.0)
+    for n in range(500):
+        table.stream_event(f"{n} SENTCONNECT 7 a.example:80", 1.0)
+    for n in range(MOST_CIRCUITS + 1):
+        table.circuit_event(f'{n} LAUNCHED PURPOSE=GENERAL SOCKS_USERNAME="u"', 1.0)
+    assert table.take_insatiable() == [str(n) for n in range(500, 756)]

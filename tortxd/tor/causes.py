@@ -14,9 +14,13 @@ from collections.abc import Callable
 from attrs import frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from tortxd.errors import printable
+
 STAYS = 60.0
 """Seconds after which a line that Tor would repeat no longer counts. It starts a transport's
 program anew every 1 to 4 s, and looks for exits every second."""
+_LONGEST = 1000
+"""Characters of a line that are looked at."""
 _DONE = 100
 
 
@@ -105,7 +109,7 @@ class Causes:
 
     def heard(self, text: str) -> None:
         """Tor has logged this."""
-        cause = cause_in(text)
+        cause = cause_in(printable(text[:_LONGEST]))
         if cause is None or (self._percent >= _DONE and not cause.repeated):
             return
         self._stop(cause.key)

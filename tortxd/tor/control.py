@@ -1,17 +1,22 @@
 """The control connection: the one place that knows txtorcon.
 
 What txtorcon leaves open is closed here: every command has a timeout (a stopped Tor never answers),
-its errors become ours, and a lost connection is told of. Circuits and streams come as raw event
-lines; ``txtorcon.TorState`` is not used, because it fetches and parses the whole consensus first.
+its errors become ours, a lost connection is told of, and what comes is bounded. Circuits and
+streams come as raw event lines; ``txtorcon.TorState`` is not used, because it fetches and parses
+the whole consensus first.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable
 from errno import EACCES, ECONNREFUSED, ENOENT, EPERM
+from functools import partial
 from grp import getgrgid
+from hmac import compare_digest, digest
+from itertools import islice
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -20,17 +25,41 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectionClosed, ConnectionRefusedError
 from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txtorcon.torcontrolprotocol import TorDisconnectError
 
 from tortxd.errors import SetupError, TorDown, TorTimeout, TortxdError
-from tortxd.tor.replies import CommandRefused, parse_conf, parse_info
+from tortxd.files import read_regular
+from tortxd.tor.pace import Pace
+from tortxd.tor.replies import (
+    AuthenticationOffer,
+    CommandRefused,
+    parse_conf,
+    parse_info,
+    parse_protocolinfo,
+)
+from tortxd.wire.control import LONGEST_LINE, ControlReader, Event, Implausible
 
 PATIENCE = 10.0
 """Seconds that an answer may take."""
 
 _COOKIE_FOR_GROUP = "CookieAuthFileGroupReadable 1 and DataDirectoryGroupReadable 1"
 _FIRST_LINE = b"250-PROTOCOLINFO "
+_COOKIE_BYTES = 32
+_CHALLENGE = re.compile("AUTHCHALLENGE SERVERHASH=([0-9A-Fa-f]{64}) SERVERNONCE=([0-9A-Fa-f]{64})")
+_SERVER_KEY = b"Tor safe cookie authentication server-to-controller hash"
+_CLIENT_KEY = b"Tor safe cookie authentication controller-to-server hash"
+_EVENT = re.compile("[A-Z0-9_]{1,40}")
+_NAME = re.compile("[A-Z0-9_]*")
+_MOST_EVENTS = 200
+_MOST_WAITING = 10_000
+"""Commands that may wait for the one before them."""
+EVENTS_A_SECOND = 20_000.0
+"""A burst of streams brings some 3,000."""
+EVENTS_AT_ONCE = 100_000
+
+log = Logger()
 
 _T = TypeVar("_T")
 
@@ -43,44 +72,203 @@ class ControlListener(Protocol):
 
 
 class _ControlProtocol(txtorcon.TorControlProtocol):  # type: ignore[misc]
-    """What is learnt on the way to the authentication is kept, to be said where that fails."""
+    """txtorcon's commands and events, over a reading and an authentication of our own: what comes
+    is bounded and judged, and nothing that a port asks for is done on its word alone.
 
+    :param clock: counts how fast events come.
+    :param name: see :meth:`Control.connect`.
+    :param password: see there.
+    """
+
+    MAX_LENGTH = LONGEST_LINE
     is_tor = False
     """Whether it has answered PROTOCOLINFO as Tor does."""
-    unread_cookie: tuple[Path, OSError] | None = None
-    """The cookie file that could not be read."""
+    fault: str | None = None
+    """Why it is not believed any more."""
+    command: tuple[Deferred[str], bytes, Callable[[str], None] | None] | None
+    defer: Deferred[str] | None
+
+    def __init__(self, clock: IReactorTime, name: str, password: str | None) -> None:
+        super().__init__()
+        self._name = name
+        self._password = password
+        self._reader = ControlReader()
+        self._pace = Pace(clock, rate=EVENTS_A_SECOND, burst=EVENTS_AT_ONCE)
+
+    def connectionMade(self) -> None:
+        """Begin; ``post_bootstrap`` says what comes of it."""
+        begun = Deferred.fromCoroutine(self._begin())
+        begun.addCallbacks(self.post_bootstrap.callback, self.post_bootstrap.errback)
+
+    # --- what comes ----------------------------------------------------------------------------
 
     def lineReceived(self, line: bytes) -> None:
-        """The first line shows whether this is a control port (control-spec, section 3.21);
-        txtorcon stumbles over what is not."""
-        if self.is_tor or line.startswith(_FIRST_LINE):
-            self.is_tor = True
-            super().lineReceived(line)
-        else:
+        """The first line shows whether this is a control port (control-spec, section 3.21)."""
+        if self.fault is not None:
+            return  # what came along with what is not believed
+        if not self.is_tor and not line.startswith(_FIRST_LINE):
             self.transport.abortConnection()
-
-    def _read_cookie(self, cookiefile: str) -> None:
-        """txtorcon's own takes the octal escapes of a path in PROTOCOLINFO for characters, where
-        they are bytes, and leaves the file open."""
-        path = Path(os.fsdecode(cookiefile.encode("latin-1")))
+            return
+        self.is_tor = True
         try:
-            with path.open("rb") as file:
-                self._cookie_data = file.read(64)
-        except OSError as error:
-            self.unread_cookie = path, error
-            raise
-        if len(self._cookie_data) != 32:
-            raise RuntimeError("An authentication cookie has 32 bytes.")
+            self._line(line)
+        except Implausible as e:
+            self._refuse(e)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """No line of Tor's is as long."""
+        self._refuse(Implausible("a line without end"))
+
+    def _refuse(self, error: Implausible) -> None:
+        self.fault = self.fault or str(error)
+        self.transport.abortConnection()
+
+    def _line(self, line: bytes) -> None:
+        message = self._reader.feed(line, None if self.command is None else self.command[2])
+        if isinstance(message, Event):
+            if not self._pace.keeps(1 + len(message.text) // 1024):
+                raise Implausible("events faster than any Tor")
+            self._event(message.text)
+        elif message is not None:
+            if self.defer is None:
+                raise Implausible("a reply to nothing")
+            if message.accepted:
+                self.defer.callback(message.text.removesuffix("\nOK"))
+            else:
+                self.defer.errback(txtorcon.TorProtocolError(message.code, message.text))
+            self.command = self.defer = None
+            self._maybe_issue_command()
+
+    def _event(self, text: str) -> None:
+        name = text[: _NAME.match(text).end()]  # type: ignore[union-attr]
+        if name in self.events:
+            for callback in tuple(self.events[name].callbacks):
+                try:
+                    callback(text[len(name) + 1 :])
+                except Implausible:
+                    raise
+                except Exception:
+                    log.failure("A fault in what listens to Tor's {name} events.", name=name)
+
+    # --- the beginning -------------------------------------------------------------------------
+
+    async def _begin(self) -> _ControlProtocol:
+        await self._authenticate(parse_protocolinfo(await self.protocolinfo()))
+        try:
+            self.valid_signals = await self._asked("signal/names")
+        except txtorcon.TorProtocolError:  # a filter before the port, say
+            self.valid_signals = ["RELOAD", "DUMP", "DEBUG", "NEWNYM", "CLEARDNSCACHE"]
+        self.version = " ".join(await self._asked("version"))
+        events = (name for name in await self._asked("events/names") if _EVENT.fullmatch(name))
+        self._set_valid_events(" ".join(islice(events, _MOST_EVENTS)))
+        await self.queue_command("USEFEATURE EXTENDED_EVENTS")
+        return self
+
+    async def _asked(self, key: str) -> list[str]:
+        return parse_info(await self.get_info_raw(key), (key,)).get(key, "").split()
+
+    async def _authenticate(self, offer: AuthenticationOffer) -> None:
+        """A password, where there is one: what a user has given counts for more than what the port
+        names. A cookie is shown by SAFECOOKIE alone, where the port proves first that it knows it;
+        by COOKIE, whatever listens there would be handed any file of 32 bytes that it names.
+
+        :raises SetupError: nothing of what it offers will do.
+        """
+        try:
+            if self._password is not None and "HASHEDPASSWORD" in offer.methods:
+                await self.authenticate(self._password)
+            elif "SAFECOOKIE" in offer.methods and offer.cookie is not None:
+                await self._authenticate_with(offer.cookie)
+            elif "NULL" in offer.methods:
+                await self.queue_command("AUTHENTICATE")
+            elif "COOKIE" in offer.methods:
+                raise SetupError(
+                    f"Tor's control port {self._name} asks for its cookie without showing that it "
+                    "knows it: use a Tor that offers SAFECOOKIE, as all do since 0.2.3.13, or give "
+                    "a password in `control_password_file`."
+                )
+            else:
+                raise SetupError(
+                    f"Tor's control port {self._name} wants a password: give the file that holds "
+                    "it, as `control_password_file`."
+                )
+        except txtorcon.TorProtocolError as e:
+            raise SetupError(
+                f"Tor's control port {self._name} refuses the authentication; "
+                + (
+                    "see what `control_password_file` holds."
+                    if self._password is not None
+                    else "it may want a password, in `control_password_file`."
+                )
+            ) from e
+
+    async def _authenticate_with(self, path: Path) -> None:
+        """SAFECOOKIE (control-spec, section 3.24)."""
+        cookie, ours = read_cookie(path, self._name), os.urandom(32)
+        said = await self.queue_command(b"AUTHCHALLENGE SAFECOOKIE " + ours.hex().encode())
+        challenge = _CHALLENGE.fullmatch(said)
+        if challenge is None:
+            raise Implausible("no challenge")
+        both = cookie + ours + bytes.fromhex(challenge[2])
+        if not compare_digest(digest(_SERVER_KEY, both, "sha256"), bytes.fromhex(challenge[1])):
+            raise SetupError(
+                f"What listens at {self._name} does not know the cookie {path} that it names, so "
+                "it is not the Tor that wrote it."
+            )
+        await self.queue_command(
+            b"AUTHENTICATE " + digest(_CLIENT_KEY, both, "sha256").hex().encode()
+        )
+
+
+def read_cookie(path: Path, name: str) -> bytes:
+    """The cookie of a control port, from the file that this names.
+
+    It may be reached through links, as in /run; and be anyone's, since a Tor has a user of its own.
+
+    :param name: the port's address, for sentences.
+    :raises SetupError: it cannot be read, or is no such file.
+    """
+
+    def judge(_: int, found: os.stat_result) -> None:
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise SetupError(
+                f"The cookie {path} of Tor's control port {name} may be written by others than its "
+                "owner: it proves nothing."
+            )
+
+    try:
+        cookie = read_regular(path, most=_COOKIE_BYTES, judge=judge)
+    except ValueError:
+        raise SetupError(
+            f"Tor's control port {name} names a cookie file that cannot be one."
+        ) from None
+    except OSError as e:
+        if e.errno in (EACCES, EPERM):
+            raise SetupError(
+                f"Permission denied at {path}, the cookie of Tor's control port; "
+                f"{_admission(path, stat.S_IRGRP, _COOKIE_FOR_GROUP)}, or give the "
+                "password in `control_password_file`."
+            ) from e
+        raise SetupError(
+            f"The cookie {path} of Tor's control port {name} cannot be read: {e.strerror}. It "
+            "may take a password, in `control_password_file`."
+        ) from e
+    if len(cookie) != _COOKIE_BYTES:
+        raise SetupError(
+            f"The cookie {path} of Tor's control port {name} is none: a cookie has "
+            f"{_COOKIE_BYTES} bytes."
+        )
+    return cookie
 
 
 class _ControlFactory(Factory):
     noisy = False
 
-    def __init__(self, password: str | None) -> None:
-        self._password = password
+    def __init__(self, clock: IReactorTime, name: str, password: str | None) -> None:
+        self._make = partial(_ControlProtocol, clock, name, password)
 
     def buildProtocol(self, addr: IAddress | None) -> _ControlProtocol:
-        return _ControlProtocol((lambda: self._password) if self._password else None)
+        return self._make()
 
 
 class Control:
@@ -89,7 +277,7 @@ class Control:
     def __init__(
         self,
         reactor: IReactorTime,
-        protocol: txtorcon.TorControlProtocol,
+        protocol: _ControlProtocol,
         listener: ControlListener,
     ) -> None:
         self._reactor = reactor
@@ -111,7 +299,7 @@ class Control:
         password: str | None = None,
         patience: float = PATIENCE,
     ) -> Control:
-        """Connect and authenticate: SAFECOOKIE, COOKIE, password, or nothing, as Tor offers.
+        """Connect and authenticate: password, SAFECOOKIE, or nothing, as Tor offers.
 
         :param name: the endpoint's address, for sentences: ``127.0.0.1:9051``, a socket's path.
         :param patience: seconds for each of the two.
@@ -121,7 +309,7 @@ class Control:
             read its cookie.
         """
         connecting: Deferred[_ControlProtocol] = endpoint.connect(  # type: ignore[assignment]
-            _ControlFactory(password)
+            _ControlFactory(reactor, name, password)
         )
         try:
             protocol = await _in_time(
@@ -141,20 +329,13 @@ class Control:
             )
         except txtorcon.TorProtocolError as e:
             protocol.transport.abortConnection()
-            raise SetupError(
-                f"Tor's control port {name} refuses the authentication; see what "
-                "`control_password_file` holds."
-                if password is not None
-                else f"Tor's control port {name} refuses the authentication; it may want a "
-                "password, in `control_password_file`."
-            ) from e
+            raise TorDown(f"Tor's control port {name} refuses to say what it can.") from e
         except TorDisconnectError as e:
+            if protocol.fault is not None:
+                raise TorDown(protocol.fault) from e
             if protocol.is_tor:
                 raise TorDown(f"Tor's control port {name} hung up.") from e
             raise TorDown(f"What listens at {name} does not speak Tor's control protocol.") from e
-        except RuntimeError as e:
-            protocol.transport.abortConnection()
-            raise SetupError(_unauthenticated(protocol, name)) from e
         except BaseException:
             protocol.transport.abortConnection()
             raise
@@ -189,13 +370,15 @@ class Control:
 
     async def _answered(self, ask: Callable[[], Deferred[str]], patience: float) -> str:
         if self._closed:
-            raise TorDown("The control connection to Tor is lost.")
+            raise TorDown(self._loss)
+        if len(self._protocol.commands) > _MOST_WAITING:
+            raise TorTimeout("Tor does not answer on its control port.")
         try:
             return await _in_time(ask(), patience, self._reactor)
         except txtorcon.TorProtocolError as e:
             raise CommandRefused(f"Tor refused a command ({e.code}).", e.code) from e
         except TorDisconnectError as e:
-            raise TorDown("The control connection to Tor is lost.") from e
+            raise TorDown(self._loss) from e
 
     async def subscribe(self, handlers: Iterable[tuple[str, Callable[[str], None]]]) -> None:
         """Have each named event's lines (without the name) given to its handler. Events that this
@@ -205,8 +388,10 @@ class Control:
                 try:
                     added = self._protocol.add_event_listener(name, handler)
                     await _in_time(added, PATIENCE, self._reactor)
+                except txtorcon.TorProtocolError as e:
+                    raise CommandRefused(f"Tor refused a command ({e.code}).", e.code) from e
                 except TorDisconnectError as e:
-                    raise TorDown("The control connection to Tor is lost.") from e
+                    raise TorDown(self._loss) from e
 
     def close(self) -> None:
         """Hang up, at once and without word to the listener."""
@@ -214,10 +399,14 @@ class Control:
             self._closed = True
             self._protocol.transport.abortConnection()
 
+    @property
+    def _loss(self) -> str:
+        return self._protocol.fault or "The control connection to Tor was lost."
+
     def _lost(self, _: Failure) -> None:
         if not self._closed:
             self._closed = True
-            self._listener.control_lost("The control connection to Tor was lost.")
+            self._listener.control_lost(self._loss)
 
 
 def _unreached(error: Exception, name: str) -> TortxdError:
@@ -234,26 +423,6 @@ def _unreached(error: Exception, name: str) -> TortxdError:
         return TorDown(f"Nothing listens at {name}. Is that Tor running, with a ControlPort there?")
     reason = os.strerror(number) if isinstance(number, int) else "it cannot be reached"
     return TorDown(f"Tor's control port {name}: {reason}.")
-
-
-def _unauthenticated(protocol: _ControlProtocol, name: str) -> str:
-    """Why nothing that Tor offers will do."""
-    if protocol.unread_cookie is not None:
-        path, error = protocol.unread_cookie
-        if error.errno in (EACCES, EPERM):
-            return (
-                f"Permission denied at {path}, the cookie of Tor's control port; "
-                f"{_admission(path, stat.S_IRGRP, _COOKIE_FOR_GROUP)}, or give the "
-                "password in `control_password_file`."
-            )
-        return (
-            f"The cookie {path} of Tor's control port {name} cannot be read: {error.strerror}. It "
-            "may take a password, in `control_password_file`."
-        )
-    return (
-        f"Tor's control port {name} wants a password: give the file that holds it, as "
-        "`control_password_file`."
-    )
 
 
 def _admission(path: Path, needed: int, setting: str) -> str:

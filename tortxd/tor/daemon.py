@@ -13,7 +13,7 @@ from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 
-from tortxd.endpoints import not_a_client, plain
+from tortxd.endpoints import is_local_client, not_a_client, plain
 from tortxd.errors import SetupError, TorDown, TorNotReady, TorTimeout, TortxdError
 from tortxd.tor.attached import Attached
 from tortxd.tor.budget import CircuitBudget
@@ -448,6 +448,12 @@ class TorDaemon:
             endpoint: IStreamClientEndpoint = clientFromString(self._reactor, settings.control)
         except Exception as e:  # whatever a kind of endpoint makes of what it does not understand
             raise not_a_client(settings.control, "`control`") from e
+        if settings.socks is None and not is_local_client(settings.control):
+            raise SetupError(
+                f"`control` is another machine's, {plain(settings.control)}: the SOCKS port that a "
+                "Tor names is an address of its own machine. Say how it is reached from here, with "
+                "`socks`."
+            )
 
         def open_session() -> Attached:
             return Attached(

@@ -16,10 +16,15 @@ from twisted.python.failure import Failure
 
 from tortxd.errors import Internal, TortxdError
 from tortxd.tor.waiting import Waiting
+from tortxd.wire.control import Implausible
 
 if TYPE_CHECKING:
     from tortxd.tor.control import Control
 
+_LONGEST_SUMMARY = 1100
+"""Characters; Tor writes 1,000 at most."""
+_MOST_SUMMARIES = 10_000
+"""There are as many relays, and few have one of their own."""
 FRESH = 600.0
 """Seconds for which what was read counts: a new consensus comes every hour."""
 
@@ -100,8 +105,10 @@ class Exits:
             nonlocal relays
             if line == "onion-key":
                 relays += 1
-            elif line.startswith("p6 "):
+            elif line.startswith("p6 ") and len(line) <= _LONGEST_SUMMARY:
                 summaries.add(line[3:])
+                if len(summaries) > _MOST_SUMMARIES:
+                    raise Implausible("more exit policies than there can be")
 
         await self._control.ask_for_lines("md/all", take)
         if relays == 0:

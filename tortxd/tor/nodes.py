@@ -11,7 +11,6 @@ import ipaddress
 import re
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -19,8 +18,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
+from tortxd.addresses import is_address
 from tortxd.errors import TortxdError
 from tortxd.tor.link import Relay
+from tortxd.wire.control import Implausible
 
 if TYPE_CHECKING:
     from tortxd.tor.control import Control
@@ -34,6 +35,9 @@ _IN_DIRECTORY = range(45, 75)
 _COUNTRY = re.compile(r"\{(..)\}")
 _FINGERPRINT = re.compile(r"\$?([0-9A-Fa-f]{40})(?:[=~].*)?")
 _NICKNAME = re.compile(r"[A-Za-z0-9]{1,19}")
+MOST_NODES = 100_000
+"""The public network has some 9,000."""
+_MOST_FLAGS = 30
 _BATCH = 100
 """Addresses whose countries are asked for at once."""
 
@@ -59,21 +63,39 @@ class Node:
 
 def node_reader(take: Callable[[Node], object]) -> Callable[[str], None]:
     """What takes the lines of ``ns/all``, of which ``r`` and ``s`` make a relay (dir-spec, section
-    3.4.1), and hands each relay on."""
+    3.4.1), and hands each relay on. What is no relay is left out.
+
+    It raises Implausible after :data:`MOST_NODES`.
+    """
     router: list[str] = []
+    count = 0
 
     def line_came(line: str) -> None:
-        nonlocal router
+        nonlocal router, count
         words = line.split()
         if words[:1] == ["r"] and len(words) >= 7:
             router = words
         elif words[:1] == ["s"] and router:
-            with suppress(ValueError):
-                fingerprint = b64decode(router[2] + "=").hex().upper()
-                take(Node(fingerprint, router[1], router[-3], frozenset(words[1:])))
+            node = _node(router, words[1:])
+            if node is not None:
+                count += 1
+                if count > MOST_NODES:
+                    raise Implausible("more relays than there can be")
+                take(node)
             router = []
 
     return line_came
+
+
+def _node(router: list[str], flags: list[str]) -> Node | None:
+    nickname, address = router[1], router[-3]
+    try:
+        fingerprint = b64decode(router[2] + "=").hex().upper()
+    except ValueError:
+        return None
+    if len(fingerprint) != 40 or not _NICKNAME.fullmatch(nickname) or not is_address(address):
+        return None
+    return Node(fingerprint, nickname, address, frozenset(flags[:_MOST_FLAGS]))
 
 
 def wants_countries(patterns: Iterable[str]) -> bool:
@@ -171,7 +193,7 @@ async def read_relays(control: Control) -> list[Relay]:
 def country_of(said: str) -> str | None:
     """The code of a country (ISO 3166, lower case) in the reply to ``ip-to-country``, which may
     name none."""
-    return said.lower() if len(said) == 2 and said.isalpha() else None
+    return said.lower() if len(said) == 2 and said.isalpha() and said.isascii() else None
 
 
 async def _countries(control: Control, addresses: list[str]) -> dict[str, str]:
@@ -179,7 +201,7 @@ async def _countries(control: Control, addresses: list[str]) -> dict[str, str]:
     for begin in range(0, len(addresses), _BATCH):
         keys = [f"ip-to-country/{address}" for address in addresses[begin : begin + _BATCH]]
         for key, country in (await control.ask(*keys)).items():
-            found[key.partition("/")[2]] = country.lower()
+            found[key.partition("/")[2]] = country[:2].lower()
     return found
 
 

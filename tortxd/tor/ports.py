@@ -7,12 +7,11 @@ import os
 import socket
 import stat
 
+from tortxd.addresses import LONGEST_SOCKET_PATH
 from tortxd.errors import SetupError
 from tortxd.tor.link import SocksAddress
 
 USUAL = SocksAddress()
-_LONGEST_PATH = 107
-"""Bytes; see unix(7)."""
 FOR_SOCKS = "Programs that speak SOCKS use {address}."
 """For the log."""
 
@@ -82,8 +81,8 @@ def unavailable(address: SocksAddress) -> str | None:
 
 
 def _path_unavailable(path: str) -> str | None:
-    if len(os.fsencode(path)) > _LONGEST_PATH:
-        return f"a socket's path has {_LONGEST_PATH} bytes at most"
+    if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+        return f"a socket's path has {LONGEST_SOCKET_PATH} bytes at most"
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return "another file is there"

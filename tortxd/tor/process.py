@@ -12,6 +12,7 @@ control port answers: evidence that it is this Tor which listens, and not anothe
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import shutil
@@ -30,6 +31,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from tortxd.addresses import LONGEST_SOCKET_PATH, is_address
 from tortxd.errors import SetupError
 from tortxd.tor.link import SocksAddress
 from tortxd.tor.repeats import Repeats, alike
@@ -43,6 +45,7 @@ _LINE = re.compile(r"^\w+ +\d+ [\d:.]+ \[(debug|info|notice|warn|err)\] (.*)$")
 _BOOTSTRAPPED = re.compile(r"^Bootstrapped (\d+)% \(([^)]*)\): (.*)$")
 _SOCKS = "Opened Socks listener connection (ready) on "
 _CONTROL = "Opened Control listener connection (ready) on "
+_PORT = re.compile(r"[0-9]{1,5}")
 _KILL_AFTER = 2.0
 _LONGEST_LINE = 16 * 1024
 _GENERIC = (
@@ -111,19 +114,25 @@ def parse_line(line: str) -> Event | None:
 
 def listener_address(text: str) -> SocksAddress | None:
     """A listener as Tor writes it: ``127.0.0.1:9050``, ``[::1]:9050``, ``/path``, ``unix:/path``.
+    None for what is no address, a name included: nothing is ever looked up.
 
-    A wildcard address becomes the loopback address of its family: that is where we reach it.
+    A wildcard address becomes the loopback address of its family: that is where we reach it. One
+    of IPv4 that is written as one of IPv6 becomes what it is.
     """
     if text.startswith("unix:"):
         text = text[5:]
     if text.startswith("/"):
-        return SocksAddress(path=text)
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
-        return None
+        fits = text.isprintable() and len(os.fsencode(text)) <= LONGEST_SOCKET_PATH
+        return SocksAddress(path=text) if fits else None
+    host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return SocksAddress(host=host, port=int(port))
+    if not is_address(host) or not _PORT.fullmatch(port) or not 1 <= int(port) <= 65535:
+        return None
+    address = ipaddress.ip_address(host)
+    address = getattr(address, "ipv4_mapped", None) or address
+    if address.is_unspecified:
+        return SocksAddress("::1" if address.version == 6 else "127.0.0.1", int(port))
+    return SocksAddress(str(address), int(port))
 
 
 def find_tor(tor: str | None) -> str:

@@ -3,13 +3,15 @@ and 4."""
 
 from __future__ import annotations
 
-import ipaddress
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from attrs import frozen
 
-from tortxd.errors import Internal, SetupError
+from tortxd.addresses import is_address
+from tortxd.errors import Internal, SetupError, printable
 from tortxd.tor.link import SocksAddress
 from tortxd.tor.process import listener_address
 from tortxd.tor.status import Bootstrapping
@@ -19,6 +21,7 @@ _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _ESCAPE = re.compile(r"\\([0-7]{1,3}|.)")
 _OCTAL = re.compile(r"\\[0-7]")
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
+_BYTES = {key.encode(): value.encode() for key, value in _ESCAPED.items()}
 
 
 _IN_WORDS = {
@@ -41,7 +44,40 @@ their WARNING; and of CIRCUIT_NOT_ESTABLISHED (section 4.1.10)."""
 
 _PROXIES = {"conn_pt": "pluggable transport", "conn_proxy": "proxy"}
 """What is connected to, instead of a relay, while bootstrapping has this tag."""
+_LONGEST_TEXT = 300
+"""Characters; Tor's own summaries and warnings have some 100."""
 _SKEW = re.compile(r"Clock skew (-?\d+) ")
+
+
+_COOKIE_FILE = re.compile(rb'COOKIEFILE="((?:[^"\\]|\\.)*)"')
+_METHODS = re.compile(r"METHODS=([A-Z,]+)")
+_ESCAPED_BYTE = re.compile(rb"\\([0-7]{1,3}|.)")
+
+
+@frozen
+class AuthenticationOffer:
+    """What PROTOCOLINFO says of authentication (control-spec, section 3.21)."""
+
+    methods: frozenset[str]
+    cookie: Path | None
+    """The file that holds the cookie."""
+
+
+def parse_protocolinfo(reply: str) -> AuthenticationOffer:
+    """Read the AUTH line; where there is none, nothing is offered."""
+    line = next((line for line in reply.split("\n") if line.startswith("AUTH ")), "")
+    methods, cookie = _METHODS.search(line), _COOKIE_FILE.search(line.encode())
+
+    def plain(escape: re.Match[bytes]) -> bytes:
+        code = escape[1]
+        octal = code[:1] in b"01234567"
+        return bytes((int(code, 8) & 0xFF,)) if octal else _BYTES.get(code, code)
+
+    path = None if cookie is None else os.fsdecode(_ESCAPED_BYTE.sub(plain, cookie[1]))
+    return AuthenticationOffer(
+        frozenset(methods[1].split(",") if methods else ()),
+        Path(path) if path is not None and path.startswith("/") else None,
+    )
 
 
 class CommandRefused(Internal):
@@ -52,9 +88,15 @@ class CommandRefused(Internal):
         self.reply_code = reply_code
 
 
+def for_people(text: str) -> str:
+    """What Tor says in words of its own, for a log and a page: short, and without what could end a
+    line there."""
+    return printable(text[:_LONGEST_TEXT])
+
+
 def in_words(reason: str) -> str:
     """A reason that is a keyword, as a sentence; another as it is."""
-    return _IN_WORDS.get(reason, reason)
+    return _IN_WORDS.get(reason) or for_people(reason)
 
 
 def skew_in_words(seconds: int) -> str:
@@ -94,7 +136,7 @@ def parse_info(reply: str, keys: Sequence[str]) -> dict[str, str]:
     """The reply to GETINFO for these keys; values of several lines have them, separated."""
     found: dict[str, list[str]] = {}
     lines: list[str] = []
-    for line in reply.splitlines():
+    for line in reply.split("\n"):
         key, equals, value = line.partition("=")
         if equals and key in keys and key not in found:
             lines = found[key] = [value] if value else []
@@ -106,7 +148,7 @@ def parse_info(reply: str, keys: Sequence[str]) -> dict[str, str]:
 def parse_conf(reply: str) -> list[str]:
     """The values of one option in a reply to GETCONF; none where it has its default."""
     values = []
-    for line in reply.splitlines():
+    for line in reply.split("\n"):
         _, equals, value = line.partition("=")
         if equals:
             values.append(unquoted(value))
@@ -136,8 +178,8 @@ def bootstrap_of(event: StatusEvent) -> Bootstrapping:
     progress = told.get("PROGRESS", "0")
     return Bootstrapping(
         progress=min(100, int(progress)) if re.fullmatch("[0-9]{1,3}", progress) else 0,
-        tag=told.get("TAG", "starting"),
-        summary=told.get("SUMMARY", "Starting"),
+        tag=for_people(told.get("TAG", "starting")),
+        summary=for_people(told.get("SUMMARY", "Starting")),
         warning=_warning(told),
     )
 
@@ -148,7 +190,7 @@ def _warning(told: Mapping[str, str]) -> str | None:
         return None
     sentence = _IN_WORDS.get(reason) or _IN_WORDS.get(warning)
     if sentence is None:
-        return f"{(warning or reason).rstrip('.')}."
+        return f"{for_people((warning or reason).rstrip('.'))}."
     proxy = _PROXIES.get(told.get("TAG", ""))
     if proxy is None:
         return sentence
@@ -169,16 +211,17 @@ def skew_of(event: StatusEvent) -> int | None:
 
 def relay_address(status: str) -> str | None:
     """The address in a router status entry: ``r NAME ID DIGEST DATE TIME IP ORPORT DIRPORT``
-    (dir-spec, section 3.4.1)."""
-    for line in status.splitlines():
+    (dir-spec, section 3.4.1). None where that is no address."""
+    for line in status.split("\n"):
         words = line.split()
         if len(words) >= 7 and words[0] == "r":
-            return words[-3]
+            return words[-3] if is_address(words[-3]) else None
     return None
 
 
 def listeners(value: str) -> list[SocksAddress]:
-    """The addresses in ``net/listeners/socks``: quoted, separated by spaces."""
+    """The addresses in ``net/listeners/socks``: quoted, separated by spaces. What is no address is
+    left out."""
     found = (listener_address(unquoted(f'"{text}"')) for text in _QUOTED.findall(value))
     return [address for address in found if address is not None]
 
@@ -190,12 +233,15 @@ def choose_socks(
 ) -> SocksAddress:
     """The SOCKS port of an attached Tor that keeps different credentials apart.
 
+    The control port is not believed blindly: what it names counts where only this machine reaches
+    it, so that no request leaves the machine but through Tor, whoever answers there.
+
     :param listening: what ``net/listeners/socks`` names.
     :param configured: the values of SocksPort, with their flags; none means Tor's default, which
         isolates.
     :param wanted: the address that was asked for, which is then not looked for among the listening
         ones (a forwarded port has another name there).
-    :raises SetupError: there is none, or it has NoIsolateSOCKSAuth.
+    :raises SetupError: there is none, it is not on loopback, or it has NoIsolateSOCKSAuth.
     """
     isolating: set[SocksAddress] = set()
     mixing: set[SocksAddress] = set()
@@ -219,7 +265,13 @@ def choose_socks(
         raise SetupError(
             "That Tor has no SOCKS port open; give it a SocksPort, or name one with `socks`."
         )
-    for address in listening:
+    near = [address for address in listening if address.is_local]
+    if not near:
+        raise SetupError(
+            f"That Tor's SOCKS port listens at {listening[0]}, which is no loopback address, and a "
+            "control port's word is not enough for that: if you trust it, name it with `socks`."
+        )
+    for address in near:
         if address in isolating or (address not in mixing and not unplaced_mixing):
             return address
     raise refusal
@@ -235,14 +287,4 @@ def _socks_line(value: str) -> tuple[SocksAddress | None, bool]:
     else:
         address, *flags = value.split() or [""]
         where = listener_address(f"127.0.0.1:{address}" if address.isdecimal() else address)
-        if where is not None and where.path is None and not _is_address(where.host):
-            where = None
     return where, "noisolatesocksauth" in (flag.lower() for flag in flags)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

@@ -23,6 +23,7 @@ from tortxd.tor.causes import Causes
 from tortxd.tor.exits import Exits
 from tortxd.tor.link import Relay, SocksAddress
 from tortxd.tor.nodes import ChoiceWatch, country_of, read_relays
+from tortxd.tor.pace import Pace
 from tortxd.tor.repeats import Repeats
 from tortxd.tor.replies import (
     CommandRefused,
@@ -36,11 +37,14 @@ from tortxd.tor.replies import (
 from tortxd.tor.skew import ClockSkew, wall_clock_offset
 from tortxd.tor.status import Bootstrapping
 from tortxd.tor.table import Source, Table
+from tortxd.wire.control import Implausible
 
 if TYPE_CHECKING:
     from tortxd.tor.control import Control
 
 _MOST_RELAYS_WAITING = 1000
+_STATUS_A_SECOND = 10.0
+_STATUS_AT_ONCE = 1000
 log = Logger()
 
 _SWEEP = 1.0
@@ -135,6 +139,7 @@ class Session:
         self._sweep: IDelayedCall | None = None
         self._causes = causes
         self._repeats = Repeats(clock)
+        self._pace = Pace(clock, rate=_STATUS_A_SECOND, burst=_STATUS_AT_ONCE)
         self._skew = ClockSkew(
             clock, lambda reason: listener.trouble("clock", reason), clock_offset
         )
@@ -161,16 +166,18 @@ class Session:
         """
         # What was seen over an earlier connection may have ended unseen since.
         self._table.clear()
-        logged = () if self._causes is None else (("WARN", self._said), ("NOTICE", self._said))
+        seldom = self._seldom
+        said = seldom(self._said)
+        logged = () if self._causes is None else (("WARN", said), ("NOTICE", said))
         await self._control.subscribe(
             (
                 ("CIRC", self._circuit),
                 ("CIRC_MINOR", self._table.circuit_minor_event),
                 ("STREAM", self._stream),
-                ("STATUS_CLIENT", self._status),
-                ("STATUS_GENERAL", self._status),
-                ("NETWORK_LIVENESS", self._liveness),
-                ("SIGNAL", self._signal),
+                ("STATUS_CLIENT", seldom(self._status)),
+                ("STATUS_GENERAL", seldom(self._status)),
+                ("NETWORK_LIVENESS", seldom(self._liveness)),
+                ("SIGNAL", seldom(self._signal)),
                 *logged,
             )
         )
@@ -199,7 +206,7 @@ class Session:
             self._got_on(100)
             self._listener.established()
         else:
-            phase = parse_status(told["status/bootstrap-phase"])
+            phase = parse_status(told.get("status/bootstrap-phase", ""))
             self._clock_skew(phase)
             self._got_on(bootstrap_of(phase).progress)
             self._listener.progress(bootstrap_of(phase))
@@ -240,6 +247,19 @@ class Session:
             self._sweep = self._clock.callLater(_SWEEP, self._close_useless)
 
     # --- events --------------------------------------------------------------------------------
+
+    def _seldom(self, handle: Callable[[str], None]) -> Callable[[str], None]:
+        """What handles events that come seldom, and each of which may be a line of the log.
+
+        It raises Implausible, as the table does.
+        """
+
+        def take(line: str) -> None:
+            if not self._pace.keeps():
+                raise Implausible("status events without end")
+            handle(line)
+
+        return take
 
     def _circuit(self, line: str) -> None:
         self._want(self._table.circuit_event(line, self._clock.seconds()))

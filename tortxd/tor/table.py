@@ -4,19 +4,26 @@ Pure of input and output: lines go in with the time they came, values come out. 
 3,000 stream events a second onto the reactor that also relays data, so a line is split once, and
 paths are taken apart only when somebody looks.
 
+The control port is not believed blindly: ids, states, paths and keywords have the form that
+control-spec gives them, since they end up in headers, logs and pages; a line that has another is
+passed over. What is open is bounded, and so is its text; beyond that, no Tor is at the other end.
+
 SOURCE_ADDR, the client's end of a SOCKS connection, stands on STREAM NEW alone (control-spec,
 section 4.1.2), and identifies the connection only where the SOCKS port is a TCP one.
 """
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 
 from attrs import define, evolve, field
 
 from tortxd.tor.link import Circuit, Relay, Stream
+from tortxd.wire.control import Implausible
 
 Source = tuple[str, int]
 
@@ -31,7 +38,28 @@ DIRTY_SECONDS = 600.0
 """For how long Tor gives streams to a circuit after the first (tor(1), MaxCircuitDirtiness)."""
 GRACE_SECONDS = 10.0
 """How long a circuit on which a stream has failed is kept for another that may fare better."""
+MOST_OPEN_STREAMS = 32_768
+"""Half of the descriptors that Debian's Tor may have."""
+MOST_OPEN_CIRCUITS = 16_384
+MOST_TEXT = 16 * 1024 * 1024
+"""Characters that are kept of what is open: an ordinary stream has some 100, a circuit 250."""
+_MOST_RELAYS = 100_000
+_MOST_ALIKE = 256
+"""Waiting streams with the same credentials of which the oldest are looked at."""
+_LONGEST_LINE = 8192
+"""Characters. Targets and credentials have 255 bytes at most, each of which may be escaped."""
+_LONGEST_TARGET = 300
+_LONGEST_LOGIN = 1100
+_MOST_LEGS = 16
+"""Circuits of one conflux set; Tor makes two or three."""
 _OVER = frozenset(("CLOSED", "FAILED"))
+_STREAM_STATES = _OVER | {"NEW", "SENTCONNECT", "SUCCEEDED", "DETACHED", "REMAP"}
+_ID = re.compile(r"[A-Za-z0-9]{1,16}")
+_KEYWORD = re.compile(r"[A-Z0-9_]{1,40}")
+_HOP = r"\$[0-9A-Fa-f]{40}(?:[=~][A-Za-z0-9]{1,19})?"
+_PATH = re.compile(rf"{_HOP}(?:,{_HOP}){{0,15}}")
+_PORT = re.compile(r"[0-9]{1,5}")
+_CONFLUX_ID = re.compile(r"[0-9A-Fa-f]{1,64}")
 
 
 @define
@@ -92,8 +120,8 @@ def split_path(path: str) -> Iterator[tuple[str, str | None]]:
 
 def source_of(text: str) -> Source | None:
     """``127.0.0.1:43210``, ``[::1]:43210`` or ``::1:43210`` as host and port; None for others."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or port == "0" or host.startswith("("):
+    host, _, port = text.rpartition(":")
+    if not _PORT.fullmatch(port) or port == "0" or host.startswith("("):
         return None
     return host.removeprefix("[").removesuffix("]"), int(port)
 
@@ -106,10 +134,14 @@ class Table:
         self._streams: dict[str, _Stream] = {}
         self._by_source: dict[Source, _Stream] = {}
         self._by_login: dict[str, dict[str, _Stream]] = {}
+        """Those that wait for a circuit."""
         self._past_circuits: OrderedDict[str, _Circuit] = OrderedDict()
         self._past_streams: deque[_Stream] = deque()
         self._relays: dict[str, Relay] = {}
         self._insatiable: list[_Stream] = []
+        self._text = 0
+        self._by_set: dict[str, dict[str, _Circuit]] = {}
+        """The open circuits of each conflux set."""
         self._by_owner: dict[str, dict[str, _Circuit]] = {}
         """The open circuits of each login."""
         self._claims: list[str] = []
@@ -126,14 +158,15 @@ class Table:
 
         :param now: seconds on the reactor's clock.
         :param utc: the time of day, by which TIME_CREATED becomes a time on that clock.
+        :raises Implausible: no Tor has so much open.
         """
-        for line in circuits.splitlines():
+        for line in circuits.split("\n"):
             if line.strip():
                 known = line.split(None, 1)[0] in self._circuits
                 circuit = self._circuit_line(line, now)
                 if circuit is not None and not known and utc is not None:
                     circuit.created = now - _age(line, utc)
-        for line in streams.splitlines():
+        for line in streams.split("\n"):
             if line.strip():
                 self.stream_event(line, now)
 
@@ -146,15 +179,18 @@ class Table:
         self._past_circuits.clear()
         self._past_streams.clear()
         self._insatiable.clear()
+        self._by_set.clear()
         self._by_owner.clear()
         self._claims.clear()
         self._suspects.clear()
+        self._text = 0
 
     def circuit_event(self, line: str, now: float) -> tuple[str, ...]:
         """Take a CIRC event, without its name.
 
         :returns: the fingerprints of a circuit that has just been built, exit first, of which no
             details are known yet: whoever reads relays should ask for them now.
+        :raises Implausible: as :meth:`load`.
         """
         circuit = self._circuit_line(line, now)
         if circuit is None or circuit.state != "BUILT":
@@ -165,45 +201,43 @@ class Table:
     def circuit_minor_event(self, line: str) -> None:
         """Take a CIRC_MINOR event, without its name: a circuit has another purpose now
         (control-spec, section 4.1.19)."""
-        circuit = self._circuits.get(line.split(None, 1)[0]) if line.strip() else None
+        words = _words(line)
+        circuit = self._circuits.get(words[0]) if words else None
         if circuit is not None:
-            self._describe(circuit, line.split())
+            self._describe(circuit, words)
 
     def stream_event(self, line: str, now: float) -> tuple[Source, str] | None:
         """Take a STREAM event, without its name.
 
         :returns: source and reason of a stream that has just ended, where its source is known.
+        :raises Implausible: as :meth:`load`.
         """
-        words = line.split()
+        words = _words(line)
         if len(words) < 4:
             return None
         id, state, circuit, target = words[:4]
+        if state not in _STREAM_STATES and not _KEYWORD.fullmatch(state):
+            return None
         stream = self._streams.get(id)
         if stream is None:
-            if state in _OVER:
+            if state in _OVER or not _ID.fullmatch(id) or not _is_target(target):
                 return None
-            stream = self._streams[id] = _Stream(id, now, target)
-            for key, value in fields_of(words[4:]):
-                if key == "SOURCE_ADDR":
-                    stream.source = source_of(value)
-                elif key == "PURPOSE":
-                    stream.purpose = value
-                elif key == "SOCKS_USERNAME":
-                    stream.login = value
-                    self._by_login.setdefault(value, {})[id] = stream
-            if stream.source is not None:
-                self._by_source[stream.source] = stream
+            stream = self._stream_new(_Stream(id, now, target), words)
         stream.state = state
         if state in _OVER:
             return self._stream_over(stream, words, now)
         if state == "DETACHED":
             self._failed_on(stream.circuit, now, spent=True)
             circuit = "0"
-        if circuit != stream.circuit:
+        if circuit != stream.circuit and _ID.fullmatch(circuit):
             self._detach(stream)
             stream.circuit = circuit
             if circuit in self._circuits:
                 self._attach(stream, self._circuits[circuit], now)
+            if circuit == "0":
+                self._waits(stream)
+            else:
+                self._waits_no_more(stream)
         if state == "SUCCEEDED":
             stream.reached = True
             if circuit in self._circuits:
@@ -246,6 +280,8 @@ class Table:
 
     def relay_known(self, relay: Relay) -> None:
         """Remember the details of a relay."""
+        if len(self._relays) >= _MOST_RELAYS:
+            del self._relays[next(iter(self._relays))]
         self._relays[relay.fingerprint] = relay
 
     def relays_known(self, relays: Iterable[Relay]) -> None:
@@ -312,8 +348,8 @@ class Table:
         if circuit is None:
             circuit = self._past_circuits.get(stream.circuit)
             if circuit is not None and circuit.conflux is not None:
-                for other in self._circuits.values():
-                    if other.conflux == circuit.conflux and other.state == "BUILT":
+                for other in self._legs(circuit):
+                    if other.state == "BUILT":
                         circuit = other
                         break
         return None if circuit is None else self._shown(circuit)
@@ -332,22 +368,26 @@ class Table:
     # --- inside ----------------------------------------------------------------------------------
 
     def _circuit_line(self, line: str, now: float) -> _Circuit | None:
-        words = line.split()
-        if len(words) < 2:
+        words = _words(line)
+        if len(words) < 2 or not _KEYWORD.fullmatch(words[1]):
             return None
         id, state = words[:2]
         circuit = self._circuits.get(id)
         if circuit is None:
-            if state in _OVER:
+            if state in _OVER or not _ID.fullmatch(id):
                 return None
+            if len(self._circuits) >= MOST_OPEN_CIRCUITS:
+                raise Implausible("more open circuits than a Tor has")
             circuit = self._circuits[id] = _Circuit(id, now)
         circuit.state = state
         rest = words[2:]
-        if rest and rest[0].startswith("$"):
+        if rest and _PATH.fullmatch(rest[0]):
+            self._keep(len(rest[0]) - len(circuit.path))
             circuit.path = rest[0]
         self._describe(circuit, rest)
         if state in _OVER:
             circuit.ended = now
+            self._text -= len(circuit.path) + len(circuit.login or "")
             del self._circuits[id]
             self._disown(circuit)
             self._past_circuits[id] = circuit
@@ -357,35 +397,74 @@ class Table:
     def _describe(self, circuit: _Circuit, words: list[str]) -> None:
         for key, value in fields_of(words):
             if key == "PURPOSE":
-                circuit.purpose = value
+                circuit.purpose = _keyword(value)
             elif key == "CONFLUX_ID":
-                circuit.conflux = value
+                self._in_set(circuit, value)
             elif key == "SOCKS_USERNAME" and circuit.login is None and circuit.state not in _OVER:
+                if len(value) > _LONGEST_LOGIN:
+                    continue
                 self._claim(circuit, value, circuit.created)
                 if circuit.purpose == "GENERAL":
                     self._launched_for(value)
 
     def _launched_for(self, login: str) -> None:
         """Tor says for whose credentials a circuit is with its first hop, not at its launch."""
-        for stream in self._by_login.get(login, {}).values():
-            if stream.circuit == "0":
-                stream.tried += 1
-                if stream.tried == MOST_CIRCUITS + 1:
-                    self._insatiable.append(stream)
+        for stream in islice(self._by_login.get(login, {}).values(), _MOST_ALIKE):
+            stream.tried += 1
+            if stream.tried == MOST_CIRCUITS + 1:
+                self._insatiable.append(stream)
+
+    def _stream_new(self, stream: _Stream, words: list[str]) -> _Stream:
+        if len(self._streams) >= MOST_OPEN_STREAMS:
+            raise Implausible("more open streams than a Tor has")
+        for key, value in fields_of(words[4:]):
+            if key == "SOURCE_ADDR":
+                stream.source = source_of(value)
+            elif key == "PURPOSE":
+                stream.purpose = _keyword(value)
+            elif key == "SOCKS_USERNAME" and len(value) <= _LONGEST_LOGIN:
+                stream.login = value
+        self._keep(len(stream.target) + len(stream.login or ""))
+        self._streams[stream.id] = stream
+        self._waits(stream)
+        if stream.source is not None:
+            self._by_source[stream.source] = stream
+        return stream
+
+    def _waits(self, stream: _Stream) -> None:
+        if stream.login is not None:
+            self._by_login.setdefault(stream.login, {})[stream.id] = stream
+
+    def _waits_no_more(self, stream: _Stream) -> None:
+        alike = self._by_login.get(stream.login or "")
+        if alike is not None and alike.pop(stream.id, None) is not None and not alike:
+            del self._by_login[stream.login or ""]
+
+    def _keep(self, characters: int) -> None:
+        self._text += characters
+        if self._text > MOST_TEXT:
+            raise Implausible("more circuits and streams than a Tor has")
 
     def _claim(self, circuit: _Circuit, login: str, now: float) -> None:
         """The circuit is for streams with this login, and for no others, from now on."""
-        circuit.login, circuit.claimed = login, now
-        others = self._by_owner.setdefault(login, {})
-        set_ = circuit.conflux
-        if set_ is None or all(one.conflux != set_ for one in others.values()):
+        self._keep(len(login))
+        if all(leg.login != login for leg in self._legs(circuit)):
             self._claims.append(login)
-        others[circuit.id] = circuit
+        circuit.login, circuit.claimed = login, now
+        self._by_owner.setdefault(login, {})[circuit.id] = circuit
+
+    def _in_set(self, circuit: _Circuit, id: str) -> None:
+        if circuit.conflux is None and _CONFLUX_ID.fullmatch(id):
+            circuit.conflux = id
+            self._by_set.setdefault(id, {})[circuit.id] = circuit
 
     def _disown(self, circuit: _Circuit) -> None:
-        own = self._by_owner.get(circuit.login or "")
-        if own is not None and own.pop(circuit.id, None) is not None and not own:
-            del self._by_owner[circuit.login or ""]
+        """It is nobody's any more."""
+        for index, key in ((self._by_owner, circuit.login), (self._by_set, circuit.conflux)):
+            if key is not None and key in index:
+                index[key].pop(circuit.id, None)
+                if not index[key]:
+                    del index[key]
         self._suspects.pop(circuit.id, None)
 
     def _attach(self, stream: _Stream, circuit: _Circuit, now: float) -> None:
@@ -409,7 +488,7 @@ class Table:
         """The circuit, with those of its conflux set."""
         if circuit.conflux is None:
             return [circuit]
-        return [one for one in self._circuits.values() if one.conflux == circuit.conflux]
+        return list(islice(self._by_set.get(circuit.conflux, {}).values(), _MOST_LEGS))
 
     def _stream_over(
         self, stream: _Stream, words: list[str], now: float
@@ -417,17 +496,15 @@ class Table:
         """Tor says FAILED and then CLOSED; the first ends the stream, the second finds none."""
         told = dict(fields_of(words[4:]))
         reason = told.get("REASON", "MISC")
-        stream.reason = told.get("REMOTE_REASON", reason) if reason == "END" else reason
+        reason = told.get("REMOTE_REASON", reason) if reason == "END" else reason
+        stream.reason = _keyword(reason) or "MISC"
         stream.ended = now
         self._detach(stream)
         if not stream.reached and reason != "DONE":
             self._failed_on(stream.circuit, now, spent=False)
         del self._streams[stream.id]
-        if stream.login is not None:
-            alike = self._by_login[stream.login]
-            del alike[stream.id]
-            if not alike:
-                del self._by_login[stream.login]
+        self._text -= len(stream.target) + len(stream.login or "")
+        self._waits_no_more(stream)
         if stream.source is None:
             return None
         self._past_streams.append(stream)
@@ -471,6 +548,20 @@ class Table:
             circuit.created,
             tuple(circuit.streams),
         )
+
+
+def _words(line: str) -> list[str]:
+    if len(line) > _LONGEST_LINE:
+        raise Implausible("a circuit or stream that is too long for one")
+    return line.split()
+
+
+def _keyword(text: str) -> str | None:
+    return text if _KEYWORD.fullmatch(text) else None
+
+
+def _is_target(text: str) -> bool:
+    return len(text) <= _LONGEST_TARGET and text.isascii() and text.isprintable()
 
 
 def _old(ended: float | None, now: float) -> bool:

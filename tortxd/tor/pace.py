@@ -1,0 +1,31 @@
+"""How fast something may come, where it may come fast for a while."""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IReactorTime
+
+
+class Pace:
+    """So many at once, and then so many a second. The clock is looked at only when those are used
+    up, so that each one costs next to nothing.
+
+    :param rate: how many may come each second.
+    :param burst: how many may come at once.
+    """
+
+    def __init__(self, clock: IReactorTime, *, rate: float, burst: int) -> None:
+        self._clock = clock
+        self._rate = rate
+        self._burst = burst
+        self._left: float = burst
+        self._since = clock.seconds()
+
+    def keeps(self, number: int = 1) -> bool:
+        """Whether so many more keep to it."""
+        self._left -= number
+        if self._left < 0:
+            now = self._clock.seconds()
+            came = (now - self._since) * self._rate
+            self._left = min(self._burst, self._left + number + came) - number
+            self._since = now
+        return self._left >= 0
