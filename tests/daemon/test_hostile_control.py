@@ -24,7 +24,7 @@ HARMLESS = TRICKS["a reply to nothing"]
 READY_AND_THEN = Trick(HARMLESS.says, unasked=HARMLESS.unasked, after=LAST)
 """It serves, for a moment."""
 DAEMONS = 7
-MOST = 40_000_000
+MOST = 30_000_000
 """Bytes by which a daemon may grow; without a bound it was 190 million in 14 seconds."""
 
 Listen = Callable[[HostileControl], int]
