@@ -402,7 +402,7 @@ async def cut_off(gateway: Gateway, wire: Wire, size: int) -> Front:
     served.transport.write(OK + b"Connection: close\r\n\r\n" + pattern(size))
     served.transport.loseConnection()
     (front,) = gateway.factory.connections
-    while not front._ending:
+    while front._last is None:
         await deferLater(gateway.reactor, 0)
     return front
 

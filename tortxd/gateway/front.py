@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
@@ -38,9 +38,11 @@ from tortxd.gateway.answers import Answer
 from tortxd.gateway.flow import (
     IDLE_TIME,
     LINGER_TIME,
+    Broken,
     ClientReading,
     ClientTransport,
     ClientWriting,
+    InOrder,
     LastBytes,
 )
 from tortxd.gateway.framing import Framing, answer_bytes
@@ -97,9 +99,10 @@ class Front(Protocol):
         self._chunked = False
         self._delimited = False
         self._keep = False
-        self._ending = False
-        """Whether it gets its last bytes, and is then aborted."""
+        self._last: LastBytes | None = None
+        """What sees its last bytes off."""
         self._may_half_close = self._half_closed = False
+        self._admitted = False
         self._take: Callable[[bytes], None] = self._read_head
         self._timeout: Timeout | None = None
         self._peer = b""
@@ -108,12 +111,12 @@ class Front(Protocol):
     # --- the connection --------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
-        admitted = self._factory.admits(self)
+        self._admitted = self._factory.admits(self)
         self._peer = peer_name(self.transport.getPeer())
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(ClientWriting(self), True)
-        if admitted:
+        if self._admitted:
             self._rest()
         else:
             self._take = self._turn_away
@@ -127,7 +130,7 @@ class Front(Protocol):
     def _is_idle(self) -> None:
         """From now on, as far as others need its place; not while it has an answer to take."""
         self._factory.idle.pop(self, None)
-        if not self._congested:
+        if self._admitted and not self._congested:
             self._factory.idle[self] = self._plane.reactor.seconds()
 
     def _turn_away(self, data: bytes) -> None:
@@ -150,6 +153,8 @@ class Front(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._wait(0, None)
+        if self._last is not None:
+            self._last.cancel()
         self._plane.departures.forget(self)
         self._take = _ignore
         exchange, self._exchange = self._exchange, None
@@ -165,7 +170,7 @@ class Front(Protocol):
     @property
     def busy(self) -> bool:
         """Whether a request is under way, or its head, or the last bytes of its answer."""
-        return self._head is not None or self._reader is not None or self._ending
+        return self._head is not None or self._reader is not None or self._last is not None
 
     def _wait(self, seconds: float, then: Callable[[], object] | None) -> None:
         """Replace the connection's timer."""
@@ -174,8 +179,8 @@ class Front(Protocol):
         self._timeout = None if then is None else self._plane.timeouts.start(seconds, then)
 
     def leave(self) -> None:
-        """Close the connection once everything is written."""
-        self._close(unread=False)
+        """Close the connection, on which nobody asks for anything."""
+        self._close(sending=False)
 
     def give_up(self) -> None:
         """The gateway stops, and whatever is still being asked here is not answered in time."""
@@ -194,10 +199,8 @@ class Front(Protocol):
 
     def _abort_when_sent(self) -> None:
         """Let the client have what there is, and see that it is not all."""
-        self._take = _ignore
         self._head = self._exchange = None
-        self._ending = True
-        LastBytes(self.transport, self._plane.timeouts, IDLE_TIME)
+        self._see_off(Broken(self.transport, self._plane.timeouts, self._is_taking))
 
     def paused(self) -> None:
         """See :class:`tortxd.gateway.flow.Reader`."""
@@ -356,8 +359,13 @@ class Front(Protocol):
         # It closes the connection after this request. What the client still sends would only fill
         # its buffer, past which it stops reading and would not notice that the client leaves.
         self._take = _ignore
-        site.makeConnection(self.transport)
+        site.makeConnection(_Handed(self.transport, self._site_done))
         site.dataReceived(request)
+
+    def _site_done(self) -> None:
+        """The site has answered, and closes the connection."""
+        self._keep = False
+        self._done(self._is_unread())
 
     # --- the client, as the exchange sees it -----------------------------------------------------
 
@@ -403,8 +411,12 @@ class Front(Protocol):
             alsoProvides(self, IHalfCloseableProtocol)
 
     def readConnectionLost(self) -> None:
-        """The client has no more to say in a tunnel; it may still listen, or may have left."""
+        """The client has no more to say, in a tunnel or behind its last request; it may still
+        listen, or may have left."""
         self._half_closed = True
+        if self._last is not None:
+            self._last.client_done()
+            return
         self._is_idle()
         self._watch(half_closed=True)
 
@@ -482,11 +494,14 @@ class Front(Protocol):
     def _done(self, unread: bool) -> None:
         """The response is on its way; on to what comes next on this connection. ``unread``: the
         client may still be sending what nobody reads."""
+        head = self._head
+        # It may also have gone on to its next request, which nobody will read, or be in a tunnel.
+        sending = unread or head is None or head.keep_alive or bool(self._ahead)
         self._head = self._body = self._reader = self._exchange = None
         self._handover = None
         self._chunked = False
         if not self._keep or self._factory.closing:
-            self._close(unread)
+            self._close(sending=sending)
             return
         self._take = self._read_head
         self._rest()
@@ -506,19 +521,48 @@ class Front(Protocol):
         if not self._ahead and self._head is None and self.reading.paused:
             self.reading.resumeProducing()
 
-    def _close(self, unread: bool) -> None:
-        """Close once everything is written. Closing a connection with unread bytes would reset it,
-        and the client might never see the answer: so what it still sends is read for a while."""
+    def _close(self, *, sending: bool) -> None:
+        """Close once everything is written. ``sending``: the client may still be sending."""
+        if self._last is not None:
+            return
+        if sending:
+            # That it says no more does not mean now that it has left.
+            alsoProvides(self, IHalfCloseableProtocol)
+        timeouts = self._plane.timeouts
+        patience = IDLE_TIME if self._admitted else LINGER_TIME
+        self._see_off(
+            InOrder(self.transport, timeouts, self._is_taking, sending=sending, patience=patience)
+        )
+
+    def _see_off(self, last: LastBytes) -> None:
+        """Nothing more is asked for, or answered, here."""
+        self._last = last
         self._take = _ignore
         self._ahead = b""
-        self.transport.resumeProducing()
-        self.transport.unregisterProducer()
-        if unread and ITCPTransport.providedBy(self.transport):
-            self.transport.loseWriteConnection()
-            self._wait(LINGER_TIME, self.transport.abortConnection)
-        else:
-            self.transport.loseConnection()
-            self._wait(IDLE_TIME, self.transport.abortConnection)
+        self._wait(0, None)
+        self._plane.departures.forget(self)
+        self._is_taking()
+        last.start()
+
+    def _is_taking(self) -> None:
+        """Its client takes what it is given, at the end: until now, others did not need its place
+        more."""
+        self._congested = False
+        self._is_idle()
+
+
+class _Handed:
+    """A client's transport as the site gets it: the front sees to it that the connection ends well.
+
+    It provides what the transport does.
+    """
+
+    def __init__(self, transport: ClientTransport, close: Callable[[], None]) -> None:
+        self._transport = transport
+        self.loseConnection = close
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 def _ignore(_: bytes) -> None:

@@ -18,10 +18,11 @@ from zope.interface import implementer
 from tortxd.errors import TortxdError
 from tortxd.gateway.answers import Answer
 from tortxd.gateway.flow import (
-    IDLE_TIME,
+    Broken,
     ClientReading,
     ClientTransport,
     Departures,
+    InOrder,
     LastBytes,
 )
 from tortxd.gateway.plane import DataPlane, peer_name
@@ -152,21 +153,21 @@ class RequestClient:
     def finish(self) -> None:
         """See :class:`tortxd.relay.outbound.Client`."""
         if self._switched is not None:
-            self._switched.transport.loseConnection()
+            self._switched.see_off(InOrder(self._switched.transport, self._plane.timeouts))
         else:
             self._request.finish()
 
     def truncate(self, error: TortxdError) -> None:
         """See :class:`tortxd.relay.outbound.Client`."""
         if self._switched is not None:
-            LastBytes(self._switched.transport, self._plane.timeouts, IDLE_TIME)
+            self._switched.see_off(Broken(self._switched.transport, self._plane.timeouts))
             return
         channel = self._request.channel
         if self._delimited:
             # What there is still reaches the client, which sees that the rest is missing.
             channel.loseConnection()
         else:
-            LastBytes(channel.transport, self._plane.timeouts, IDLE_TIME)
+            Broken(channel.transport, self._plane.timeouts).start()
 
     def fail(self, error: TortxdError) -> None:
         """See :class:`tortxd.relay.outbound.Client`."""
@@ -191,6 +192,7 @@ class Switched(Protocol):
         self._request = request
         self._exchange = exchange
         self._departures = departures
+        self._last: LastBytes | None = None
         channel = request.channel
         transport = channel.transport
         channel.setTimeout(None)
@@ -204,8 +206,16 @@ class Switched(Protocol):
     def dataReceived(self, data: bytes) -> None:
         self._exchange.upload(data)
 
+    def see_off(self, last: LastBytes) -> None:
+        """Nothing more is written."""
+        self._last = last
+        self._departures.forget(self)
+        last.start()
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._departures.forget(self)
+        if self._last is not None:
+            self._last.cancel()
         self._exchange.client_gone()
         self._request.connectionLost(reason)
 

@@ -1,0 +1,206 @@
+"""The last that a client gets arrives, though it reads slowly and is still sending (rules 14, 18
+and 30), whatever the gateway listens on."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import frozen
+from pytest_twisted import ensureDeferred
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.protocols.tls import TLSMemoryBIOFactory
+
+from tests.certificates import Authority
+from tests.gateway.conftest import Gateway, port_of
+from tests.gateway.test_tunnel import connect_to
+from tests.gateway.test_websocket import SWITCHED, handshake
+from tests.socks_server import Served
+from tortxd.gateway import flow, front
+from tortxd.testing import pattern
+
+LINGER = 0.3
+SIZE = 60_007
+ROOM = 4096
+"""Bytes that the client's kernel keeps for it."""
+
+
+@frozen
+class Got:
+    """What came of a conversation."""
+
+    data: bytes
+    reset: bool
+
+    @property
+    def body(self) -> bytes:
+        return self.data.partition(b"\r\n\r\n")[2]
+
+
+@frozen
+class WayIn:
+    """Where the gateway listens."""
+
+    kind: str
+    connect: Callable[[], socket.socket]
+
+
+@pytest.fixture(params=["tcp", "tls", "unix"])
+def way_in(request: pytest.FixtureRequest, gateway: Gateway, tmp_path: Path) -> Iterator[WayIn]:
+    """Connects to the gateway, by a socket of each kind that it may listen on."""
+    kind: str = request.param
+    listening: Any = None
+    path, port = str(tmp_path / "gateway"), gateway.port
+    if kind == "unix":
+        listening = gateway.reactor.listenUNIX(path, gateway.factory)
+    elif kind == "tls":
+        secured = TLSMemoryBIOFactory(
+            Authority(tmp_path).server("localhost"), False, gateway.factory
+        )
+        listening = gateway.reactor.listenTCP(0, secured, interface="127.0.0.1")
+        port = port_of(listening)
+
+    def connect() -> socket.socket:
+        client = socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET)
+        client.settimeout(20.0)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
+        client.connect(path if kind == "unix" else ("127.0.0.1", port))
+        if kind == "tls":
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            client = context.wrap_socket(client, suppress_ragged_eofs=False)
+        return client
+
+    yield WayIn(kind, connect)
+    if listening is not None:
+        listening.stopListening()
+
+
+def converse(way_in: WayIn, first: bytes, pause: float = 0.01) -> Got:
+    """Send ``first``, and then read slowly and go on sending until the end."""
+    client = way_in.connect()
+    data, reset = b"", False
+    try:
+        client.sendall(first)
+        while piece := client.recv(1000):
+            data += piece
+            client.sendall(b"." * 1000)
+            time.sleep(pause)
+    except OSError:
+        # What was sent last may have met a connection that is over; what came may still be read.
+        reset = True
+        try:
+            while piece := client.recv(1000):
+                data += piece
+        except OSError:
+            pass
+    finally:
+        client.close()
+    return Got(data, reset)
+
+
+async def reached(gateway: Gateway) -> Served:
+    served = await gateway.socks.asked()
+    await deferLater(gateway.reactor, 0)  # first, it answers itself
+    return served
+
+
+@pytest.fixture(autouse=True)
+def short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Far shorter than these clients take."""
+    for module in (flow, front):
+        monkeypatch.setattr(module, "LINGER_TIME", LINGER)
+
+
+@pytest.mark.parametrize("kind", ["tunnel", "websocket"])
+@pytest.mark.parametrize("end", ["DONE", "DESTROY"])
+@ensureDeferred
+async def test_rule_18_the_end_of_what_a_destination_sent_is_not_lost(
+    gateway: Gateway, way_in: WayIn, kind: str, end: str
+) -> None:
+    """And where it broke off, that shows (rule 14)."""
+    gateway.socks.origin = None
+    gateway.link.reason = end
+    first = connect_to("a.example:7000") if kind == "tunnel" else handshake("ws://a.example/")
+    talking = deferToThread(converse, way_in, first + b"." * 30_000)
+    served = await reached(gateway)
+    if kind == "websocket":
+        await gateway.heard(served)
+        served.transport.write(SWITCHED)
+    served.transport.write(pattern(SIZE))
+    served.end()
+    got = await talking
+    assert len(got.body) == SIZE
+    assert got.body == pattern(SIZE)
+    if way_in.kind != "unix":  # where an end is an end
+        assert got.reset is (end == "DESTROY")
+
+
+REFUSED = {
+    "by the destination": "/early",
+    "by the gateway": "/proxy?url=ftp%3A%2F%2Fa.example%2F",
+    "by the control plane": "/identity/new",
+}
+
+
+@pytest.mark.parametrize("who", REFUSED)
+@ensureDeferred
+async def test_rule_30_an_early_answer_reaches_a_slow_client_that_is_still_sending(
+    gateway: Gateway, way_in: WayIn, who: str
+) -> None:
+    gateway.socks.origin = None
+    answer = b"HTTP/1.1 413 Too Large\r\nContent-Length: %d\r\n\r\n" % SIZE
+    gateway.socks.behind = answer + pattern(SIZE)
+    path = gateway.path("/early") if who == "by the destination" else REFUSED[who]
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000000\r\n\r\n"
+    got = await deferToThread(converse, way_in, head.encode() + b"." * 50_000)
+    assert got.data.startswith(b"HTTP/1.1 4")
+    if who == "by the destination":
+        assert got.body == pattern(SIZE)
+    else:
+        assert json.loads(got.body)["code"]
+    assert not got.reset
+
+
+@ensureDeferred
+async def test_rule_30_what_was_answered_before_a_stop_arrives(
+    gateway: Gateway, way_in: WayIn
+) -> None:
+    """The gateway closes the connection; its client did not ask for that, and goes on."""
+    gateway.socks.origin = None
+    gateway.socks.behind = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE + pattern(SIZE)
+    gateway.socks.held = True
+    get = f"GET {gateway.path('/')} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    talking = deferToThread(converse, way_in, get.encode())
+    served = await gateway.socks.asked()
+    drained = gateway.factory.drain(10.0)
+    served.answer()
+    got = await talking
+    assert got.body == pattern(SIZE)
+    assert not got.reset
+    await drained
+
+
+@pytest.mark.parametrize("size", [100_000, 4_000_000])
+@ensureDeferred
+async def test_rule_30_an_answer_that_ends_the_connection_survives_what_was_sent_behind(
+    gateway: Gateway, way_in: WayIn, size: int
+) -> None:
+    """The control plane's routes close the connection: requests behind them are dropped (RFC 9112,
+    section 9.6), but those before, and their own, are answered."""
+    url = gateway.path("/bytes/20000")
+    first = [f"GET {url} HTTP/1.1\r\nHost: localhost\r\n\r\n"] * 3
+    health = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    got = await deferToThread(
+        converse, way_in, ("".join(first) + health * (size // len(health))).encode()
+    )
+    assert got.data.count(b"HTTP/1.1 200 OK") == 4
+    assert json.loads(got.data.rpartition(b"\r\n\r\n")[2])["status"] == "ok"
+    assert not got.reset
