@@ -81,7 +81,7 @@ class Wire(Protocol):
         waiting = self._waiting
         unread, self._unread = self._unread, b""
         self._read(unread)
-        if self.closed is not None:
+        if self.closed is not None and self._waiting is not None:
             self._ended()
         return waiting
 

@@ -6,11 +6,14 @@ import resource
 
 import pytest
 from pytest_twisted import ensureDeferred
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.task import deferLater
+from zope.interface import alsoProvides
 
-from tests.gateway.conftest import Gateway
+from tests.gateway.conftest import Gateway, port_of
 from tests.web_client import Wire
-from tortxd.gateway import limits, listener
+from tortxd.gateway import flow, front, limits, listener
 from tortxd.gateway.limits import Limits, raise_descriptors
 
 HANG = "http://origin.test.example/hang"
@@ -89,20 +92,69 @@ async def test_who_has_only_just_come_does_not(gateway: Gateway) -> None:
         assert (await wire.reply()).status == 200
 
 
-@ensureDeferred
-async def test_more_than_can_be_told_are_hung_up_on(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def soon_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few can be refused at one time, and those who ask for nothing are before long."""
     monkeypatch.setattr(listener, "REFUSALS", 2)
+    monkeypatch.setattr(front, "REFUSAL_TIME", 0.3)
+    monkeypatch.setattr(front, "LINGER_TIME", 0.3)
+    monkeypatch.setattr(flow, "LINGER_TIME", 0.3)
+
+
+@pytest.mark.parametrize("asks", [True, False])
+@ensureDeferred
+async def test_each_of_many_too_many_is_told_so(
+    gateway: Gateway, soon_refused: None, asks: bool
+) -> None:
+    """Rule 30: even who asks for nothing, and though few are told at one time."""
     limited(gateway, 1)
-    await busy(gateway, 1)
-    silent = [await gateway.connect() for _ in range(2)]
-    await (await gateway.connect()).lost
+    (working,) = await busy(gateway, 1)
+    wires = [await gateway.connect() for _ in range(25)]
+    for wire in wires:
+        if asks:
+            wire.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        reply = await wire.reply()
+        assert (reply.status, reply.json["code"]) == (503, "overloaded")
+        assert reply["Retry-After"] == "5"
+        assert len(gateway.factory.connections) <= 3
+    await gatherResults([wire.lost for wire in wires])
+    assert working.closed is None
+
+
+@ensureDeferred
+async def test_those_who_never_leave_do_not_keep_others_out(
+    gateway: Gateway, soon_refused: None
+) -> None:
+    """They ask for nothing, and do not close their end; the next wait until they are closed."""
+    limited(gateway, 1)
+    (working,) = await busy(gateway, 1)
+    silent = [await gateway.connect() for _ in range(6)]
     for wire in silent:
-        wire.send(b"GET / HTTP/1.1\r\n\r\n")
-        assert (await wire.reply()).status == 503
-    await gatherResults([wire.lost for wire in silent])
-    assert (await gateway.ask("/health")).status == 503
+        alsoProvides(wire, IHalfCloseableProtocol)
+        wire.readConnectionLost = wire.writeConnectionLost = lambda: None  # type: ignore[attr-defined]
+    asking = Deferred.fromCoroutine(gateway.ask("/health"))
+    assert (await asking.addTimeout(10.0, gateway.reactor)).status == 503
+    # With room again, those in the queue are served.
+    working.transport.abortConnection()
+    await gateway.origin.when_closed(1)
+    assert (await gateway.ask("/health")).status == 200
+    for wire in silent:
+        assert wire.raw.startswith(b"HTTP/1.1 503 ")
+        wire.transport.abortConnection()
+
+
+@ensureDeferred
+async def test_a_port_that_waits_can_be_closed(gateway: Gateway, soon_refused: None) -> None:
+    limited(gateway, 1)
+    port = gateway.reactor.listenTCP(0, gateway.factory, interface="127.0.0.1")
+    others = await busy(gateway, 1)
+    gateway.ports["front"] = port_of(port)
+    others += [await gateway.connect() for _ in range(3)]
+    while port in gateway.reactor.getReaders():
+        await deferLater(gateway.reactor, 0)
+    await port.stopListening()
+    await others[1].lost
+    assert port not in gateway.reactor.getReaders()
 
 
 @ensureDeferred

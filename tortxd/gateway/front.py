@@ -70,6 +70,8 @@ HEAD_TIME = 10.0
 """Seconds for a request head from its first byte."""
 MAX_AHEAD = 64 * 1024
 """Bytes that a client may send ahead of their turn."""
+REFUSAL_TIME = 1.0
+"""Seconds in which a client that is one too many can say what it wants, before it is refused."""
 
 _PROXY = b"/proxy"
 
@@ -120,7 +122,7 @@ class Front(Protocol):
             self._rest()
         else:
             self._take = self._turn_away
-            self._wait(HEAD_TIME, self._abort)
+            self._wait(REFUSAL_TIME, lambda: self._turn_away(b""))
 
     def _rest(self) -> None:
         """Nothing is asked for now."""
@@ -134,7 +136,8 @@ class Front(Protocol):
             self._factory.idle[self] = self._plane.reactor.seconds()
 
     def _turn_away(self, data: bytes) -> None:
-        """There are too many connections already: whatever it asks for."""
+        """There are too many connections already: whatever it asks for, or if it does not ask."""
+        self._wait(0, None)
         self._reader = RequestReader()
         with suppress(TortxdError):
             self._reader.feed(data)  # the answer to a HEAD has no body

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
+from twisted.internet.tcp import Port
 from twisted.logger import Logger
 from twisted.web.server import Site
 
 from tortxd.gateway.answers import Answer
+from tortxd.gateway.flow import socket_of
 from tortxd.gateway.foreign import ForeignProtocol, recognise
 from tortxd.gateway.front import Front
 from tortxd.gateway.limits import REFUSALS
@@ -34,6 +36,53 @@ class ControlPlane(Protocol):
         """Answer what is being served, now."""
 
 
+class Ports:
+    """The ports that connections come from. While there is no room for any more, nothing is
+    accepted there: whoever has been accepted must get an answer.
+
+    :param room: how many more there is room for.
+    """
+
+    def __init__(self, room: Callable[[], int]) -> None:
+        self._room = room
+        self._known: set[Port] = set()
+        self._paused = False
+
+    def learn(self, transport: Any) -> None:
+        """Remember the port that has accepted ``transport``, where it is one of Twisted's own (of
+        TCP, or of unix sockets), with or without TLS."""
+        port = getattr(socket_of(transport), "server", None)
+        if port in self._known or not isinstance(port, Port):
+            return
+        self._known = {known for known in self._known if known.connected} | {port}
+        accept: Callable[[], object] = port.doRead
+
+        def accept_some() -> None:
+            room = self._room()
+            if room > 0:
+                # It accepts as many at a time, 100 at first.
+                port.numberAccepts = min(port.numberAccepts, room)
+                accept()
+            if self._room() <= 0:
+                self._pause()
+
+        port.doRead = accept_some  # type: ignore[method-assign]
+
+    def _pause(self) -> None:
+        self._paused = True
+        for port in self._known:
+            port.stopReading()
+
+    def go_on(self) -> None:
+        """Accept again, if there is room."""
+        if not self._paused or self._room() <= 0:
+            return
+        self._paused = False
+        for port in self._known:
+            if port.connected and not port.disconnecting:
+                port.startReading()
+
+
 LAST_WORDS = 0.3
 """Seconds in which clients can take the answer that there will be none, at a stop."""
 LONG_IDLE = 5.0
@@ -51,7 +100,8 @@ class FrontFactory(Factory):
     """Makes a :class:`Front` for each client connection, and knows those that are open.
 
     Where there are as many as there may be, the one that has been idle longest makes room; where
-    none is idle, the new one is told to try again.
+    none is idle, the new one is told to try again. Where as many are being told so as there is room
+    for, no more are accepted: they wait in the kernel's queue.
 
     :param make_control: makes the control plane, once, when it is first needed: the port should
         listen before all that is loaded.
@@ -68,6 +118,7 @@ class FrontFactory(Factory):
         one that has waited longest first."""
         self.closing = False
         self._refused: set[Front] = set()
+        self._ports = Ports(self._room)
         self._emptied: Deferred[None] | None = None
         self._repeats = Repeats(plane.reactor)
 
@@ -90,9 +141,15 @@ class FrontFactory(Factory):
         return "Gateway"
 
     def buildProtocol(self, addr: IAddress | None) -> Front | None:
-        if len(self._refused) >= REFUSALS:
-            return None  # Twisted closes the connection
+        if self._room() <= 0:
+            return None  # it came by a port that cannot wait: Twisted closes the connection
         return Front(self)
+
+    def _room(self) -> int:
+        """How many more connections may be accepted, each to be served or to be refused."""
+        refused = len(self._refused)
+        served = len(self.connections) - refused
+        return max(self.plane.limits.clients - served, 0) + REFUSALS - refused
 
     def doStop(self) -> None:
         """A port was closed; the connections that it accepted go on."""
@@ -100,6 +157,7 @@ class FrontFactory(Factory):
     def admits(self, front: Front) -> bool:
         """Take in ``front``, which has just connected; or say that it is one too many."""
         self.connections.add(front)
+        self._ports.learn(front.transport)
         if len(self.connections) - len(self._refused) <= self.plane.limits.clients:
             return True
         for waiting, since in self.idle.items():
@@ -116,6 +174,8 @@ class FrontFactory(Factory):
         self.connections.discard(front)
         self._refused.discard(front)
         self.idle.pop(front, None)
+        if not self.closing:
+            self._ports.go_on()
         self._check_empty()
 
     def recognise(self, first: bytes) -> ForeignProtocol | None:

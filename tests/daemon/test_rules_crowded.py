@@ -1,0 +1,191 @@
+"""More clients than there is room for, and clients that take what they get slowly or late, while
+they are still sending."""
+# mypy: disable-error-code="untyped-decorator"
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from attrs import frozen
+from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.threads import deferToThread
+
+from tests.daemon.process import Daemon, Launcher, installed, soon, until
+from tests.daemon.servers import FarEnd, destination
+from tests.daemon.test_proxy_mode_tunnels import HOST, connect_to
+from tests.web_client import Reply, Wire
+from tortxd.testing import Origin, PrivateNetwork, pattern
+
+DESCRIPTORS = 256
+CLIENTS = 64
+"""How many a daemon with so few descriptors serves (:class:`tortxd.gateway.limits.Limits`)."""
+HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@asynccontextmanager
+async def poor_daemon(
+    launch: Launcher, network: PrivateNetwork, folder: Path
+) -> AsyncIterator[Daemon]:
+    """One with few file descriptors, which its clients do not use up."""
+    prlimit = shutil.which("prlimit")
+    assert prlimit is not None, "This test needs the program prlimit: apt-get install util-linux"
+    torrc = network.write_client_torrc(folder / "torrc")
+    torrc.write_text(torrc.read_text() + "ConnLimit 100\n")
+    wrapper = (prlimit, f"--nofile={DESCRIPTORS}:{DESCRIPTORS}")
+    daemon = launch(wrapper=wrapper, torrc=torrc)
+    daemon.wrapped = False  # prlimit becomes what it starts
+    await daemon.when_ready()
+    yield daemon
+    assert "EMFILE" not in daemon.text
+
+
+async def connected(daemon: Daemon, number: int) -> list[Wire]:
+    """So many clients at once."""
+    connecting: Any = gatherResults(
+        [Deferred.fromCoroutine(daemon.connect()) for _ in range(number)]
+    )
+    return list(await soon(connecting))
+
+
+@ensureDeferred
+async def test_rule_25_each_client_of_a_crowd_gets_an_answer(
+    launch: Launcher, tor_network: PrivateNetwork, tor_origin: Origin, tmp_path: Path
+) -> None:
+    """Five times as many as there is room for, at once: none is closed without a byte."""
+    hang = f"GET /proxy?url={quote(tor_origin.http + '/hang', safe='')} HTTP/1.1\r\n"
+    async with poor_daemon(launch, tor_network, tmp_path) as daemon:
+        holding = await connected(daemon, CLIENTS)
+        for wire in holding:
+            wire.send((hang + "Host: localhost\r\nTortxd-Timeout: 100\r\n\r\n").encode())
+        await until(lambda: len(tor_origin.open_connections) >= CLIENTS)
+        crowd = await connected(daemon, 300)
+        asked: list[Deferred[Reply]] = []
+        for wire in crowd:
+            wire.send(HEALTH)
+            asked.append(wire.reply())
+        for reply in await soon(gatherResults(asked)):
+            assert (reply.status, reply.json["code"]) == (503, "overloaded")
+            assert reply["Retry-After"].isdecimal()
+            assert reply.whole
+        assert all(wire.closed is None for wire in holding)
+        assert len(os.listdir(f"/proc/{daemon.pid}/fd")) < DESCRIPTORS
+        for wire in holding:
+            wire.transport.abortConnection()
+        await until(lambda: not tor_origin.open_connections, 5.0)
+        assert (await daemon.fetch(tor_origin.http + "/")).status == 200
+
+
+@ensureDeferred
+async def test_rule_25_clients_that_ask_for_nothing_keep_nobody_from_an_answer(
+    launch: Launcher, tor_network: PrivateNetwork, tmp_path: Path
+) -> None:
+    """They take all the room that there is, and all that there is to refuse; they are told before
+    long, and who has long asked for nothing makes room."""
+    async with poor_daemon(launch, tor_network, tmp_path) as daemon:
+        silent = await connected(daemon, CLIENTS + 100)
+        assert (await soon(Deferred.fromCoroutine(daemon.ask("/health")), 10.0)).status == 503
+        assert any(wire.raw.startswith(b"HTTP/1.1 503 ") for wire in silent)
+        start = installed().seconds()
+        while (await daemon.ask("/health")).status != 200:
+            assert installed().seconds() < start + 15.0
+        for wire in silent:
+            wire.transport.abortConnection()
+
+
+# --- the last bytes -------------------------------------------------------------------------------
+
+
+@frozen
+class Got:
+    """What came of a conversation."""
+
+    data: bytes
+    reset: bool
+
+    @property
+    def body(self) -> bytes:
+        return self.data.partition(b"\r\n\r\n")[2]
+
+
+def converse(port: int, first: bytes) -> Got:
+    """Send ``first``, then read slowly, with little room for what comes, and go on sending until
+    the end: for 3 s at least, which is longer than a client has that has taken everything."""
+    data, reset = b"", False
+    with socket.socket() as client:
+        client.settimeout(60.0)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", port))
+        try:
+            client.sendall(first)
+            while piece := client.recv(1000):
+                data += piece
+                client.sendall(b"." * 1000)
+                time.sleep(0.05)
+        except OSError:
+            reset = True
+    return Got(data, reset)
+
+
+@ensureDeferred
+async def test_rule_18_the_end_reaches_a_slow_client_that_is_still_sending(daemon: Daemon) -> None:
+    said = pattern(60_007)
+    async with destination() as server:
+        first = connect_to(f"{HOST}:{server.port}") + b"." * 30_000
+        talking = deferToThread(converse, daemon.port, first)
+        end: FarEnd = await soon(server.arrived.get())
+        end.transport.write(said)
+        end.transport.loseConnection()
+        got = await soon(talking)
+    assert got.body == said
+    assert not got.reset
+
+
+@ensureDeferred
+async def test_rule_30_an_early_answer_reaches_a_slow_client_that_is_still_sending(
+    daemon: Daemon,
+) -> None:
+    body = pattern(60_000)
+    async with destination() as server:
+        url = quote(f"http://{HOST}:{server.port}/", safe="")
+        head = f"POST /proxy?url={url} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000000"
+        first = f"{head}\r\n\r\n".encode() + b"." * 50_000
+        talking = deferToThread(converse, daemon.port, first)
+        end: FarEnd = await soon(server.arrived.get())
+        await soon(end.when_came(b"\r\n\r\n"))
+        end.transport.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 60000\r\n\r\n" + body)
+        got = await soon(talking)
+    assert got.data.startswith(b"HTTP/1.1 413 ")
+    assert got.body == body
+    assert not got.reset
+
+
+@ensureDeferred
+async def test_rule_30_all_of_a_long_pipeline_is_answered(
+    daemon: Daemon, tor_origin: Origin
+) -> None:
+    """A megabyte of requests at once, in order; the last one is for a route that closes the
+    connection, and what is behind that is dropped without harm to any answer."""
+    number = 1000
+    requests = b""
+    for size in range(number):
+        url = quote(f"{tor_origin.http}/bytes/{size}", safe="")
+        requests += f"GET /proxy?url={url} HTTP/1.1\r\nHost: localhost\r\n".encode()
+        requests += b"X: " + b"y" * 900 + b"\r\n\r\n"
+    wire = await daemon.connect()
+    wire.send(requests + HEALTH * 20_000)
+    for size in range(number):
+        reply = await soon(wire.reply())
+        assert (reply.status, bytes(reply.body)) == (200, pattern(size))
+    assert (await soon(wire.reply())).json["status"] == "ok"
+    await soon(wire.lost)
+    assert wire.closed is not None
+    assert "cleanly" in str(wire.closed)
