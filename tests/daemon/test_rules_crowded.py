@@ -181,7 +181,7 @@ async def test_rule_30_all_of_a_long_pipeline_is_answered(
         requests += f"GET /proxy?url={url} HTTP/1.1\r\nHost: localhost\r\n".encode()
         requests += b"X: " + b"y" * 900 + b"\r\n\r\n"
     wire = await daemon.connect()
-    wire.send(requests + HEALTH * 20_000)
+    wire.send(requests + HEALTH * 100_000)
     for size in range(number):
         reply = await soon(wire.reply())
         assert (reply.status, bytes(reply.body)) == (200, pattern(size))

@@ -36,7 +36,9 @@ _SAID = st.one_of(
     ),
 )
 TURNS = st.lists(st.tuples(st.sampled_from(("client", "far end")), _SAID), max_size=6)
-ENDINGS = st.sampled_from(("client aborts", "client ends", "far end closes", "far end breaks off"))
+ENDINGS = st.sampled_from(
+    ("client aborts", "client ends", "far end closes", "far end breaks off", "circuit dies")
+)
 
 
 @fuzzed(
@@ -48,6 +50,8 @@ ENDINGS = st.sampled_from(("client aborts", "client ends", "far end closes", "fa
     cuts=CUTS,
     ending=ENDINGS,
     settled=st.booleans(),
+    slow=st.booleans(),
+    goes_on=st.booleans(),
 )
 @ensureDeferred
 async def test_rule_18_bytes_pass_both_ways_as_they_are(
@@ -59,15 +63,19 @@ async def test_rule_18_bytes_pass_both_ways_as_they_are(
     cuts: Cuts,
     ending: str,
     settled: bool,
+    slow: bool,
+    goes_on: bool,
 ) -> None:
-    """Also what comes ahead of the answer, or in one piece with it; and after a client's FIN."""
+    """Also what comes ahead of the answer, or in one piece with it; and after a client's FIN. And
+    the end arrives at clients that read slowly, and go on sending."""
     event(f"{kind}: {ending}")
     gateway.socks.origin = None
     is_tunnel = kind == "connect"
     gateway.socks.behind = behind if is_tunnel else b""
-    gateway.link.reason = "CONNRESET" if ending == "far end breaks off" else "DONE"
+    reasons = {"far end breaks off": "CONNRESET", "circuit dies": "DESTROY"}
+    gateway.link.reason = reasons.get(ending, "DONE")
     async with example(gateway):
-        client = await client_of(gateway)
+        client = await client_of(gateway, slow=slow)
         await send_pieces(gateway, client.transport, cut(_HEADS[kind] + ahead, cuts))
         await until(gateway, lambda: bool(gateway.socks.served), "nobody was asked")
         served = gateway.socks.served[0]
@@ -91,6 +99,10 @@ async def test_rule_18_bytes_pass_both_ways_as_they_are(
         def client_got() -> bytes:
             return client.raw.partition(b"\r\n\r\n")[2]
 
+        def failed() -> bool:
+            # The far end broke off before the client had been told that it is there.
+            return ending in reasons and b"Tortxd-Error" in client.raw
+
         if settled:
             await until(gateway, lambda: far_end_got() == sent, "bytes were lost or added")
             await until(gateway, lambda: client_got() == told, "bytes were lost or added")
@@ -104,16 +116,20 @@ async def test_rule_18_bytes_pass_both_ways_as_they_are(
                 served.transport.write(b"late")
                 await until(gateway, lambda: client_got() == told, "the last bytes were lost")
                 served.transport.loseConnection()
-        elif ending == "far end closes":
+        elif ending in ("far end closes", "circuit dies"):
             served.transport.loseConnection()
-            await until(gateway, lambda: client.closed, "the end was not passed on")
-            assert client_got() == told
+
+            def is_over() -> bool:
+                if goes_on and not client.closed:
+                    client.transport.write(b"." * 100)
+                return client.closed
+
+            await until(gateway, is_over, "the end was not passed on")
+            assert client_got() == told or failed()
+            assert client.reset is (ending == "circuit dies") or failed()
+            sent = far_end_got()
         else:
             served.transport.abortConnection()
-
-        def failed() -> bool:
-            # The far end broke off before the client had been told that it is there.
-            return ending == "far end breaks off" and b"Tortxd-Error" in client.raw
 
         await until(gateway, lambda: client.closed or failed(), "the client is not told")
         assert sent.startswith(far_end_got())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import deferLater
@@ -29,6 +31,7 @@ class Client(Protocol):
     def __init__(self) -> None:
         self.raw = b""
         self.closed = False
+        self.reset = False
         self.lost: Deferred[None] = Deferred()
 
     def dataReceived(self, data: bytes) -> None:
@@ -36,13 +39,21 @@ class Client(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.closed = True
+        self.reset = reason.check(ConnectionDone) is None
         self.lost.callback(None)
 
+    def read_slowly(self) -> None:
+        """Have little room for what comes, and take it in small pieces."""
+        self.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32_768)
+        self.transport.bufferSize = 1000
 
-async def client_of(gateway: Gateway) -> Client:
-    """Connect."""
+
+async def client_of(gateway: Gateway, *, slow: bool = False) -> Client:
+    """Connect; ``slow``: as one that reads slowly."""
     endpoint = TCP4ClientEndpoint(gateway.reactor, "127.0.0.1", gateway.port)
     client: Client = await connectProtocol(endpoint, Client())
+    if slow:
+        client.read_slowly()
     return client
 
 
