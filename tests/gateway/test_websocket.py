@@ -137,6 +137,32 @@ async def test_a_client_that_leaves(either: Gateway) -> None:
     await served.lost
 
 
+@pytest.mark.parametrize("size", [1000, 500_000])
+@ensureDeferred
+async def test_what_a_client_says_last_arrives(either: Gateway, size: int) -> None:
+    """It may not wait for an answer."""
+    wire, served = await opened(either, handshake("ws://a.example/"))
+    before = served.received
+    wire.send(b"." * size)
+    wire.transport.loseConnection()
+    await served.lost
+    assert served.received == before + b"." * size
+    assert len(either.link.forsaken) == 1
+
+
+@ensureDeferred
+async def test_a_destination_that_does_not_take_it_is_not_waited_for(either: Gateway) -> None:
+    """Rule 13."""
+    wire, served = await opened(either, handshake("ws://a.example/"))
+    served.transport.pauseProducing()
+    wire.send(b"." * 8_000_000)
+    wire.transport.abortConnection()
+    while not either.link.forsaken:
+        await deferLater(either.reactor, 0.01)
+    served.transport.resumeProducing()
+    await served.lost.addTimeout(2.0, either.reactor)
+
+
 @ensureDeferred
 async def test_a_broken_circuit_is_a_reset(either: Gateway) -> None:
     either.link.reason = "DESTROY"

@@ -113,6 +113,19 @@ class Exchange(Outbound):
         if self._connected and not self._over:
             self._end_upload()
 
+    def client_gone(self) -> None:
+        """See :class:`~tortxd.relay.outbound.Outbound`. Of a WebSocket's client, what it said last
+        still goes: that it has left does not make that less than whole."""
+        upstream, head = self._upstream, self._head
+        if not self._over and upstream is not None and head is not None and head.status == 101:
+            self._upstream = None
+            upstream.leave(lambda: self._forsake(upstream))
+        super().client_gone()
+
+    def _forsake(self, upstream: Upstream) -> None:
+        if upstream.source is not None:
+            self._carrier.link.forsake(upstream.source, upstream.route.credentials.username)
+
     def _forward(self, data: bytes) -> None:
         if data and self._upstream is not None:
             self._upstream.transport.write(chunk(data) if self.order.chunked else data)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import socket
 import termios
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -34,6 +35,8 @@ servers close idle ones after 5 s, and what is sent to them just then is lost.""
 REMEMBERED = 10_000
 """Retired credentials that are remembered while requests under way may still have them; and as many
 destinations that said more than they were asked."""
+FAREWELL = 1.0
+"""Seconds that the last bytes of a client that has left have to go to Tor."""
 DISTRUST = 60.0
 """Seconds in which no connection is kept to a destination that sent what nobody asked for."""
 
@@ -66,6 +69,8 @@ class Upstream(Protocol):
         """Our end of the SOCKS connection, by which the control port names the stream."""
         self.annotation: list[tuple[bytes, bytes]] | None = None
         """The headers that name its circuit, once known: a stream stays on its circuit."""
+        self._leaving: Timeout | None = None
+        self._when_left: Callable[[], object] | None = None
         self._pool = pool
 
     def reached(self, source: tuple[str, int] | None) -> None:
@@ -80,6 +85,8 @@ class Upstream(Protocol):
             self.exchange.upstream_open(self)
 
     def dataReceived(self, data: bytes) -> None:
+        if self._leaving is not None:
+            return
         if self.exchange is None:
             # What comes unasked for belongs to no request (RFC 9112, section 9.2).
             self._pool.discard(self)
@@ -89,7 +96,10 @@ class Upstream(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         exchange, self.exchange = self.exchange, None
-        if exchange is None:
+        if self._leaving is not None and self._when_left is not None:
+            self._leaving.cancel()
+            self._when_left()
+        elif exchange is None:
             self._pool.forget(self)
         else:
             exchange.upstream_lost(reason)
@@ -112,6 +122,14 @@ class Upstream(Protocol):
             return None if _peek(tcp.getHandle()) is None else b""
         except SSL.Error:
             return b""
+
+    def leave(self, when_left: Callable[[], object]) -> None:
+        """Close it when what was written to it has gone, and call ``when_left``."""
+        self.exchange = None
+        self._when_left = when_left
+        self._leaving = self._pool.timeouts.start(FAREWELL, self.abort)
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
 
     def abort(self) -> None:
         """Close it at once, whatever it carries."""
