@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from attrs import frozen
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import gatherResults
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -23,7 +24,9 @@ from tests.gateway.conftest import Gateway, port_of
 from tests.gateway.test_tunnel import connect_to
 from tests.gateway.test_websocket import SWITCHED, handshake
 from tests.socks_server import Served
-from tortxd.gateway import flow, front
+from tortxd.gateway import flow, listener
+from tortxd.gateway import front as front_module
+from tortxd.gateway.limits import Limits
 from tortxd.testing import pattern
 
 LINGER = 0.3
@@ -115,7 +118,7 @@ async def reached(gateway: Gateway) -> Served:
 @pytest.fixture(autouse=True)
 def short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
     """Far shorter than these clients take."""
-    for module in (flow, front):
+    for module in (flow, front_module):
         monkeypatch.setattr(module, "LINGER_TIME", LINGER)
 
 
@@ -204,3 +207,18 @@ async def test_rule_30_an_answer_that_ends_the_connection_survives_what_was_sent
     assert got.data.count(b"HTTP/1.1 200 OK") == 4
     assert json.loads(got.data.rpartition(b"\r\n\r\n")[2])["status"] == "ok"
     assert not got.reset
+
+
+@ensureDeferred
+async def test_rule_25_each_that_is_too_many_is_told_so_on_each_kind_of_port(
+    gateway: Gateway, way_in: WayIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One at a time is refused here; the others wait for their turn."""
+    monkeypatch.setattr(listener, "REFUSALS", 1)
+    gateway.plane.limits = Limits(clients=0)
+    get = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    first = await deferToThread(converse, way_in, get)
+    talking = [deferToThread(converse, way_in, get) for _ in range(5)]
+    for got in [first, *await gatherResults(talking)]:
+        assert got.data.startswith(b"HTTP/1.1 503 ")
+        assert json.loads(got.body)["code"] == "overloaded"

@@ -329,7 +329,8 @@ class Front(Protocol):
                 if exchange is not None:
                     exchange.client_gone()
                     if exchange.started:
-                        self._abort()  # there is a response already, which nothing may look part of
+                        # There is a response already, which nothing may look part of.
+                        self._abort_when_sent()
                         return
                 self._refuse(error)
                 return

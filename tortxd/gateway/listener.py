@@ -141,7 +141,8 @@ class FrontFactory(Factory):
         return "Gateway"
 
     def buildProtocol(self, addr: IAddress | None) -> Front | None:
-        if self._room() <= 0:
+        # A port is known by its first connection. What it accepts along with that may be too much.
+        if self._room() <= -REFUSALS:
             return None  # it came by a port that cannot wait: Twisted closes the connection
         return Front(self)
 
