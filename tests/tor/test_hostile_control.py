@@ -15,7 +15,7 @@ import pytest
 import pytest_twisted
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor as installed
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import globalLogPublisher
 
@@ -59,9 +59,15 @@ class Attaching:
             if isinstance(status, Failed | BackingOff | Degraded) and not over.called:
                 over.callback(status)
 
+        def forget() -> Deferred[Status]:
+            over.cancel()
+            return over.addErrback(lambda failure: failure.trap(CancelledError))
+
+        over.addTimeout(60, reactor)
+        self.ends.append(forget)
         daemon.on_status(look)
         daemon.start()
-        return daemon, over.addTimeout(60, reactor)
+        return daemon, over
 
 
 @pytest_twisted.async_yield_fixture
