@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
@@ -270,8 +270,8 @@ class Outbound:
         upstream = Upstream(self._carrier.pool, self._route, self)
         # The connection's own timer says best what was waited for: it is a little ahead of ours.
         left = self._deadline - self._carrier.timeouts.clock.seconds() - AHEAD
-        connecting = self._carrier.connect(
-            address, upstream, early=self.early, timeout=max(left, AHEAD)
+        connecting = maybeDeferred(
+            self._carrier.connect, address, upstream, early=self.early, timeout=max(left, AHEAD)
         ).addBoth(self._opened)
         self._await(
             connecting,
