@@ -20,8 +20,8 @@ import tortxd
 
 PACKAGE = Path(tortxd.__file__).parent
 LAYERS = (
-    {"_version", "errors", "files", "manual", "nearest", "rates"},
-    {"addresses"},
+    {"_version", "errors", "files", "manual", "nearest"},
+    {"addresses", "rates"},
     {"endpoints", "environment"},
     {"config"},
     {"policy", "wire"},

@@ -84,7 +84,7 @@ class FakeLink:
             return None
         return self.budget.admit(credentials, lambda _: None, within)
 
-    def opened(self, credentials: Credentials, *, reached: bool) -> None:
+    def opened(self, credentials: Credentials, *, reached: bool | None) -> None:
         if self.budget is not None:
             self.budget.opened(credentials, reached=reached)
 

@@ -9,7 +9,9 @@ from twisted.internet.task import deferLater
 
 from tests.gateway.conftest import CIRCUIT, EXIT, OPERATOR, Gateway
 from tortxd.gateway.verification import SHARED
+from tortxd.rates import Rate
 from tortxd.testing import Canned
+from tortxd.tor.budget import CircuitBudget
 from tortxd.tor.link import Circuit
 from tortxd.tor.status import (
     BackingOff,
@@ -177,6 +179,23 @@ async def test_a_verification_is_shared_for_some_seconds_and_says_how_old_it_is(
     monkeypatch.setattr("tortxd.gateway.verification.SHARED", 0.0)
     assert (await either.ask("/verify-tor")).json["age"] == 0
     assert len(either.socks.served) == 2
+
+
+@ensureDeferred
+async def test_a_verification_that_ends_at_once_is_answered(
+    either: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tortxd.gateway.verification.SHARED", 0.0)
+    either.socks.code = 5
+    for _ in range(5):  # the later ones are answered from memory
+        reply = await either.ask("/verify-tor")
+        assert (reply.status, reply.json["verdict"]) == (200, "unverified")
+        assert reply.json["evidence"]["checkService"]["error"] == "connect_refused"
+    either.link.budget = CircuitBudget(either.reactor, Rate(0.01, 1), None)
+    either.plane.failures.forget_all()
+    assert (await either.ask("/verify-tor")).status == 200
+    reply = await either.ask("/verify-tor")
+    assert (reply.status, reply.json["code"]) == (503, "overloaded")
 
 
 @ensureDeferred

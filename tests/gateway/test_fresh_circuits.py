@@ -20,9 +20,11 @@ def limited(gateway: Gateway, caller: Rate) -> None:
 @ensureDeferred
 async def test_a_request_waits_for_its_turn(either: Gateway) -> None:
     limited(either, Rate(10.0, 1))
+    began = either.reactor.seconds()
     for key in ("a", "b", "c"):
         reply = await either.fetch("/echo", f"Tor-Stream-Isolation: {key}")
         assert reply.status == 200
+    assert either.reactor.seconds() - began > 0.15
     assert len({served.username for served in either.socks.served}) == 3
 
 

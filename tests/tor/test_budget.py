@@ -221,7 +221,7 @@ def test_it_remembers_so_many_callers_and_no_more() -> None:
     fresh = budget(clock)
     for number in range(10_500):
         assert goes(fresh, Credentials(b"%d" % number, b"", b"%d" % number))
-    assert max(len(kept) for kept in (fresh._callers, fresh._owners, fresh._taken)) <= 10_000
+    assert max(len(kept) for kept in (fresh._callers, fresh._owners, fresh._expected)) <= 10_000
 
 
 def test_a_stopped_one_has_no_timer() -> None:
@@ -307,3 +307,101 @@ def test_whoever_waits_for_a_place_waits_for_a_circuit_when_there_is_none_any_mo
     assert not waiting.called
     clock.advance(0.2)
     assert waiting.called
+
+
+def test_whoever_wants_a_circuit_and_a_place_waits_for_the_place_in_peace() -> None:
+    clock = Clock()
+    fresh = budget(clock, caller=Rate(1.0, 50))
+    for _ in range(50):
+        assert fresh.admit(of(ALICE, 0), lambda _: True, 30.0) is None
+    waiting = waits(fresh.admit(of(ALICE, 1), lambda _: False, 30.0))
+    assert len(clock.getDelayedCalls()) == 1  # which ends the waiting
+    fresh.opened(of(ALICE, 0), reached=True)
+    assert waiting.called
+
+
+def test_a_third_caller_is_served_in_its_turn() -> None:
+    clock = Clock()
+    fresh = budget(clock, daemon=Rate(1.0, 4), caller=Rate(10.0, 2))
+    for owner in (ALICE, BOB):
+        assert [goes(fresh, of(owner, key)) for key in (0, 1)] == [True, True]
+    clock.advance(1e-3)
+    crowd = [
+        waits(fresh.admit(of(owner, key), lambda _: False, 30.0))
+        for owner in (ALICE, BOB)
+        for key in range(2, 12)
+    ]
+    third = waits(fresh.admit(of(b"carol", 0), lambda _: False, 3.5))
+    for _ in range(35):
+        clock.advance(0.1)
+    assert third.called
+    assert 2 <= sum(one.called for one in crowd) <= 3
+
+
+def test_one_callers_debts_are_no_others() -> None:
+    clock = Clock()
+    fresh = budget(clock, daemon=Rate(1.0, 5), caller=Rate(1.0, 5))
+    assert goes(fresh, of(ALICE, 0))
+    for _ in range(100):
+        fresh.claimed("alice0")
+    waiting = waits(fresh.admit(of(BOB, 0), lambda _: False, 1.1))
+    clock.advance(1.05)
+    assert waiting.called
+
+
+def test_a_request_that_is_given_up_has_paid_for_its_circuit_but_shares_it_with_nobody() -> None:
+    fresh = budget(Clock(), caller=Rate(0.001, 3))
+    assert fresh.admit(of(ALICE, 0), lambda _: False, 30.0) is None
+    fresh.opened(of(ALICE, 0), reached=None)
+    fresh.claimed("alice0")
+    for key in (1, 2):
+        assert goes(fresh, of(ALICE, key))
+    with pytest.raises(Overloaded):
+        fresh.admit(of(ALICE, 3), lambda _: False, 30.0)
+
+
+def test_one_that_is_cancelled_while_others_go_gives_its_place_back() -> None:
+    clock = Clock()
+    fresh = budget(clock)
+    for _ in range(LEAST_PLACES):
+        assert fresh.admit(of(ALICE, 0), lambda _: True, 30.0) is None
+    first, second = (waits(fresh.admit(of(ALICE, 0), lambda _: True, 30.0)) for _ in range(2))
+    first.addCallback(lambda _: second.cancel())
+    second.addErrback(lambda failure: failure.trap(CancelledError))
+    fresh._close(fresh._callers[ALICE])  # two at one time
+    fresh.opened(of(ALICE, 0), reached=True)
+    assert first.called and second.called
+    assert fresh._callers[ALICE].opening == fresh._all.opening == LEAST_PLACES - 1
+
+
+def test_the_sentence_says_what_is_wanting() -> None:
+    clock = Clock()
+    fresh = budget(clock)
+    for _ in range(LEAST_PLACES):
+        assert fresh.admit(of(ALICE, 0), lambda _: True, 30.0) is None
+    errors: list[Failure] = []
+    waits(fresh.admit(of(ALICE, 0), lambda _: True, 1.0)).addErrback(errors.append)
+    clock.advance(1.0)
+    assert errors[0].getErrorMessage() == (
+        "Too many connections are being opened through Tor at once."
+    )
+
+
+def test_thousands_who_wait_cost_little() -> None:
+    """Counted, since time is not for tests: how often it is asked what circuits there are."""
+    asked = 0
+
+    def carried(_: bool) -> bool:
+        nonlocal asked
+        asked += 1
+        return True
+
+    fresh = budget(Clock(), caller=Rate(1.0, 50))
+    for _ in range(50):
+        assert fresh.admit(of(ALICE, 0), carried, 30.0) is None
+    for key in range(3000):
+        waits(fresh.admit(of(ALICE, key), carried, 30.0))
+    asked = 0
+    for _ in range(10):
+        fresh.opened(of(ALICE, 0), reached=True)
+    assert asked <= 30

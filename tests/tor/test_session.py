@@ -430,6 +430,7 @@ def test_a_closed_session_closes_no_circuits(world: World) -> None:
     world.event("STREAM", "20 SENTCONNECT 7 nowhere.example:80")
     world.event("STREAM", "20 DETACHED 7 nowhere.example:80 REASON=END")
     world.session.close()
+    world.event("STREAM", "20 FAILED 7 nowhere.example:80 REASON=END")  # came along with the end
     world.clock.advance(10.0)
     assert not world.control.told
     assert not world.clock.getDelayedCalls()

@@ -407,6 +407,16 @@ def test_a_circuit_that_tor_gives_up_for_a_stream_is_useless_at_once() -> None:
     assert table.take_useless(2.0) == []
 
 
+def test_a_set_on_both_legs_of_which_streams_failed_is_told_once() -> None:
+    table = Table()
+    for id in ("7", "8"):
+        built(table, id, " CONFLUX_ID=AB")
+        asked(table, f"2{id}")
+        sent(table, id, f"2{id}")
+        failed(table, "DETACHED", id, f"2{id}")
+    assert sorted(table.take_useless(2.0)) == ["7", "8"]
+
+
 def test_one_that_may_still_fare_better_is_useless_after_a_while() -> None:
     table = Table()
     built(table)
@@ -451,13 +461,24 @@ def test_one_that_carries_a_stream_is_not_yet() -> None:
     assert table.take_useless(100.0) == ["7"]
 
 
-def test_a_client_that_leaves_says_nothing_of_a_circuit() -> None:
+@pytest.mark.parametrize("reason", ["DONE", "CONNRESET", "MISC"])
+def test_a_client_that_leaves_says_nothing_of_a_circuit(reason: str) -> None:
     table = Table()
     built(table)
     asked(table)
     sent(table)
-    table.stream_event("20 CLOSED 7 a.example:80 REASON=DONE", 2.0)
+    table.stream_event(f"20 CLOSED 7 a.example:80 REASON={reason}", 2.0)
     assert not table.has_suspects
+    assert table.carries("u", 2.0)
+
+
+def test_a_circuit_on_which_a_stream_took_too_long_is_suspect() -> None:
+    table = Table()
+    built(table)
+    asked(table)
+    sent(table)
+    table.stream_event("20 FAILED 7 a.example:80 REASON=TIMEOUT", 2.0)
+    assert table.has_suspects
 
 
 def test_others_circuits_are_left_to_them() -> None:

@@ -13,14 +13,17 @@ from secrets import token_bytes
 from attrs import frozen
 from twisted.internet.defer import CancelledError
 from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tortxd.errors import Internal, OriginTimeout, TorTimeout, TortxdError
+from tortxd.errors import Internal, OriginTimeout, TorTimeout
 from tortxd.gateway.plane import DataPlane
 from tortxd.gateway.probes import Probe, Probed
 from tortxd.policy.target import Target
 from tortxd.tor.isolation import Credentials, Isolation
 from tortxd.tor.waiting import Waiting
+
+log = Logger()
 
 SHARED = 10.0
 """Seconds for which what came of a probe is given to those who ask."""
@@ -60,12 +63,10 @@ class Verification:
             age = clock.seconds() - known.at
             if age < SHARED:
                 return known.probed, age
-        if self._probe is None:
-            self._begin(target)
-        probe = self._probe
-        assert probe is not None
+        answer = self._waiting.add()  # first: the probe may end at once
+        probe = self._probe or self._begin(target)
         try:
-            return await self._waiting.add().addTimeout(timeout, clock), 0.0
+            return await answer.addTimeout(timeout, clock), 0.0
         except DeferredTimeout:
             circuit = probe.circuit()
             error = TorTimeout() if circuit is None else OriginTimeout()
@@ -75,11 +76,13 @@ class Verification:
                 self._probe = None
                 probe.cancel()
 
-    def _begin(self, target: Target) -> None:
+    def _begin(self, target: Target) -> Probe:
         plane = self._plane
         if self._credentials is None:
             self._credentials = plane.keys.credentials(Isolation("key", token_bytes(16)))
-        self._probe = Probe(plane, target, self._credentials, plane.policy.timeout, keep=False)
+        probe = self._probe = Probe(
+            plane, target, self._credentials, plane.policy.timeout, keep=False
+        )
         generation = plane.pool.generation
 
         def done(probed: Probed) -> None:
@@ -90,8 +93,9 @@ class Verification:
 
         def failed(failure: Failure) -> None:
             if failure.check(CancelledError) is None:
+                log.failure("A fault of ours while Tor was verified.", failure)
                 self._probe = self._credentials = None
-                error = failure.value
-                self._waiting.fail(error if isinstance(error, TortxdError) else Internal())
+                self._waiting.fail(Internal())
 
-        self._probe.probed.addCallbacks(done, failed)
+        probe.probed.addCallbacks(done, failed)
+        return probe

@@ -70,7 +70,7 @@ class SocksLink:
     def admit(self, credentials: Credentials, within: float) -> None:
         """Let it go: whose Tor that is sees to what it takes."""
 
-    def opened(self, credentials: Credentials, *, reached: bool) -> None:
+    def opened(self, credentials: Credentials, *, reached: bool | None) -> None:
         """Nobody counts."""
 
     def exits_carry(self, host: str, port: int) -> Deferred[bool | None]:

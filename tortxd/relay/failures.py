@@ -47,10 +47,22 @@ Key = tuple[bytes, str, int]
 
 @define
 class _Failing:
-    error: DestinationError
+    kind: type[DestinationError]
+    sentence: str
+    tor_reason: str | None
     times: int
     at: float
-    """When it was tried last."""
+    """When it was found out last."""
+
+    def as_error(self, seconds: int) -> DestinationError:
+        """What is answered for so many seconds to come."""
+        error = self.kind(
+            f"{self.sentence} It has failed this way {self.times} times in a row. Try again "
+            f"in {seconds} s.",
+            retry_after=seconds,
+        )
+        error.tor_reason = self.tor_reason
+        return error
 
 
 class Failures:
@@ -64,6 +76,7 @@ class Failures:
         self._clock = clock
         self._free = free
         self._failing: OrderedDict[Key, _Failing] = OrderedDict()
+        """The one that was found out last comes last."""
 
     def recall(self, caller: bytes, host: str, port: int) -> TortxdError | None:
         """The error with which this destination would fail now; None where it is to be tried."""
@@ -74,29 +87,23 @@ class Failures:
             return None
         pause = min(2.0 ** (failing.times - self._free), LONGEST)
         left = failing.at + pause - self._clock.seconds()
-        if left <= 0:
-            return None
-        seconds = math.ceil(left)
-        error = type(failing.error)(
-            f"{failing.error} That was so {failing.times} times in a row; Tor is asked again in "
-            f"{seconds} s.",
-            retry_after=seconds,
-        )
-        error.tor_reason = failing.error.tor_reason
-        return error
+        return None if left <= 0 else failing.as_error(math.ceil(left))
 
-    def failed(self, caller: bytes, host: str, port: int, error: TortxdError) -> None:
-        """Tor could not reach this destination."""
+    def failed(self, caller: bytes, host: str, port: int, error: TortxdError, began: float) -> None:
+        """Tor could not reach this destination.
+
+        :param began: when this was tried. Tries beside each other count as one.
+        """
+        now, key = self._clock.seconds(), (caller, host, port)
+        self._forget_old(now)
         if not isinstance(error, _KINDS):
             return
-        now, key = self._clock.seconds(), (caller, host, port)
         failing = self._failing.pop(key, None)
-        if failing is None or failing.error.code != error.code or now - failing.at > FORGOTTEN:
-            failing = _Failing(error, 0, now)
-        failing.times, failing.at = min(failing.times + 1, 100), now
+        if failing is None or failing.kind is not type(error):
+            failing = _Failing(type(error), str(error), error.tor_reason, 0, now)
+        if failing.times == 0 or began >= failing.at:
+            failing.times, failing.at = min(failing.times + 1, 100), now
         self._failing[key] = failing
-        if len(self._failing) > _REMEMBERED:
-            self._failing.popitem(last=False)
 
     def reached(self, caller: bytes, host: str, port: int) -> None:
         """Tor has reached this destination."""
@@ -111,3 +118,10 @@ class Failures:
     def forget_all(self) -> None:
         """The same for everyone."""
         self._failing.clear()
+
+    def _forget_old(self, now: float) -> None:
+        while self._failing:
+            key, oldest = next(iter(self._failing.items()))
+            if len(self._failing) < _REMEMBERED and now - oldest.at <= FORGOTTEN:
+                break
+            del self._failing[key]

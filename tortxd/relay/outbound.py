@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
@@ -182,6 +182,8 @@ class Outbound:
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._over = False
+        self._tried = 0.0
+        """When Tor was asked for the stream."""
         self._deadline = carrier.timeouts.clock.seconds() + timeout
         self._timeout: Timeout | None = carrier.timeouts.start(timeout, self._late)
         carrier.under_way.add(self)
@@ -263,13 +265,14 @@ class Outbound:
         if link.socks_address is not None:
             self._open(link.socks_address)
         else:  # Tor has gone meanwhile
-            link.opened(self._route.credentials, reached=False)
+            link.opened(self._route.credentials, reached=None)
             self._connect()
 
     def _open(self, address: SocksAddress) -> None:
         upstream = Upstream(self._carrier.pool, self._route, self)
+        self._tried = self._carrier.timeouts.clock.seconds()
         # The connection's own timer says best what was waited for: it is a little ahead of ours.
-        left = self._deadline - self._carrier.timeouts.clock.seconds() - AHEAD
+        left = self._deadline - self._tried - AHEAD
         connecting = maybeDeferred(
             self._carrier.connect, address, upstream, early=self.early, timeout=max(left, AHEAD)
         ).addBoth(self._opened)
@@ -280,8 +283,10 @@ class Outbound:
         )
 
     def _opened(self, result: T) -> T:
-        credentials = self._route.credentials
-        self._carrier.link.opened(credentials, reached=not isinstance(result, Failure))
+        reached: bool | None = True
+        if isinstance(result, Failure):
+            reached = None if isinstance(result.value, CancelledError) else False
+        self._carrier.link.opened(self._route.credentials, reached=reached)
         return result
 
     def _await(
@@ -327,8 +332,8 @@ class Outbound:
         self._established()
 
     def _not_reached(self, error: TortxdError) -> None:
-        route = self._route
-        self._carrier.failures.failed(route.credentials.owner, route.host, route.port, error)
+        owner, host, port = self._route.credentials.owner, self._route.host, self._route.port
+        self._carrier.failures.failed(owner, host, port, error, self._tried)
         self._fail(error)
 
     # --- the client's bytes -----------------------------------------------------------------------

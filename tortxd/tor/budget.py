@@ -19,6 +19,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import islice
+from typing import TypeVar
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -29,6 +30,7 @@ from tortxd.rates import Rate
 from tortxd.tor.isolation import Credentials
 from tortxd.tor.table import DIRTY_SECONDS
 
+_T = TypeVar("_T")
 Carried = Callable[[bool], bool | None]
 """Says whether a circuit is there that Tor gives to such streams, or (True) one that has served
 already; None where nobody watches Tor."""
@@ -39,7 +41,7 @@ LEAST_PLACES = 32
 """Streams that may be opened at one time however small the budget is: a page's worth."""
 _REMEMBERED = 10_000
 """Usernames whose caller is known; and callers with a budget of their own."""
-_ALMOST = 1 - 1e-6
+_ALMOST_NONE = 1e-6
 
 
 class _Bucket:
@@ -58,15 +60,16 @@ class _Bucket:
         self._at = now
         return self._level
 
-    def take(self, now: float) -> None:
+    def take(self, now: float, *, debt: bool = True) -> None:
         """Take one, on credit if need be, which has a limit as well."""
         if self._rate is not None:
-            self._level = max(-float(self._rate.burst), self.level(now) - 1)
+            least = -float(self._rate.burst) if debt else 0.0
+            self._level = max(least, self.level(now) - 1)
 
     def wait(self, number: int, now: float) -> float:
         """Seconds until there are so many."""
         missing = number - self.level(now)
-        if self._rate is None or missing <= 1 - _ALMOST:
+        if self._rate is None or missing <= _ALMOST_NONE:
             return 0.0
         return missing / self._rate.per_second
 
@@ -98,6 +101,11 @@ class _Group:
     """Whether they wait for a fresh circuit; else for a place."""
     waiting: list[Deferred[None]] = field(factory=list)
 
+    def left(self, deferred: Deferred[None]) -> None:
+        """One of those who wait has gone."""
+        if deferred in self.waiting:
+            self.waiting.remove(deferred)
+
 
 class _Caller(_Account):
     """One caller's, and who waits."""
@@ -106,11 +114,22 @@ class _Caller(_Account):
         super().__init__(rate, now)
         self.groups: OrderedDict[bytes, _Group] = OrderedDict()
         """By username, the first to come first."""
-
-    @property
-    def needs(self) -> int:
+        self.needs = 0
         """For how many circuits they wait."""
-        return sum(group.needs for group in self.groups.values())
+
+    def add(self, username: bytes, group: _Group) -> None:
+        """One more group waits."""
+        self.groups[username] = group
+        self.needs += group.needs
+
+    def now_needs(self, group: _Group, needs: bool) -> None:
+        """A circuit has come, or gone, for which the group waits."""
+        self.needs += needs - group.needs
+        group.needs = needs
+
+    def remove(self, username: bytes) -> None:
+        """A group waits no more."""
+        self.needs -= self.groups.pop(username).needs
 
 
 class CircuitBudget:
@@ -127,8 +146,10 @@ class CircuitBudget:
         self._all = _Account(daemon, clock.seconds())
         self._callers: OrderedDict[bytes, _Caller] = OrderedDict()
         self._owners: OrderedDict[bytes, bytes] = OrderedDict()
-        self._taken: OrderedDict[bytes, float] = OrderedDict()
-        """Usernames with a circuit that is paid for and has not shown yet, and since when."""
+        self._expected: OrderedDict[bytes, float] = OrderedDict()
+        """Usernames whose streams are about to get a circuit, and since when."""
+        self._paid: OrderedDict[bytes, None] = OrderedDict()
+        """Usernames with a circuit that is paid for and has not shown yet."""
         self._waiting: dict[bytes, _Caller] = {}
         """Callers of whom some wait, whose turn is next first."""
         self._timer: IDelayedCall | None = None
@@ -156,27 +177,32 @@ class CircuitBudget:
                 self._open(caller)
                 return None
             if delay > within:
-                raise _overloaded(delay)
-            group = caller.groups[username] = _Group(carried, needs)
-        waiting: Deferred[None] = Deferred(group.waiting.remove)
+                raise _no_circuit(delay)
+            group = _Group(carried, needs)
+            caller.add(username, group)
+        waiting: Deferred[None] = Deferred(group.left)
         group.waiting.append(waiting)
         self._waiting[owner] = caller
         self._schedule(now)
 
         def too_late(_: object, __: float) -> None:
-            raise _overloaded(self._next(caller, self._clock.seconds()))
+            raise self._too_late(caller, group)
 
         return waiting.addTimeout(within, self._clock, too_late)
 
-    def opened(self, credentials: Credentials, *, reached: bool) -> None:
-        """A stream that was let go is open, or will not be."""
+    def opened(self, credentials: Credentials, *, reached: bool | None) -> None:
+        """A stream that was let go is open.
+
+        :param reached: False: it will not be; None: nobody wants it any more.
+        """
         caller = self._callers.get(credentials.owner)
         if caller is not None:
-            caller.opening = max(0, caller.opening - 1)
-        self._all.opening = max(0, self._all.opening - 1)
+            self._close(caller)
         if not reached:
-            # What it cost is not known: onion services that are not there never get a circuit.
-            self._taken.pop(credentials.username, None)
+            # The next may need another circuit: onion services that are not there never get one.
+            self._expected.pop(credentials.username, None)
+        if reached is False:
+            self._paid.pop(credentials.username, None)
         if self._waiting:
             self._turn()
 
@@ -184,14 +210,20 @@ class CircuitBudget:
         """Tor has given streams with this username a circuit."""
         now, key = self._clock.seconds(), username.encode("ascii", "replace")
         owner = self._owners.get(key)
-        if owner is None or self._taken.pop(key, None) is not None:
-            return  # another program's, or paid for
-        self._all.bucket.take(now)
+        if owner is None:
+            return  # another program's
+        self._expected.pop(key, None)
+        if key in self._paid:
+            del self._paid[key]
+            return
+        # The debt is the caller's alone: others shall not wait for it.
+        self._all.bucket.take(now, debt=False)
         self._caller(owner, now).bucket.take(now)
 
     def clear(self) -> None:
         """Tor is gone, and its circuits with it."""
-        self._taken.clear()
+        self._expected.clear()
+        self._paid.clear()
 
     def stop(self) -> None:
         """Let nobody go any more: who waits leaves by himself."""
@@ -202,11 +234,11 @@ class CircuitBudget:
     # --- inside ----------------------------------------------------------------------------------
 
     def _has_circuit(self, caller: _Caller, username: bytes, carried: Carried, now: float) -> bool:
-        """Whether there is a circuit, or one that is paid for. Where there are debts, one that has
-        not served yet may only be the next that fails."""
-        there = carried(min(caller.bucket.level(now), self._all.bucket.level(now)) < 0)
+        """Whether there is a circuit, or one is expected. Where there are debts, one that has not
+        served yet may only be the next that fails."""
+        there = carried(caller.bucket.level(now) < 0)
         longest = DIRTY_SECONDS if there is None else UNDER_WAY
-        return bool(there) or now - self._taken.get(username, -math.inf) < longest
+        return bool(there) or now - self._expected.get(username, -math.inf) < longest
 
     def _has_place(self, caller: _Caller) -> bool:
         return caller.has_place and self._all.has_place
@@ -229,64 +261,89 @@ class CircuitBudget:
             del self._callers[owner]
 
     def _delay(self, caller: _Caller, now: float) -> float:
-        """Seconds until one more may have a circuit."""
-        ahead = sum(one.needs for one in self._waiting.values())
-        mine = caller.bucket.wait(caller.needs + 1, now)
-        return max(mine, self._all.bucket.wait(ahead + 1, now))
+        """Seconds until it is the turn of one more of this caller's, since callers take turns."""
+        mine = caller.needs + 1
+        others = sum(min(mine, one.needs) for one in self._waiting.values() if one is not caller)
+        return max(caller.bucket.wait(mine, now), self._all.bucket.wait(mine + others, now))
 
     def _next(self, caller: _Caller, now: float) -> float:
-        """Seconds until the first of those who wait may have one."""
+        """Seconds until the first of those who wait may have a circuit."""
         return max(caller.bucket.wait(1, now), self._all.bucket.wait(1, now))
 
     def _take(self, owner: bytes, caller: _Caller, username: bytes, now: float) -> None:
         caller.bucket.take(now)
         self._all.bucket.take(now)
-        self._taken.pop(username, None)
-        self._taken[username] = now
-        self._owners[username] = owner
-        self._owners.move_to_end(username)
-        for remembered in (self._taken, self._owners):
-            if len(remembered) > _REMEMBERED:
-                remembered.popitem(last=False)
+        _remember(self._expected, username, now)
+        _remember(self._paid, username, None)
+        _remember(self._owners, username, owner)
 
     def _open(self, caller: _Caller) -> None:
         caller.opening += 1
         self._all.opening += 1
 
+    def _close(self, caller: _Caller) -> None:
+        caller.opening -= 1
+        self._all.opening -= 1
+
     def _schedule(self, now: float) -> None:
-        """See to those who wait for a circuit when the next may have one."""
+        """See to those who wait for a circuit when the next may have one. For a place, and where
+        that is wanting too, they wait until a stream is open."""
         self.stop()
-        waits = [self._next(one, now) for one in self._waiting.values() if one.needs]
+        waits = [
+            self._next(one, now)
+            for one in self._waiting.values()
+            if one.needs and self._has_place(one)
+        ]
         if waits:
             self._timer = self._clock.callLater(min(waits), self._turn)
 
     def _turn(self) -> None:
         """Let those go who may: callers by turns, and of each one that needs a circuit."""
         now = self._clock.seconds()
-        going: list[Deferred[None]] = []
+        going: list[tuple[_Caller, Deferred[None]]] = []
         for owner, caller in list(self._waiting.items()):
+            if not self._all.has_place:
+                break
             before = len(going)
             may_take = self._next(caller, now) == 0
             for username, group in list(caller.groups.items()):
-                group.needs = not self._has_circuit(caller, username, group.carried, now)
-                if group.waiting and self._has_place(caller) and group.needs and may_take:
+                if not self._has_place(caller):
+                    break
+                caller.now_needs(group, not self._has_circuit(caller, username, group.carried, now))
+                if group.waiting and group.needs and may_take:
                     self._take(owner, caller, username, now)
-                    group.needs = may_take = False
+                    caller.now_needs(group, False)
+                    may_take = False
                 while group.waiting and not group.needs and self._has_place(caller):
-                    going.append(group.waiting.pop(0))
+                    going.append((caller, group.waiting.pop(0)))
                     self._open(caller)
                 if not group.waiting:
-                    del caller.groups[username]
+                    caller.remove(username)
             if not caller.groups:
                 del self._waiting[owner]
             elif len(going) > before:
                 self._waiting[owner] = self._waiting.pop(owner)  # behind the others
         self._schedule(now)
-        for waiting in going:
-            waiting.callback(None)
+        for caller, waiting in going:
+            if waiting.called:  # cancelled by what one before it has set off
+                self._close(caller)
+            else:
+                waiting.callback(None)
+
+    def _too_late(self, caller: _Caller, group: _Group) -> Overloaded:
+        if group.needs:
+            return _no_circuit(self._next(caller, self._clock.seconds()))
+        return Overloaded("Too many connections are being opened through Tor at once.")
 
 
-def _overloaded(delay: float) -> Overloaded:
+def _remember(remembered: OrderedDict[bytes, _T], username: bytes, value: _T) -> None:
+    remembered[username] = value
+    remembered.move_to_end(username)
+    if len(remembered) > _REMEMBERED:
+        remembered.popitem(last=False)
+
+
+def _no_circuit(delay: float) -> Overloaded:
     seconds = max(1, math.ceil(delay))
     return Overloaded(
         f"Too many new circuits are asked of Tor at once. Try again in {seconds} s, or allow more "

@@ -302,7 +302,7 @@ class TorDaemon:
 
         return self._budget.admit(credentials, carried, within)
 
-    def opened(self, credentials: Credentials, *, reached: bool) -> None:
+    def opened(self, credentials: Credentials, *, reached: bool | None) -> None:
         """See :meth:`tortxd.tor.link.TorLink.opened`."""
         self._budget.opened(credentials, reached=reached)
 

@@ -117,8 +117,11 @@ class TorLink(Protocol):
         :raises Overloaded: that would not be in time.
         """
 
-    def opened(self, credentials: Credentials, *, reached: bool) -> None:
-        """A stream that :meth:`admit` has let go is open, or (not ``reached``) will not be."""
+    def opened(self, credentials: Credentials, *, reached: bool | None) -> None:
+        """A stream that :meth:`admit` has let go is open.
+
+        :param reached: False: it will not be; None: nobody wants it any more.
+        """
 
     def exits_carry(self, host: str, port: int) -> Deferred[bool | None]:
         """Fire with whether some exit carries traffic to this IPv6 address, or with None when that

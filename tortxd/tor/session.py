@@ -234,6 +234,8 @@ class Session:
     def _close_useless(self) -> None:
         """Close circuits that have served failures only: Tor itself would keep them for long."""
         self._sweep = None
+        if self._closed:
+            return
         for id in self._table.take_useless(self._clock.seconds(), self._mark):
             closing = self._control.tell(f"CLOSECIRCUIT {id} IfUnused")
             Deferred.fromCoroutine(closing).addErrback(lambda failure: failure.trap(TortxdError))
@@ -243,7 +245,7 @@ class Session:
         """See to what the last event has shown of who uses which circuit."""
         for username in self._table.take_claims():
             self._listener.circuit_claimed(username)
-        if self._sweep is None and self._table.has_suspects:
+        if self._sweep is None and self._table.has_suspects and not self._closed:
             self._sweep = self._clock.callLater(_SWEEP, self._close_useless)
 
     # --- events --------------------------------------------------------------------------------

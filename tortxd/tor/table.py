@@ -268,12 +268,15 @@ class Table:
         streams is told at once, another after :data:`GRACE_SECONDS`."""
         useless: list[str] = []
         for id, due in list(self._suspects.items()):
+            if id not in self._suspects:
+                continue  # a leg of one before it
             circuit = self._circuits.get(id)
             legs = [] if circuit is None else self._legs(circuit)
             if circuit is None or any(leg.served for leg in legs):
                 del self._suspects[id]
             elif due <= now and not any(leg.streams for leg in legs):
-                del self._suspects[id]
+                for leg in legs:
+                    self._suspects.pop(leg.id, None)
                 if (circuit.login or "").startswith(f'"{mark}'):
                     useless += [leg.id for leg in legs]
         return useless
@@ -500,7 +503,8 @@ class Table:
         stream.reason = _keyword(reason) or "MISC"
         stream.ended = now
         self._detach(stream)
-        if not stream.reached and reason != "DONE":
+        # A client that leaves while it waits says nothing of the circuit.
+        if not stream.reached and ("REMOTE_REASON" in told or reason == "TIMEOUT"):
             self._failed_on(stream.circuit, now, spent=False)
         del self._streams[stream.id]
         self._text -= len(stream.target) + len(stream.login or "")
