@@ -147,12 +147,14 @@ async def test_rule_29_circuits_that_served_failures_only_are_closed(
         ]
     )
     assert {reply.json["code"] for reply in replies} == {"resolve_failed"}
-    assert await there() > before + 10
-    # Tor itself looks after half a minute, and keeps those that might serve for ten minutes.
-    deadline = installed().seconds() + 20.0
-    while await there() > before + 4:
+    most = await there()
+    assert most >= before + 20
+    # Two of three for each request, to which Tor gives nothing more; itself it would look at them
+    # after half a minute.
+    deadline = installed().seconds() + 15.0
+    while await there() > most - 10:
         assert installed().seconds() < deadline
-        await deferLater(installed(), 0.5)
+        await deferLater(installed(), 0.2)
     again = await daemon.fetch_told(f"{tor_origin.http}/echo", "Tor-Stream-Isolation: serves")
     assert again["Tortxd-Circuit"] == served["Tortxd-Circuit"]
 
