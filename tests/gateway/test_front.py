@@ -12,7 +12,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransportWithDisconnection
 
 from tests.gateway.conftest import OPERATOR, Gateway
-from tortxd.gateway.flow import IDLE_TIME
+from tortxd.gateway.endings import IDLE_TIME
 from tortxd.gateway.front import HEAD_TIME
 from tortxd.gateway.listener import FrontFactory
 from tortxd.testing import Canned, pattern

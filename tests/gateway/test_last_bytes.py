@@ -24,7 +24,7 @@ from tests.gateway.conftest import Gateway, port_of
 from tests.gateway.test_tunnel import connect_to
 from tests.gateway.test_websocket import SWITCHED, handshake
 from tests.socks_server import Served
-from tortxd.gateway import flow, listener
+from tortxd.gateway import endings, listener
 from tortxd.gateway import front as front_module
 from tortxd.gateway.limits import Limits
 from tortxd.testing import pattern
@@ -118,7 +118,7 @@ async def reached(gateway: Gateway) -> Served:
 @pytest.fixture(autouse=True)
 def short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
     """Far shorter than these clients take."""
-    for module in (flow, front_module):
+    for module in (endings, front_module):
         monkeypatch.setattr(module, "LINGER_TIME", LINGER)
 
 

@@ -13,7 +13,7 @@ from zope.interface import alsoProvides
 
 from tests.gateway.conftest import Gateway, port_of
 from tests.web_client import Wire
-from tortxd.gateway import flow, front, limits, listener
+from tortxd.gateway import endings, front, limits, listener
 from tortxd.gateway.limits import Limits, raise_descriptors
 
 HANG = "http://origin.test.example/hang"
@@ -98,7 +98,7 @@ def soon_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "REFUSALS", 2)
     monkeypatch.setattr(front, "REFUSAL_TIME", 0.3)
     monkeypatch.setattr(front, "LINGER_TIME", 0.3)
-    monkeypatch.setattr(flow, "LINGER_TIME", 0.3)
+    monkeypatch.setattr(endings, "LINGER_TIME", 0.3)
 
 
 @pytest.mark.parametrize("asks", [True, False])

@@ -35,16 +35,8 @@ from tortxd.errors import (
     TortxdError,
 )
 from tortxd.gateway.answers import Answer
-from tortxd.gateway.flow import (
-    IDLE_TIME,
-    LINGER_TIME,
-    Broken,
-    ClientReading,
-    ClientTransport,
-    ClientWriting,
-    InOrder,
-    LastBytes,
-)
+from tortxd.gateway.endings import IDLE_TIME, LINGER_TIME, Broken, InOrder, LastBytes
+from tortxd.gateway.flow import ClientReading, ClientTransport, ClientWriting
 from tortxd.gateway.framing import Framing, answer_bytes
 from tortxd.gateway.handover import Handover
 from tortxd.gateway.plane import peer_name

@@ -17,14 +17,8 @@ from zope.interface import implementer
 
 from tortxd.errors import TortxdError
 from tortxd.gateway.answers import Answer
-from tortxd.gateway.flow import (
-    Broken,
-    ClientReading,
-    ClientTransport,
-    Departures,
-    InOrder,
-    LastBytes,
-)
+from tortxd.gateway.endings import Broken, InOrder, LastBytes
+from tortxd.gateway.flow import ClientReading, ClientTransport, Departures
 from tortxd.gateway.plane import DataPlane, peer_name
 from tortxd.relay.exchange import Exchange
 from tortxd.relay.outbound import Interim, Reading, Start
