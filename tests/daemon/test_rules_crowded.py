@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from attrs import frozen
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import deferToThread
@@ -22,6 +20,7 @@ from twisted.internet.threads import deferToThread
 from tests.daemon.process import Daemon, Launcher, installed, soon, until
 from tests.daemon.servers import FarEnd, destination
 from tests.daemon.test_proxy_mode_tunnels import HOST, connect_to
+from tests.slow_client import Got, converse, with_little_room
 from tests.web_client import Reply, Wire
 from tortxd.testing import Origin, PrivateNetwork, pattern
 
@@ -104,35 +103,20 @@ async def test_rule_25_clients_that_ask_for_nothing_keep_nobody_from_an_answer(
 # --- the last bytes -------------------------------------------------------------------------------
 
 
-@frozen
-class Got:
-    """What came of a conversation."""
-
-    data: bytes
-    reset: bool
-
-    @property
-    def body(self) -> bytes:
-        return self.data.partition(b"\r\n\r\n")[2]
+STEP = 0.04
+"""Seconds between two pieces that a client takes: with all of them, more than the 2 s that one has
+that has taken the last byte."""
 
 
-def converse(port: int, first: bytes) -> Got:
-    """Send ``first``, then read slowly, with little room for what comes, and go on sending until
-    the end: for 3 s at least, which is longer than a client has that has taken everything."""
-    data, reset = b"", False
-    with socket.socket() as client:
-        client.settimeout(60.0)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+def talk(port: int, first: bytes) -> Deferred[Got]:
+    """Say this to the gateway, and go on as :func:`tests.slow_client.converse` does."""
+
+    def talking() -> Got:
+        client = with_little_room()
         client.connect(("127.0.0.1", port))
-        try:
-            client.sendall(first)
-            while piece := client.recv(1000):
-                data += piece
-                client.sendall(b"." * 1000)
-                time.sleep(0.05)
-        except OSError:
-            reset = True
-    return Got(data, reset)
+        return converse(client, first, lambda: time.sleep(STEP))
+
+    return deferToThread(talking)
 
 
 @ensureDeferred
@@ -140,7 +124,7 @@ async def test_rule_18_the_end_reaches_a_slow_client_that_is_still_sending(daemo
     said = pattern(60_007)
     async with destination() as server:
         first = connect_to(f"{HOST}:{server.port}") + b"." * 30_000
-        talking = deferToThread(converse, daemon.port, first)
+        talking = talk(daemon.port, first)
         end: FarEnd = await soon(server.arrived.get())
         end.transport.write(said)
         end.transport.loseConnection()
@@ -158,7 +142,7 @@ async def test_rule_30_an_early_answer_reaches_a_slow_client_that_is_still_sendi
         url = quote(f"http://{HOST}:{server.port}/", safe="")
         head = f"POST /proxy?url={url} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000000"
         first = f"{head}\r\n\r\n".encode() + b"." * 50_000
-        talking = deferToThread(converse, daemon.port, first)
+        talking = talk(daemon.port, first)
         end: FarEnd = await soon(server.arrived.get())
         await soon(end.when_came(b"\r\n\r\n"))
         end.transport.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 60000\r\n\r\n" + body)

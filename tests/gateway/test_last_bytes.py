@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,37 +13,25 @@ from typing import Any
 import pytest
 from attrs import frozen
 from pytest_twisted import ensureDeferred
-from twisted.internet.defer import gatherResults
-from twisted.internet.task import deferLater
-from twisted.internet.threads import deferToThread
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import Clock, deferLater
+from twisted.internet.threads import blockingCallFromThread, deferToThread
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from tests.certificates import Authority
 from tests.gateway.conftest import Gateway, port_of
 from tests.gateway.test_tunnel import connect_to
 from tests.gateway.test_websocket import SWITCHED, handshake
+from tests.slow_client import Got, converse, with_little_room
 from tests.socks_server import Served
-from tortxd.gateway import endings, listener
-from tortxd.gateway import front as front_module
+from tortxd.gateway import listener
 from tortxd.gateway.limits import Limits
 from tortxd.testing import pattern
 
-LINGER = 0.3
 SIZE = 60_007
-ROOM = 4096
-"""Bytes that the client's kernel keeps for it."""
-
-
-@frozen
-class Got:
-    """What came of a conversation."""
-
-    data: bytes
-    reset: bool
-
-    @property
-    def body(self) -> bytes:
-        return self.data.partition(b"\r\n\r\n")[2]
+STEP = 0.05
+"""Seconds that pass for the gateway with each piece that its client takes: with all of them, more
+than a client has that has taken the last byte."""
 
 
 @frozen
@@ -52,12 +39,13 @@ class WayIn:
     """Where the gateway listens."""
 
     kind: str
-    connect: Callable[[], socket.socket]
+    talk: Callable[[bytes], Deferred[Got]]
+    """Say this there, and go on as :func:`tests.slow_client.converse` does."""
 
 
 @pytest.fixture(params=["tcp", "tls", "unix"])
 def way_in(request: pytest.FixtureRequest, gateway: Gateway, tmp_path: Path) -> Iterator[WayIn]:
-    """Connects to the gateway, by a socket of each kind that it may listen on."""
+    """The gateway behind a socket of each kind that it may listen on."""
     kind: str = request.param
     listening: Any = None
     path, port = str(tmp_path / "gateway"), gateway.port
@@ -71,9 +59,7 @@ def way_in(request: pytest.FixtureRequest, gateway: Gateway, tmp_path: Path) -> 
         port = port_of(listening)
 
     def connect() -> socket.socket:
-        client = socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET)
-        client.settimeout(20.0)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
+        client = with_little_room(socket.AF_UNIX if kind == "unix" else socket.AF_INET)
         client.connect(path if kind == "unix" else ("127.0.0.1", port))
         if kind == "tls":
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -81,45 +67,27 @@ def way_in(request: pytest.FixtureRequest, gateway: Gateway, tmp_path: Path) -> 
             client = context.wrap_socket(client, suppress_ragged_eofs=False)
         return client
 
-    yield WayIn(kind, connect)
+    # No time passes for the gateway but with what its clients do: then it is no matter how long
+    # they have to wait for their turn on a busy machine.
+    clock = Clock()
+    gateway.plane.timeouts.clock = clock
+    gateway.plane.timeouts.stop()
+
+    def talk(first: bytes) -> Got:
+        def pause() -> None:
+            blockingCallFromThread(gateway.reactor, clock.advance, STEP)
+
+        return converse(connect(), first, pause)
+
+    yield WayIn(kind, lambda first: deferToThread(talk, first))
     if listening is not None:
         listening.stopListening()
-
-
-def converse(way_in: WayIn, first: bytes, pause: float = 0.01) -> Got:
-    """Send ``first``, and then read slowly and go on sending until the end."""
-    client = way_in.connect()
-    data, reset = b"", False
-    try:
-        client.sendall(first)
-        while piece := client.recv(1000):
-            data += piece
-            client.sendall(b"." * 1000)
-            time.sleep(pause)
-    except OSError:
-        # What was sent last may have met a connection that is over; what came may still be read.
-        reset = True
-        try:
-            while piece := client.recv(1000):
-                data += piece
-        except OSError:
-            pass
-    finally:
-        client.close()
-    return Got(data, reset)
 
 
 async def reached(gateway: Gateway) -> Served:
     served = await gateway.socks.asked()
     await deferLater(gateway.reactor, 0)  # first, it answers itself
     return served
-
-
-@pytest.fixture(autouse=True)
-def short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Far shorter than these clients take."""
-    for module in (endings, front_module):
-        monkeypatch.setattr(module, "LINGER_TIME", LINGER)
 
 
 @pytest.mark.parametrize("kind", ["tunnel", "websocket"])
@@ -132,7 +100,7 @@ async def test_rule_18_the_end_of_what_a_destination_sent_is_not_lost(
     gateway.socks.origin = None
     gateway.link.reason = end
     first = connect_to("a.example:7000") if kind == "tunnel" else handshake("ws://a.example/")
-    talking = deferToThread(converse, way_in, first + b"." * 30_000)
+    talking = way_in.talk(first + b"." * 30_000)
     served = await reached(gateway)
     if kind == "websocket":
         await gateway.heard(served)
@@ -163,7 +131,7 @@ async def test_rule_30_an_early_answer_reaches_a_slow_client_that_is_still_sendi
     gateway.socks.behind = answer + pattern(SIZE)
     path = gateway.path("/early") if who == "by the destination" else REFUSED[who]
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000000\r\n\r\n"
-    got = await deferToThread(converse, way_in, head.encode() + b"." * 50_000)
+    got = await way_in.talk(head.encode() + b"." * 50_000)
     assert got.data.startswith(b"HTTP/1.1 4")
     if who == "by the destination":
         assert got.body == pattern(SIZE)
@@ -181,7 +149,7 @@ async def test_rule_30_what_was_answered_before_a_stop_arrives(
     gateway.socks.behind = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE + pattern(SIZE)
     gateway.socks.held = True
     get = f"GET {gateway.path('/')} HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    talking = deferToThread(converse, way_in, get.encode())
+    talking = way_in.talk(get.encode())
     served = await gateway.socks.asked()
     drained = gateway.factory.drain(10.0)
     served.answer()
@@ -201,9 +169,7 @@ async def test_rule_30_an_answer_that_ends_the_connection_survives_what_was_sent
     url = gateway.path("/bytes/20000")
     first = [f"GET {url} HTTP/1.1\r\nHost: localhost\r\n\r\n"] * 3
     health = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    got = await deferToThread(
-        converse, way_in, ("".join(first) + health * (size // len(health))).encode()
-    )
+    got = await way_in.talk(("".join(first) + health * (size // len(health))).encode())
     assert got.data.count(b"HTTP/1.1 200 OK") == 4
     assert json.loads(got.data.rpartition(b"\r\n\r\n")[2])["status"] == "ok"
     assert not got.reset
@@ -217,8 +183,8 @@ async def test_rule_25_each_that_is_too_many_is_told_so_on_each_kind_of_port(
     monkeypatch.setattr(listener, "REFUSALS", 1)
     gateway.plane.limits = Limits(clients=0)
     get = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    first = await deferToThread(converse, way_in, get)
-    talking = [deferToThread(converse, way_in, get) for _ in range(5)]
+    first = await way_in.talk(get)
+    talking = [way_in.talk(get) for _ in range(5)]
     for got in [first, *await gatherResults(talking)]:
         assert got.data.startswith(b"HTTP/1.1 503 ")
         assert json.loads(got.body)["code"] == "overloaded"
