@@ -233,7 +233,8 @@ class TorService(Service):
         return self._make_api().resource()
 
     def gateway_factory(self) -> FrontFactory:
-        """The gateway as a protocol factory, to listen with on an endpoint of your own."""
+        """The gateway as a protocol factory, to listen with on an endpoint of your own. Give its
+        ``listens_on`` the port, so that all who come at once are answered from the first on."""
         return FrontFactory(self._plane, self._make_api)
 
     def _make_api(self) -> Api:
@@ -355,6 +356,7 @@ class Daemon(Service):
         if isinstance(result, Failure):
             result.raiseException()
         port: IListeningPort = result
+        self._factory.listens_on(port)
         return port
 
     async def _stop(self) -> None:

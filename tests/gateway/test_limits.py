@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import resource
+import socket
+from pathlib import Path
 
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from zope.interface import alsoProvides
 
 from tests.gateway.conftest import Gateway, port_of
@@ -96,7 +100,7 @@ async def test_who_has_only_just_come_does_not(gateway: Gateway) -> None:
 def soon_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few can be refused at one time, and those who ask for nothing are before long."""
     monkeypatch.setattr(listener, "REFUSALS", 2)
-    monkeypatch.setattr(front, "REFUSAL_TIME", 0.3)
+    monkeypatch.setattr(front, "REFUSAL_TIME", 0.1)
     monkeypatch.setattr(front, "LINGER_TIME", 0.3)
     monkeypatch.setattr(endings, "LINGER_TIME", 0.3)
 
@@ -109,7 +113,7 @@ async def test_each_of_many_too_many_is_told_so(
     """Rule 30: even who asks for nothing, and though few are told at one time."""
     limited(gateway, 1)
     (working,) = await busy(gateway, 1)
-    wires = [await gateway.connect() for _ in range(25)]
+    wires = [await gateway.connect() for _ in range(9)]
     for wire in wires:
         if asks:
             wire.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -119,6 +123,36 @@ async def test_each_of_many_too_many_is_told_so(
         assert len(gateway.factory.connections) <= 3
     await gatherResults([wire.lost for wire in wires])
     assert working.closed is None
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+@ensureDeferred
+async def test_the_first_in_a_ports_queue_are_told_too(
+    gateway: Gateway, soon_refused: None, tmp_path: Path, kind: str
+) -> None:
+    """Of a port that is named when it begins to listen; there are more than Twisted accepts before
+    it reads anything."""
+    limited(gateway, 0)
+    path = str(tmp_path / "gateway")
+    words = "tcp:0:interface=127.0.0.1" if kind == "tcp" else f"unix:{path}"
+    endpoint = serverFromString(gateway.reactor, f"{words}:backlog=200")
+    port = await endpoint.listen(gateway.factory)
+    gateway.factory.listens_on(port)
+    crowd = []
+    for _ in range(120):
+        client = socket.socket(socket.AF_INET if kind == "tcp" else socket.AF_UNIX)
+        client.settimeout(20.0)
+        client.connect(("127.0.0.1", port_of(port)) if kind == "tcp" else path)
+        client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        crowd.append(client)
+
+    def read_all() -> None:
+        for client in crowd:
+            with client, client.makefile("rb") as answer:
+                assert answer.read().startswith(b"HTTP/1.1 503 ")
+
+    await deferToThread(read_all)
+    await port.stopListening()
 
 
 @ensureDeferred
@@ -144,7 +178,10 @@ async def test_those_who_never_leave_do_not_keep_others_out(
 
 
 @ensureDeferred
-async def test_a_port_that_waits_can_be_closed(gateway: Gateway, soon_refused: None) -> None:
+async def test_a_port_that_waits_can_be_closed(
+    gateway: Gateway, soon_refused: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(front, "REFUSAL_TIME", 60.0)
     limited(gateway, 1)
     port = gateway.reactor.listenTCP(0, gateway.factory, interface="127.0.0.1")
     others = await busy(gateway, 1)
@@ -153,6 +190,7 @@ async def test_a_port_that_waits_can_be_closed(gateway: Gateway, soon_refused: N
     while port in gateway.reactor.getReaders():
         await deferLater(gateway.reactor, 0)
     await port.stopListening()
+    others[1].send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
     await others[1].lost
     assert port not in gateway.reactor.getReaders()
 

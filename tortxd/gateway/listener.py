@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.internet.tcp import Port
 from twisted.logger import Logger
@@ -21,6 +21,13 @@ from tortxd.gateway.limits import REFUSALS
 from tortxd.gateway.plane import DataPlane
 from tortxd.tor.repeats import Repeats
 from tortxd.wire.http1 import RequestHead
+
+LAST_WORDS = 0.3
+"""Seconds in which clients can take the answer that there will be none, at a stop."""
+LONG_IDLE = 5.0
+"""Seconds without a request, or a byte, after which a connection may have to make room."""
+
+log = Logger()
 
 
 class ControlPlane(Protocol):
@@ -48,10 +55,10 @@ class Ports:
         self._known: set[Port] = set()
         self._paused = False
 
-    def learn(self, transport: Any) -> None:
-        """Remember the port that has accepted ``transport``, where it is one of Twisted's own (of
-        TCP, or of unix sockets), with or without TLS."""
-        port = getattr(socket_of(transport), "server", None)
+    def learn(self, port: object) -> None:
+        """Remember ``port``, where it is one of Twisted's own, of TCP or of unix sockets: the
+        endpoints ``tcp``, ``tcp6``, ``ssl``, ``unix`` and ``systemd`` all make such ports.
+        """
         if port in self._known or not isinstance(port, Port):
             return
         self._known = {known for known in self._known if known.connected} | {port}
@@ -60,13 +67,21 @@ class Ports:
         def accept_some() -> None:
             room = self._room()
             if room > 0:
-                # It accepts as many at a time, 100 at first.
                 port.numberAccepts = min(port.numberAccepts, room)
                 accept()
             if self._room() <= 0:
                 self._pause()
 
+        # A ``Port`` accepts as many connections as there are, up to ``numberAccepts`` (100 at
+        # first, and then what the last time suggests), before it reads any, and it asks nobody
+        # between two of them: ``pauseProducing`` within ``buildProtocol`` comes too late for the
+        # others. Endpoints make their ports themselves, so that there is no class to derive from.
         port.doRead = accept_some  # type: ignore[method-assign]
+
+    def learn_from(self, transport: Any) -> None:
+        """Remember the port that has accepted ``transport``, with or without TLS. What it accepts
+        along with its first connection may be more than there is room for."""
+        self.learn(getattr(socket_of(transport), "server", None))
 
     def _pause(self) -> None:
         self._paused = True
@@ -81,15 +96,6 @@ class Ports:
         for port in self._known:
             if port.connected and not port.disconnecting:
                 port.startReading()
-
-
-LAST_WORDS = 0.3
-"""Seconds in which clients can take the answer that there will be none, at a stop."""
-LONG_IDLE = 5.0
-"""Seconds without a request, or a byte, after which a connection may have to make room."""
-
-
-log = Logger()
 
 
 def _warn(text: str) -> None:
@@ -132,6 +138,11 @@ class FrontFactory(Factory):
         """Its routes."""
         return self.control.site()
 
+    def listens_on(self, port: IListeningPort) -> None:
+        """Have ``port``, which has just begun to listen with this factory, accept no more
+        connections than there is room for, from its first one on."""
+        self._ports.learn(port)
+
     def prepare(self) -> None:
         """Load what the first request would have to wait for."""
         _ = self.site
@@ -141,9 +152,10 @@ class FrontFactory(Factory):
         return "Gateway"
 
     def buildProtocol(self, addr: IAddress | None) -> Front | None:
-        # A port is known by its first connection. What it accepts along with that may be too much.
+        # A port that was not named is known by its first connection. What it accepts along with
+        # that may be too much.
         if self._room() <= -REFUSALS:
-            return None  # it came by a port that cannot wait: Twisted closes the connection
+            return None  # Twisted closes the connection
         return Front(self)
 
     def _room(self) -> int:
@@ -158,7 +170,7 @@ class FrontFactory(Factory):
     def admits(self, front: Front) -> bool:
         """Take in ``front``, which has just connected; or say that it is one too many."""
         self.connections.add(front)
-        self._ports.learn(front.transport)
+        self._ports.learn_from(front.transport)
         if len(self.connections) - len(self._refused) <= self.plane.limits.clients:
             return True
         for waiting, since in self.idle.items():
