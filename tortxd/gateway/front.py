@@ -355,7 +355,7 @@ class Front(Protocol):
         # It closes the connection after this request. What the client still sends would only fill
         # its buffer, past which it stops reading and would not notice that the client leaves.
         self._take = _ignore
-        site.makeConnection(_Handed(self.transport, self._site_done))
+        site.makeConnection(_TransportForSite(self.transport, self._site_done))
         site.dataReceived(request)
 
     def _site_done(self) -> None:
@@ -541,13 +541,13 @@ class Front(Protocol):
         last.start()
 
     def _is_taking(self) -> None:
-        """Its client takes what it is given, at the end: until now, others did not need its place
-        more."""
+        """At its end, the client has taken some bytes: it counts as idle only from now on. Who has
+        taken none for longest is the first to make room for others."""
         self._congested = False
         self._is_idle()
 
 
-class _Handed:
+class _TransportForSite:
     """A client's transport as the site gets it: the front sees to it that the connection ends well.
 
     It provides what the transport does.
