@@ -15,6 +15,7 @@ from zope.interface import implementer
 FINGERPRINT = "A" * 40
 PATH = f"${FINGERPRINT}~a"
 LOGIN = "x" * 1000
+LONG = "x" * 8000
 LAST = "GETINFO ns/all"
 """The last command of a beginning."""
 
@@ -149,6 +150,10 @@ TRICKS = {
     "endless long names": Trick(
         "more circuits and streams",
         unasked=_events(f'STREAM {{}} NEW 0 a.example:80 SOCKS_USERNAME="{LOGIN}"', at_once=50),
+    ),
+    "streams with long sources": Trick(
+        "events faster",
+        unasked=_events(f"STREAM {{0}} NEW 0 a.example:80 SOURCE_ADDR={LONG}{{0}}:1", at_once=50),
     ),
     "events without end": Trick(
         "events faster",

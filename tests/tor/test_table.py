@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from datetime import UTC, datetime
 
 import pytest
@@ -265,6 +266,7 @@ def test_paths_and_sources() -> None:
     assert source_of("[::1]:5") == source_of("::1:5") == ("::1", 5)
     assert source_of("(Tor_internal):0") is None
     assert source_of("unix:") is None
+    assert source_of("localhost:5") is source_of("[::1%eth0]:5") is source_of(":5") is None
 
 
 @given(st.lists(st.text(max_size=80)))
@@ -602,6 +604,70 @@ def test_text_that_is_kept_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     for event in (table.stream_event, table.circuit_event):
         with pytest.raises(Implausible, match="too long for one"):
             event("1 NEW 0 " + "x" * 9000, 1.0)
+
+
+LONG = "x" * 8000
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "STREAM {n}{long} NEW 0 a.example:80",
+        "STREAM {n} NEW{long} 0 a.example:80",
+        "STREAM {n} NEW 0{long} a.example:80",
+        "STREAM {n} NEW 0 {long}:80",
+        "STREAM {n} NEW 0 a.example:80 SOURCE_ADDR={long}{n}:1",
+        "STREAM {n} NEW 0 a.example:80 SOURCE_ADDR=127.0.0.1:{long}",
+        "STREAM {n} NEW 0 a.example:80 SOURCE_ADDR=[::1%{long}]:1",
+        "STREAM {n} NEW 0 a.example:80 PURPOSE={long}",
+        "STREAM {n} NEW 0 a.example:80 SOCKS_USERNAME={long}{n}",
+        "CIRC {n}{long} BUILT",
+        "CIRC {n} BUILT{long}",
+        "CIRC {n} BUILT {long}{n}",
+        "CIRC {n} BUILT PURPOSE={long}",
+        "CIRC {n} BUILT CONFLUX_ID={long}{n}",
+        "CIRC {n} BUILT SOCKS_USERNAME={long}{n}",
+    ],
+)
+def test_no_field_of_what_is_kept_is_long(line: str) -> None:
+    """Neither while it is open nor afterwards."""
+    table = Table()
+    kind, _, rest = line.partition(" ")
+    event = table.stream_event if kind == "STREAM" else table.circuit_event
+    tracemalloc.start()
+    try:
+        for n in range(500):
+            event(rest.format(n=n, long=LONG), 1.0)
+        grown = [tracemalloc.get_traced_memory()[0]]
+        for n in range(500):
+            event(f"{n} CLOSED 0 a.example:80 REASON={LONG}{n}", 1.0)
+        grown.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert max(grown) < 500 * 1500
+
+
+def test_a_closed_circuit_keeps_no_streams() -> None:
+    """They might be put on many, one after the other."""
+    table = Table()
+    opened(table)
+    for n in range(100, 110):
+        built(table, str(n))
+        table.stream_event(f"20 SENTCONNECT {n} a.example:443", 2.5)
+        table.circuit_event(f"{n} CLOSED {PATH} {FLAGS}", 3.0)
+    circuit = table.circuit_of(SOURCE, 3.0)
+    assert circuit is not None
+    assert (circuit.id, circuit.streams) == ("109", ())
+
+
+def test_a_change_of_purpose_is_no_launch() -> None:
+    """Nobody takes what would be kept of it."""
+    table = Table()
+    waits(table, "20", "u")
+    for n in range(2 * MOST_CIRCUITS):
+        table.circuit_event(f"{n} LAUNCHED PURPOSE=GENERAL", 2.0)
+        table.circuit_minor_event(f'{n} PURPOSE_CHANGED PURPOSE=GENERAL SOCKS_USERNAME="u"')
+    assert table.take_insatiable() == []
 
 
 def test_a_circuit_for_many_waiting_streams_costs_little() -> None:

@@ -19,6 +19,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
+from socket import AF_INET, AF_INET6, inet_pton
 
 from attrs import define, evolve, field
 
@@ -123,7 +124,13 @@ def source_of(text: str) -> Source | None:
     host, _, port = text.rpartition(":")
     if not _PORT.fullmatch(port) or port == "0" or host.startswith("("):
         return None
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        # Every stream has a source, and ipaddress would take ten times as long.
+        inet_pton(AF_INET6 if ":" in host else AF_INET, host)
+    except (OSError, ValueError):
+        return None
+    return host, int(port)
 
 
 class Table:
@@ -204,7 +211,7 @@ class Table:
         words = _words(line)
         circuit = self._circuits.get(words[0]) if words else None
         if circuit is not None:
-            self._describe(circuit, words)
+            self._describe(circuit, words, is_launch=False)
 
     def stream_event(self, line: str, now: float) -> tuple[Source, str] | None:
         """Take a STREAM event, without its name.
@@ -390,6 +397,7 @@ class Table:
         self._describe(circuit, rest)
         if state in _OVER:
             circuit.ended = now
+            circuit.streams.clear()
             self._text -= len(circuit.path) + len(circuit.login or "")
             del self._circuits[id]
             self._disown(circuit)
@@ -397,7 +405,7 @@ class Table:
             self._prune(now)
         return circuit
 
-    def _describe(self, circuit: _Circuit, words: list[str]) -> None:
+    def _describe(self, circuit: _Circuit, words: list[str], *, is_launch: bool = True) -> None:
         for key, value in fields_of(words):
             if key == "PURPOSE":
                 circuit.purpose = _keyword(value)
@@ -407,7 +415,7 @@ class Table:
                 if len(value) > _LONGEST_LOGIN:
                     continue
                 self._claim(circuit, value, circuit.created)
-                if circuit.purpose == "GENERAL":
+                if is_launch and circuit.purpose == "GENERAL":
                     self._launched_for(value)
 
     def _launched_for(self, login: str) -> None:
