@@ -181,6 +181,11 @@ TRICKS = {
     "events without fields": Trick(
         "", unasked=lambda: iter((b"650 CIRC\r\n650 STREAM 1\r\n650 \r\n650 CIRC 1 BUILT\r\n",))
     ),
+    "a status of one word": Trick("", unasked=_event("STATUS_CLIENT NOTICE " + "a" * 250_000)),
+    "quotes without end": Trick(
+        "no SOCKS port open",
+        {"GETINFO net/listeners": _data("net/listeners/socks", '"\\' * 120_000 + "\r\n")},
+    ),
     "an absurd progress": Trick(
         "", unasked=_event('STATUS_CLIENT NOTICE BOOTSTRAP PROGRESS=-1e9 SUMMARY="\\n\\033[2J"')
     ),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +17,7 @@ from tortxd.tor.replies import (
     listeners,
     parse_conf,
     parse_info,
+    parse_protocolinfo,
     parse_status,
     relay_address,
     skew_in_words,
@@ -46,6 +50,33 @@ def test_unquoting() -> None:
     assert unquoted("plain") == "plain"
     assert unquoted(r'"a\"\\\n\t\r\q"') == 'a"\\\n\t\rq'
     assert unquoted(r'"\377"') == "\xff"
+    assert unquoted('"\xc3\xa4\\303\\244"') == "ää"
+    assert unquoted('"\xe4"') == "\xe4"
+
+
+def test_paths_are_utf_8() -> None:
+    """However they are written, they are the same."""
+    (path,) = listeners(r'"unix:/\303\244 b"')
+    assert path == SocksAddress(path="/ä b")
+    plain = SocksAddress(path="/ä")
+    for value in ('unix:"/\xc3\xa4" X', "unix:/\xc3\xa4 X", r'"unix:\"/\303\244\" X"'):
+        (mixing,) = parse_conf(f"SocksPort={value.replace('X', 'NoIsolateSOCKSAuth')}")
+        with pytest.raises(SetupError, match="NoIsolateSOCKSAuth"):
+            choose_socks([plain], [mixing])
+    offer = parse_protocolinfo('AUTH METHODS=SAFECOOKIE COOKIEFILE="/\xc3\xa4\\303\\244\\377"')
+    assert os.fsencode(str(offer.cookie)) == "/ää".encode() + b"\xff"
+
+
+@pytest.mark.parametrize("text", ["a", 'a="', '"\\', '\\"', 'a="\\', "a="])
+def test_a_long_line_is_read_at_once(text: str) -> None:
+    """It would take minutes, if each of its characters were taken for a beginning."""
+    long = f"NOTICE BOOTSTRAP {text * (256 * 1024 // len(text))}"
+    began = time.process_time()
+    parse_status(long)
+    parse_conf(f"SocksPort={long}")
+    listeners(long)
+    parse_protocolinfo(f"AUTH METHODS={long} COOKIEFILE={long}")
+    assert time.process_time() - began < 2.0
 
 
 def test_status_events() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -35,7 +36,7 @@ def read(*lines: bytes, taken: list[str] | None = None) -> list[Reply | Event]:
         ((b"551 no",), Reply(551, "no")),
         ((b"650 CIRC 1 BUILT",), Event("CIRC 1 BUILT")),
         ((b"650+NS", b"r a", b".", b"650 OK"), Event("NS\nr a\nOK")),
-        ((b"650 WARN \xc3\xa9 \xff",), Event("WARN é \\xff")),
+        ((b"650 WARN \xc3\xa9 \xff",), Event("WARN \xc3\xa9 \xff")),
     ],
 )
 def test_replies_and_events(lines: tuple[bytes, ...], message: Reply | Event) -> None:
@@ -71,6 +72,21 @@ def test_what_no_tor_sends(lines: tuple[bytes, ...]) -> None:
     with pytest.raises(Implausible, match=r"^Tor's control port is not believed: it sent .*\.$"):
         read(*lines)
     assert issubclass(Implausible, TorDown)
+
+
+def test_a_reply_takes_no_more_memory_than_its_bound() -> None:
+    """Whatever the characters are that its bytes make up."""
+    line = b"250-" + b"x" * 200_000 + "\U0001f600".encode()
+    reader = ControlReader()
+    tracemalloc.start()
+    try:
+        for _ in range(control.MOST_KEPT // (len(line) + 64)):
+            reader.feed(line)
+        assert tracemalloc.get_traced_memory()[0] < 1.1 * control.MOST_KEPT
+        assert isinstance(reader.feed(b"250 OK"), Reply)
+        assert tracemalloc.get_traced_memory()[1] < 2.1 * control.MOST_KEPT
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_reply_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,10 +16,10 @@ from tortxd.tor.link import SocksAddress
 from tortxd.tor.process import listener_address
 from tortxd.tor.status import Bootstrapping
 
-_WORD = re.compile(r'([\w/-]+)=("(?:[^"\\]|\\.)*"|\S*)')
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+# Neither begins anew within what it has looked at: a long line would take minutes.
+_WORD = re.compile(r'(?<![\w/-])([\w/-]+)=("(?:[^"\\]|\\.)*"|\S*)')
+_QUOTED = re.compile(r'(?<!\\)"((?:[^"\\]|\\.)*)"')
 _ESCAPE = re.compile(r"\\([0-7]{1,3}|.)")
-_OCTAL = re.compile(r"\\[0-7]")
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
 _BYTES = {key.encode(): value.encode() for key, value in _ESCAPED.items()}
 
@@ -46,6 +46,10 @@ _PROXIES = {"conn_pt": "pluggable transport", "conn_proxy": "proxy"}
 """What is connected to, instead of a relay, while bootstrapping has this tag."""
 _LONGEST_TEXT = 300
 """Characters; Tor's own summaries and warnings have some 100."""
+_LONGEST_STATUS = 8192
+"""Characters of a status event that are looked at; one of Tor's has some 300."""
+_LONGEST_LISTENERS = 65_536
+"""Characters of what ``net/listeners/socks`` says that are looked at, each listener some 20."""
 _SKEW = re.compile(r"Clock skew (-?\d+) ")
 
 
@@ -66,7 +70,7 @@ class AuthenticationOffer:
 def parse_protocolinfo(reply: str) -> AuthenticationOffer:
     """Read the AUTH line; where there is none, nothing is offered."""
     line = next((line for line in reply.split("\n") if line.startswith("AUTH ")), "")
-    methods, cookie = _METHODS.search(line), _COOKIE_FILE.search(line.encode())
+    methods, cookie = _METHODS.search(line), _COOKIE_FILE.search(line.encode("latin-1"))
 
     def plain(escape: re.Match[bytes]) -> bytes:
         code = escape[1]
@@ -112,9 +116,20 @@ def skew_in_words(seconds: int) -> str:
     return f"This machine's clock is {direction} the network's: set it right."
 
 
+def in_utf8(text: str) -> str:
+    """What a control port has sent, whose characters are bytes (:mod:`tortxd.wire.control`), read
+    as UTF-8, as file names and words for people are. What is not UTF-8 stays as it is."""
+    if text.isascii():
+        return text
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
+
+
 def unquoted(text: str) -> str:
-    """A value without its quotes and escapes; unquoted text as it is. Octal escapes are bytes of
-    UTF-8, as in file names."""
+    """A value without its quotes and escapes, read as UTF-8; unquoted text as it is. Octal escapes
+    are bytes."""
     match = _QUOTED.fullmatch(text)
     if match is None:
         return text
@@ -123,13 +138,7 @@ def unquoted(text: str) -> str:
         code = escape[1]
         return chr(int(code, 8) & 0xFF) if code[0] in "01234567" else _ESCAPED.get(code, code)
 
-    raw = _ESCAPE.sub(plain, match[1])
-    if not _OCTAL.search(match[1]):
-        return raw
-    try:
-        return raw.encode("latin-1").decode("utf-8")
-    except UnicodeError:
-        return raw
+    return in_utf8(_ESCAPE.sub(plain, match[1]))
 
 
 def parse_info(reply: str, keys: Sequence[str]) -> dict[str, str]:
@@ -167,7 +176,7 @@ class StatusEvent:
 def parse_status(line: str) -> StatusEvent:
     """``NOTICE BOOTSTRAP PROGRESS=5 TAG=conn SUMMARY="Connecting to a relay"`` and the like."""
     severity, _, rest = line.partition(" ")
-    action, _, told = rest.partition(" ")
+    action, _, told = rest[:_LONGEST_STATUS].partition(" ")
     return StatusEvent(severity, action, {k: unquoted(v) for k, v in _WORD.findall(told)})
 
 
@@ -222,7 +231,8 @@ def relay_address(status: str) -> str | None:
 def listeners(value: str) -> list[SocksAddress]:
     """The addresses in ``net/listeners/socks``: quoted, separated by spaces. What is no address is
     left out."""
-    found = (listener_address(unquoted(f'"{text}"')) for text in _QUOTED.findall(value))
+    quoted = _QUOTED.findall(value[:_LONGEST_LISTENERS])
+    found = (listener_address(unquoted(f'"{text}"')) for text in quoted)
     return [address for address in found if address is not None]
 
 
@@ -286,5 +296,7 @@ def _socks_line(value: str) -> tuple[SocksAddress | None, bool]:
         flags = value[end:].split()
     else:
         address, *flags = value.split() or [""]
-        where = listener_address(f"127.0.0.1:{address}" if address.isdecimal() else address)
+        where = listener_address(
+            f"127.0.0.1:{address}" if address.isdecimal() else in_utf8(address)
+        )
     return where, "noisolatesocksauth" in (flag.lower() for flag in flags)

@@ -29,6 +29,7 @@ from tortxd.tor.replies import (
     CommandRefused,
     StatusEvent,
     bootstrap_of,
+    in_utf8,
     in_words,
     parse_status,
     relay_address,
@@ -312,7 +313,7 @@ class Session:
 
     def _said(self, text: str) -> None:
         if self._causes is not None:
-            self._causes.heard(text)
+            self._causes.heard(in_utf8(text))
 
     def _liveness(self, line: str) -> None:
         down = line.strip() == "DOWN"

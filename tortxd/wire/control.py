@@ -40,7 +40,7 @@ class Implausible(TorDown):
 
 @frozen
 class Reply:
-    """The reply to a command."""
+    """The reply to a command. Its characters are bytes."""
 
     code: int
     text: str
@@ -54,7 +54,7 @@ class Reply:
 
 @frozen
 class Event:
-    """What Tor says unasked."""
+    """What Tor says unasked. Its characters are bytes."""
 
     text: str
     """Its lines without their codes, separated; the first begins with the event's name."""
@@ -81,8 +81,9 @@ class ControlReader:
             raise Implausible("a line without end")
         if b"\0" in raw or b"\n" in raw:
             raise Implausible("a line with bytes that do not belong there")
-        # Paths of files may be in any encoding.
-        line = raw.decode("utf-8", "backslashreplace")
+        # Paths of files may be in any encoding; and a character for each byte takes no more memory
+        # than that.
+        line = raw.decode("latin-1")
         if line.startswith("650 ") and self._is_event is None:
             return Event(line[4:])  # as nearly all are, and they may be thousands a second
         if self._in_data:
