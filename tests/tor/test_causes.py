@@ -61,6 +61,14 @@ def test_causes(text: str, key: str, says: str) -> None:
     assert cause.sentence.endswith(".")
 
 
+def test_a_path_that_others_name_is_not_looked_at() -> None:
+    cause = cause_in(ENDED, exists=None)
+    assert cause is not None
+    assert cause.sentence == (
+        "The pluggable transport program obfs4proxy is missing, or ends by itself."
+    )
+
+
 def test_a_program_that_is_missing_is_told_from_one_that_ends() -> None:
     cause = cause_in(ENDED, exists=lambda path: path != "/usr/bin/obfs4proxy")
     assert cause is not None

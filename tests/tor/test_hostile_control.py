@@ -20,7 +20,7 @@ from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import globalLogPublisher
 
 from tests.tor.daemons import when_status
-from tests.tor.hostile_control import TRICKS, HostileControl, Trick, offering
+from tests.tor.hostile_control import LAST, TRICKS, HostileControl, Trick, offering
 from tortxd.errors import SetupError
 from tortxd.tor.daemon import AttachSettings, TorDaemon
 from tortxd.tor.status import BackingOff, Bootstrapping, Degraded, Failed, Ready, Status, sentence
@@ -151,6 +151,15 @@ async def test_a_network_larger_than_the_public_one_is_read(
     assert await daemon.exits_carry("2001:db8::1", 443) is True
     assert await daemon.exits_carry("2001:db8::1", 22) is False
     assert not over.called
+
+
+@ensureDeferred
+async def test_a_path_in_its_log_is_not_looked_at(
+    attach: Attaching, faults: EventLoggingObserver
+) -> None:
+    line = f'650 WARN Managed proxy "{__file__}" having PID 1 has exited.\r\n'.encode()
+    _, over = attach(HostileControl(Trick("", unasked=lambda: iter((line,)), after=LAST), socks=1))
+    assert "is missing, or ends by itself." in sentence(await over)
 
 
 # --- where it wants to be connected to -----------------------------------------------------------

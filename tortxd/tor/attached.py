@@ -101,7 +101,7 @@ class Attached:
             hung=self.control_lost,
             watch=self._watch,
             mark=self._mark,
-            causes=Causes(self._reactor, self._listener.trouble),
+            causes=Causes(self._reactor, self._listener.trouble, exists=None),
         )
         told = await control.ask("net/listeners/socks")
         configured = [

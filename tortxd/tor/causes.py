@@ -44,16 +44,18 @@ _NO_TRANSPORT = re.compile(
 _METHOD_ERROR = re.compile(r"Client managed proxy encountered a method error\. \((.*)\)")
 
 
-def cause_in(text: str, exists: Callable[[str], bool] = os.path.exists) -> Cause | None:
+def cause_in(text: str, exists: Callable[[str], bool] | None = os.path.exists) -> Cause | None:
     """What this line of Tor's log says about a start that does not get on, or None.
 
     Only the name of a program is told, not its path: clients of the gateway read it.
 
-    :param exists: whether there is a file with this path.
+    :param exists: whether there is a file with this path; None: paths are not looked at.
     """
     if match := _ENDED.match(text):
         program = os.path.basename(match[1])
-        if not exists(match[1]):
+        if exists is None:
+            sentence = f"The pluggable transport program {program} is missing, or ends by itself."
+        elif not exists(match[1]):
             sentence = f"The pluggable transport program {program} is missing."
         else:
             status = "" if match[2] is None else f", with status {match[2]}"
@@ -98,18 +100,26 @@ class Causes:
     """Hears what one Tor logs, and tells what keeps it from getting on.
 
     :param tell: called with a key and a sentence; with None when that no longer holds.
+    :param exists: see :func:`cause_in`. A Tor that others run may name any path, and one that means
+        something else where it runs.
     """
 
-    def __init__(self, clock: IReactorTime, tell: Callable[[str, str | None], None]) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        tell: Callable[[str, str | None], None],
+        exists: Callable[[str], bool] | None = os.path.exists,
+    ) -> None:
         self._clock = clock
         self._tell = tell
+        self._exists = exists
         self._percent = 0
         self._timers: dict[str, IDelayedCall | None] = {}
         """The causes that hold, with when those end that Tor would repeat."""
 
     def heard(self, text: str) -> None:
         """Tor has logged this."""
-        cause = cause_in(printable(text[:_LONGEST]))
+        cause = cause_in(printable(text[:_LONGEST]), self._exists)
         if cause is None or (self._percent >= _DONE and not cause.repeated):
             return
         self._stop(cause.key)
