@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import count, repeat
+from itertools import count, islice, repeat
 from typing import Any
 
 from attrs import field, frozen
@@ -164,7 +164,8 @@ TRICKS = {
     "status without end": Trick(
         "status events", unasked=_events("STATUS_CLIENT NOTICE BOOTSTRAP PROGRESS=1 SUMMARY={}")
     ),
-    "log without end": Trick("status events", unasked=_events("WARN We are {}")),
+    "log without end": Trick("events faster", unasked=_events("WARN We are {}")),
+    "a burst of the log": Trick("", unasked=lambda: islice(_events("NOTICE {}")(), 10)),
     "a path without end": Trick(
         ENDLESS_LINE, unasked=_event("CIRC 1 BUILT " + ",".join([PATH] * 100_000))
     ),

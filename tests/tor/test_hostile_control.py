@@ -15,7 +15,7 @@ import pytest
 import pytest_twisted
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor as installed
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import globalLogPublisher
 
@@ -75,7 +75,7 @@ async def attach() -> AsyncIterator[Attaching]:
     attaching = Attaching()
     yield attaching
     for end in attaching.ends:
-        await end()
+        await maybeDeferred(end)
 
 
 @pytest.mark.parametrize("name", [name for name, trick in TRICKS.items() if trick.says])

@@ -19,6 +19,14 @@ def test_a_burst_and_then_a_rate() -> None:
     assert not pace.keeps(2)
 
 
+def test_what_is_too_fast_does_not_count() -> None:
+    clock = Clock()
+    pace = Pace(clock, rate=10.0, burst=100)
+    assert sum(pace.keeps() for _ in range(1000)) == 100
+    clock.advance(1.0)
+    assert sum(pace.keeps() for _ in range(1000)) == 10
+
+
 def test_what_comes_steadily_keeps_to_it_for_ever() -> None:
     clock = Clock()
     pace = Pace(clock, rate=10.0, burst=100)

@@ -17,6 +17,7 @@ from tortxd.tor.replies import CommandRefused
 from tortxd.tor.session import Session, Watch
 from tortxd.tor.status import Bootstrapping
 from tortxd.tor.table import MOST_CIRCUITS, Table
+from tortxd.wire.control import Implausible
 
 A, B = "A" * 40, "B" * 40
 
@@ -310,6 +311,32 @@ def test_what_the_log_of_an_attached_tor_says() -> None:
     assert ("trouble", "transport", None) in world.told.all
     world.session.close()
     assert not world.clock.getDelayedCalls()
+
+
+TIMED_OUT = "Tried for 120 seconds to get a connection to [scrubbed]:80. Giving up."
+
+
+def test_many_lines_of_a_log_at_once_are_nothing_strange() -> None:
+    """Tor writes one for each stream that times out. Status events have a pace of their own."""
+    world = World(hears=True)
+    world.begin()
+    for _ in range(5000):
+        world.event("NOTICE", TIMED_OUT)
+    world.event("WARN", "Failed to choose an exit server")  # beyond the pace, it is not read
+    assert not [told for told in world.told.all if told[0] == "trouble"]
+    for _ in range(1000):
+        world.event("STATUS_CLIENT", "NOTICE X")
+    world.clock.advance(1.0)
+    world.event("WARN", "Failed to choose an exit server")
+    assert world.told.all[-1][:2] == ("trouble", "exits")
+    world.session.close()
+
+
+def test_status_events_have_a_pace(world: World) -> None:
+    """Each may be a line of our own log."""
+    with pytest.raises(Implausible, match="status events without end"):
+        for _ in range(1001):
+            world.event("STATUS_GENERAL", "NOTICE X")
 
 
 def test_streams_that_end_are_told(world: World) -> None:

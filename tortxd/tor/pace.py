@@ -21,11 +21,12 @@ class Pace:
         self._since = clock.seconds()
 
     def keeps(self, number: int = 1) -> bool:
-        """Whether so many more keep to it."""
-        self._left -= number
-        if self._left < 0:
+        """Whether so many more keep to it. Those that do not, do not count."""
+        if self._left < number:
             now = self._clock.seconds()
-            came = (now - self._since) * self._rate
-            self._left = min(self._burst, self._left + number + came) - number
+            self._left = min(self._burst, self._left + (now - self._since) * self._rate)
             self._since = now
-        return self._left >= 0
+            if self._left < number:
+                return False
+        self._left -= number
+        return True

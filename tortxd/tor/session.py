@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 _MOST_RELAYS_WAITING = 1000
 _STATUS_A_SECOND = 10.0
 _STATUS_AT_ONCE = 1000
+_LOGGED_A_SECOND = 10.0
+_LOGGED_AT_ONCE = 1000
 log = Logger()
 
 _SWEEP = 1.0
@@ -141,6 +143,7 @@ class Session:
         self._causes = causes
         self._repeats = Repeats(clock)
         self._pace = Pace(clock, rate=_STATUS_A_SECOND, burst=_STATUS_AT_ONCE)
+        self._log_pace = Pace(clock, rate=_LOGGED_A_SECOND, burst=_LOGGED_AT_ONCE)
         self._skew = ClockSkew(
             clock, lambda reason: listener.trouble("clock", reason), clock_offset
         )
@@ -167,8 +170,7 @@ class Session:
         """
         # What was seen over an earlier connection may have ended unseen since.
         self._table.clear()
-        seldom = self._seldom
-        said = seldom(self._said)
+        seldom, said = self._seldom, self._said
         logged = () if self._causes is None else (("WARN", said), ("NOTICE", said))
         await self._control.subscribe(
             (
@@ -252,7 +254,7 @@ class Session:
     # --- events --------------------------------------------------------------------------------
 
     def _seldom(self, handle: Callable[[str], None]) -> Callable[[str], None]:
-        """What handles events that come seldom, and each of which may be a line of the log.
+        """What handles events that come seldom, and each of which may be a line of our log.
 
         It raises Implausible, as the table does.
         """
@@ -312,7 +314,9 @@ class Session:
             self._skew.is_ahead(ahead)
 
     def _said(self, text: str) -> None:
-        if self._causes is not None:
+        """Tor has logged this. It may do so once for each stream of others, so that many lines at
+        once are nothing strange; those beyond the pace are not read."""
+        if self._causes is not None and self._log_pace.keeps():
             self._causes.heard(in_utf8(text))
 
     def _liveness(self, line: str) -> None:
