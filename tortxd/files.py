@@ -77,7 +77,7 @@ def _check_regular(found: os.stat_result) -> None:
         raise OSError(EISDIR, os.strerror(EISDIR))
     if stat.S_ISLNK(found.st_mode):
         raise OSError(ELOOP, "it is a link")
-    raise OSError(EINVAL, _KINDS.get(stat.S_IFMT(found.st_mode), "it is no file"))
+    raise OSError(EINVAL, _KINDS.get(stat.S_IFMT(found.st_mode), "it is not a regular file"))
 
 
 def _from_pipe(descriptor: int, deadline: float) -> bytes:

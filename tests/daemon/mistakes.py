@@ -288,7 +288,7 @@ STARTS = [
     ),
     Start(
         "directory is a file",
-        "The data directory FILE cannot be used (it is no folder); choose another --data-dir.",
+        "The data directory FILE cannot be used (it is not a folder); choose another --data-dir.",
         ("--data-dir=FILE",),
         file=written("a-file", ""),
     ),

@@ -20,7 +20,7 @@ from tests.daemon.process import Daemon, Launcher, installed, memory
 from tests.daemon.traces import inet, read_trace, strace
 from tests.tor.hostile_control import LAST, TRICKS, HostileControl, Trick, offering
 
-HARMLESS = TRICKS["a reply to nothing"]
+HARMLESS = TRICKS["a reply to no command"]
 READY_AND_THEN = Trick(HARMLESS.says, unasked=HARMLESS.unasked, after=LAST)
 """It serves, for a moment."""
 DAEMONS = 7
@@ -95,8 +95,8 @@ async def test_rule_20_health_says_why_a_control_port_is_not_believed(
     reply = await daemon.when_health(200)
     assert reply.json["status"] == "degraded"
     assert reply.json["reasons"] == [
-        "Tor's control port is not believed: it sent a reply to nothing. The control connection is "
-        "being restored."
+        "Tor's control port is not believed: it sent a reply to no command. The control connection "
+        "is being restored."
     ]
 
 
@@ -146,7 +146,7 @@ async def test_rule_01_a_control_port_names_no_way_round_tor(
     for number, (named, says) in enumerate(
         (
             ('"localhost:9050" "canary.test:9050"', "no SOCKS port open"),
-            ('"localhost:9050" "224.0.0.1:9050"', "is no loopback address"),
+            ('"localhost:9050" "224.0.0.1:9050"', "is not a loopback address"),
         )
     ):
         reply = f"250-net/listeners/socks={named}\r\n250 OK\r\n".encode()

@@ -84,9 +84,9 @@ _LOOKED_UP = {
     ),
     "GETINFO ip-to-country": b"250-ip-to-country/192.0.2.1=d\xc3\xab\r\n250 OK\r\n",
 }
-NO_REPLY = "a line that is no reply"
-ENDLESS_LINE = "a line without end"
-ENDLESS_REPLY = "a reply without end"
+NO_REPLY = "a line that is not a reply"
+ENDLESS_LINE = "a line that is too long"
+ENDLESS_REPLY = "a reply that is too long"
 
 TRICKS = {
     # --- replies ---
@@ -128,13 +128,13 @@ TRICKS = {
         ),
         "GETINFO ns/all",
     ),
-    "a reply to nothing": Trick("a reply to nothing", unasked=lambda: iter((b"250 OK\r\n",))),
+    "a reply to no command": Trick("a reply to no command", unasked=lambda: iter((b"250 OK\r\n",))),
     "an event amid a reply": Trick(
-        "an event and a reply in one",
+        "an event mixed with a reply",
         {"GETCONF": b"250-SocksPort=auto\r\n650 CIRC 1 LAUNCHED\r\n250 OK\r\n"},
     ),
     "a reply amid an event": Trick(
-        "an event and a reply in one",
+        "an event mixed with a reply",
         {"GETCONF": b"650-CIRC 1 LAUNCHED\r\n250 OK\r\n"},
     ),
     "an event amid data": Trick("", {"GETINFO ns/all": _data("ns/all", "650 CIRC 1 BUILT\r\n")}),
@@ -170,7 +170,7 @@ TRICKS = {
         ENDLESS_LINE, unasked=_event("CIRC 1 BUILT " + ",".join([PATH] * 100_000))
     ),
     "a long path": Trick(
-        "too long for one", unasked=_event("CIRC 1 BUILT " + ",".join([PATH] * 1000))
+        "event that is too long", unasked=_event("CIRC 1 BUILT " + ",".join([PATH] * 1000))
     ),
     "a longer path than Tor builds": Trick(
         "", unasked=_event("CIRC 1 BUILT " + ",".join([PATH] * 100))

@@ -169,9 +169,9 @@ async def test_a_path_in_its_log_is_not_looked_at(
     ("named", "says"),
     [
         ('"localhost:9050"', "no SOCKS port open"),
-        ('"224.0.0.1:9050"', "224.0.0.1:9050, which is no loopback address"),
-        ('"[ff02::1]:9050" "localhost:1"', "[ff02::1]:9050, which is no loopback address"),
-        ('"[::ffff:224.0.0.1]:9050"', "224.0.0.1:9050, which is no loopback address"),
+        ('"224.0.0.1:9050"', "224.0.0.1:9050, which is not a loopback address"),
+        ('"[ff02::1]:9050" "localhost:1"', "[ff02::1]:9050, which is not a loopback address"),
+        ('"[::ffff:224.0.0.1]:9050"', "224.0.0.1:9050, which is not a loopback address"),
         ('"127.0.0.1:0"', "no SOCKS port open"),
         ('"unix:relative" "unix:/a\\001b"', "no SOCKS port open"),
         ('"unix:/' + "x" * 200 + '"', "no SOCKS port open"),

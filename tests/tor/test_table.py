@@ -602,7 +602,7 @@ def test_text_that_is_kept_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
             for n in range(4):
                 event(begin.format(n), 1.0)
     for event in (table.stream_event, table.circuit_event):
-        with pytest.raises(Implausible, match="too long for one"):
+        with pytest.raises(Implausible, match="event that is too long"):
             event("1 NEW 0 " + "x" * 9000, 1.0)
 
 

@@ -95,12 +95,12 @@ def test_a_reply_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     fits = [b"250-x"] * (10_000 // 69 - 2)
     read(*fits, b"250 OK")
     for last in (b"250-x", b"250 " + b"x" * 9000):
-        with pytest.raises(Implausible, match="a reply without end"):
+        with pytest.raises(Implausible, match="a reply that is too long"):
             read(*fits, *[b"250-x"] * 2, last)
     read(*fits, *fits, b"250 OK", taken=[])
-    with pytest.raises(Implausible, match="a reply without end"):
+    with pytest.raises(Implausible, match="a reply that is too long"):
         read(*fits * 3, taken=[])
-    with pytest.raises(Implausible, match="a reply without end"):
+    with pytest.raises(Implausible, match="a reply that is too long"):
         read(*[b"650-x"] * 200, taken=[])  # an event is not what was asked for
 
 

@@ -133,7 +133,9 @@ class Attached:
             return
         if not failure.check(TortxdError):
             self._log.failure("A fault of ours while attaching to Tor.", failure)
-        reason = failure.getErrorMessage() if failure.check(TortxdError) else "Tor is not reached."
+        reason = (
+            failure.getErrorMessage() if failure.check(TortxdError) else "Tor could not be reached."
+        )
         self._let_go()
         self._finish(reason)
 

@@ -117,7 +117,7 @@ class _ControlProtocol(txtorcon.TorControlProtocol):  # type: ignore[misc]
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """No line of Tor's is as long."""
-        self._refuse(Implausible("a line without end"))
+        self._refuse(Implausible("a line that is too long"))
 
     def _refuse(self, error: Implausible) -> None:
         self.fault = self.fault or str(error)
@@ -127,11 +127,11 @@ class _ControlProtocol(txtorcon.TorControlProtocol):  # type: ignore[misc]
         message = self._reader.feed(line, None if self.command is None else self.command[2])
         if isinstance(message, Event):
             if not self._pace.keeps(1 + len(message.text) // 1024):
-                raise Implausible("events faster than any Tor")
+                raise Implausible("events faster than any Tor does")
             self._event(message.text)
         elif message is not None:
             if self.defer is None:
-                raise Implausible("a reply to nothing")
+                raise Implausible("a reply to no command")
             if message.accepted:
                 self.defer.callback(message.text.removesuffix("\nOK"))
             else:
@@ -232,15 +232,15 @@ def read_cookie(path: Path, name: str) -> bytes:
     def judge(_: int, found: os.stat_result) -> None:
         if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise SetupError(
-                f"The cookie {path} of Tor's control port {name} may be written by others than its "
-                "owner: it proves nothing."
+                f"The cookie {path} of Tor's control port {name} can be written by others than its "
+                "owner, so it proves nothing."
             )
 
     try:
         cookie = read_regular(path, most=_COOKIE_BYTES, judge=judge)
     except ValueError:
         raise SetupError(
-            f"Tor's control port {name} names a cookie file that cannot be one."
+            f"Tor's control port {name} names a cookie file whose name no file can have."
         ) from None
     except OSError as e:
         if e.errno in (EACCES, EPERM):
@@ -255,7 +255,7 @@ def read_cookie(path: Path, name: str) -> bytes:
         ) from e
     if len(cookie) != _COOKIE_BYTES:
         raise SetupError(
-            f"The cookie {path} of Tor's control port {name} is none: a cookie has "
+            f"The cookie {path} of Tor's control port {name} is not a cookie: a cookie has "
             f"{_COOKIE_BYTES} bytes."
         )
     return cookie
@@ -329,7 +329,7 @@ class Control:
             )
         except txtorcon.TorProtocolError as e:
             protocol.transport.abortConnection()
-            raise TorDown(f"Tor's control port {name} refuses to say what it can.") from e
+            raise TorDown(f"Tor's control port {name} refuses to say what it supports.") from e
         except TorDisconnectError as e:
             if protocol.fault is not None:
                 raise TorDown(protocol.fault) from e

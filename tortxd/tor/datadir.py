@@ -38,7 +38,7 @@ def prepare(path: Path) -> Path:
         if stat.S_IMODE(found.st_mode) != 0o700:
             path.chmod(0o700)
     except OSError as e:
-        reason = "it is no folder" if isinstance(e, FileExistsError) else e.strerror
+        reason = "it is not a folder" if isinstance(e, FileExistsError) else e.strerror
         raise SetupError(
             f"The data directory {path} cannot be used ({reason}); choose another `data_dir`."
         ) from e
@@ -73,7 +73,7 @@ def _read_token(path: Path) -> str:
     read = read_regular(path, most=_LONGEST_TOKEN, follow_links=False, judge=judge)
     token = read.decode("ascii", "replace").strip()
     if len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token:
-        raise SetupError(f"The operator token {path} is not one; remove it to have a new one made.")
+        raise SetupError(f"The operator token {path} holds no token; remove it to have one made.")
     return token
 
 

@@ -76,7 +76,7 @@ def unavailable(address: SocksAddress) -> str | None:
             # Another socket with SO_REUSEADDR can be bound to the same port; listening shows it.
             probe.listen(1)
     except OSError as e:
-        return os.strerror(e.errno) if e.errno else "it is no address of this machine"
+        return os.strerror(e.errno) if e.errno else "it is not an address of this machine"
     return None
 
 

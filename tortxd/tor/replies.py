@@ -278,7 +278,7 @@ def choose_socks(
     near = [address for address in listening if address.is_local]
     if not near:
         raise SetupError(
-            f"That Tor's SOCKS port listens at {listening[0]}, which is no loopback address, and a "
+            f"That Tor's SOCKS port listens at {listening[0]}, which is not a loopback address. A "
             "control port's word is not enough for that: if you trust it, name it with `socks`."
         )
     for address in near:

@@ -261,7 +261,7 @@ class Session:
 
         def take(line: str) -> None:
             if not self._pace.keeps():
-                raise Implausible("status events without end")
+                raise Implausible("too many status events")
             handle(line)
 
         return take

@@ -564,7 +564,7 @@ class Table:
 
 def _words(line: str) -> list[str]:
     if len(line) > _LONGEST_LINE:
-        raise Implausible("a circuit or stream that is too long for one")
+        raise Implausible("a circuit or stream event that is too long")
     return line.split()
 
 

@@ -78,9 +78,9 @@ class ControlReader:
         :raises Implausible: no Tor sends this.
         """
         if len(raw) > LONGEST_LINE:
-            raise Implausible("a line without end")
+            raise Implausible("a line that is too long")
         if b"\0" in raw or b"\n" in raw:
-            raise Implausible("a line with bytes that do not belong there")
+            raise Implausible("a line with bytes that do not belong in one")
         # Paths of files may be in any encoding; and a character for each byte takes no more memory
         # than that.
         line = raw.decode("latin-1")
@@ -94,11 +94,11 @@ class ControlReader:
             return None
         match = _STATUS.match(line)
         if match is None:
-            raise Implausible("a line that is no reply")
+            raise Implausible("a line that is not a reply")
         code, kind = match.groups()
         is_event = code[0] == "6"
         if self._is_event not in (None, is_event):
-            raise Implausible("an event and a reply in one")
+            raise Implausible("an event mixed with a reply")
         self._is_event = is_event
         self._add(line[4:], len(raw), take if code[0] == "2" else None)
         self._in_data = kind == "+"
@@ -112,9 +112,9 @@ class ControlReader:
         self._size += size + _FOR_A_LINE
         if take is None or self._is_event:
             if self._size > MOST_KEPT:
-                raise Implausible("a reply without end")
+                raise Implausible("a reply that is too long")
             self._lines.append(line)
         else:
             if self._size > MOST_PASSED_ON:
-                raise Implausible("a reply without end")
+                raise Implausible("a reply that is too long")
             take(line)
