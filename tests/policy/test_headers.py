@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,6 +56,57 @@ NEVER_SENT = [
     b"Tortxd-Token",
     b"Tortxd-Anything",
 ]
+OF_USERS = [
+    b"X-Auth-Request-Email",
+    b"X-Auth-Request-User",
+    b"Cf-Access-Authenticated-User-Email",
+    b"Cf-Access-Jwt-Assertion",
+    b"Tailscale-User-Login",
+    b"Tailscale-User-Name",
+    b"X-Goog-Authenticated-User-Email",
+    b"X-Goog-IAP-JWT-Assertion",
+    b"X-MS-Client-Principal",
+    b"X-MS-Client-Principal-Name",
+    b"X-MS-Token-AAD-Id-Token",
+    b"X-Amzn-Oidc-Identity",
+    b"Remote-Email",
+    b"Remote-Name",
+    b"Remote-Groups",
+    b"REMOTE_USER",
+    b"X-Remote-User",
+    b"X-Remote-Group",
+    b"X-Authenticated-User",
+    b"X-WebAuth-User",
+    b"X-Pomerium-Claim-Email",
+    b"X-Pomerium-Jwt-Assertion",
+    b"X-Vouch-User",
+    b"X-Vouch-IdP-Claims-Email",
+    b"X-Authentik-Username",
+    b"Shib-Session-ID",
+    b"X-Device-User-Agent",
+    b"X-OperaMini-Phone-UA",
+]
+"""What proxies that log users in, and networks of telephones, say of whom they serve."""
+OF_THE_WAY = [
+    b"X-RealIP",
+    b"X-RemoteIP",
+    b"X-RemoteAddr",
+    b"X-Source-IP",
+    b"X-UserIP",
+    b"X-User-IP",
+    b"X-IP-Addr",
+    b"HTTP-X-Forwarded-For",
+    b"Z-Forwarded-For",
+    b"X-IMForwards",
+    b"X-Bluecoat-Via",
+    b"X-Client-Geo-Location",
+    b"X-GeoIP-Country",
+    b"X-Geo-City",
+    b"X-NF-Geo",
+    b"X-Akamai-Edgescape",
+    b"CDN-RequestCountryCode",
+]
+"""Where the client is, as proxies and CDNs say."""
 IDENTIFYING = [
     b"Origin",
     b"Referer",
@@ -111,6 +164,8 @@ IDENTIFYING = [
     b"X-Up-Calling-Line-ID",
     b"X-UIDH",
     b"X-Wap-Profile",
+    *OF_USERS,
+    *OF_THE_WAY,
 ]
 PASSING = [
     b"Authorization",
@@ -152,7 +207,48 @@ PASSING = [
     b"X-Relationship",
     b"Fromage",
     b"Widths",
+    # Credentials of the program's own, at services whose proxies say who the user is.
+    b"CF-Access-Token",
+    b"X-Vouch-Token",
+    b"X-Pomerium-Authorization",
+    b"X-Auth-Token",
+    b"X-Auth-User",
+    b"X-Auth-Email",
+    b"X-Auth-Key",
+    # Parameters of apps, whose names are like those of proxies.
+    b"X-Source-Id",
+    b"X-Source",
+    b"X-User-Email",
+    b"X-User-Address",
+    b"X-Country",
+    b"X-Country-Code",
+    b"X-City",
+    b"X-Oxylabs-Geo-Location",
+    b"X-MS-Client-Request-Id",
+    b"X-MS-Version",
+    b"X-Goog-AuthUser",
+    b"X-Goog-User-Project",
+    b"X-Amz-Date",
+    b"X-Amz-Source-Identity",
+    b"X-WebAuthn-Challenge",
+    b"X-Geometry",
+    b"X-Report",
+    b"X-Image-Source",
+    b"Akamai-BM-Telemetry",
+    b"HTTP-Referer",
+    b"Tailscale-Webhook-Signature",
+    b"Authentication",
+    b"X-Authentication-Method",
 ]
+
+
+@pytest.mark.parametrize("spelled", [bytes, bytes.lower, lambda name: name.replace(b"-", b"_")])
+def test_every_name_that_identifies_stays_behind_and_no_other(
+    spelled: Callable[[bytes], bytes],
+) -> None:
+    sent = [(spelled(name), b"value") for name in (*NEVER_SENT, *IDENTIFYING, *PASSING)]
+    passed = [name for name, _ in outgoing(sent, user_agent=KEEP)]
+    assert passed == [spelled(name) for name in PASSING]
 
 
 def names_of(headers: Pairs) -> list[bytes]:

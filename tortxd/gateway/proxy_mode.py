@@ -133,5 +133,5 @@ def _options(plane: DataPlane, head: RequestHead) -> Answer:
     """What the gateway can do as a proxy; nothing is connected to."""
     plane.policy.access.admit_options(gateway_fields(head.headers), head.minor)
     server = b"tortxd/" + __version__.encode()
-    named = [(b"Allow", b"CONNECT, " + METHODS), (b"Server", server), *_OF_TOR]
-    return Answer(200, [*named, *OWN_HEADERS])
+    abilities = [(b"Allow", b"CONNECT, " + METHODS), (b"Server", server), *_OF_TOR]
+    return Answer(200, [*abilities, *OWN_HEADERS])

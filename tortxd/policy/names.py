@@ -1,7 +1,9 @@
 """What follows from a header's name alone: whether it passes.
 
-Every header of every message is looked up, and names are usually of a few, so what follows from one
-is remembered. What passes has None; what does not, or not as it is, its name in lower case.
+Each direction has a table, which is asked for every header of every message. It answers None for a
+header that passes unchanged. For one that is withheld, or that may have to be changed, it answers
+the name in lower case, by which the caller tells which one it is. Messages mostly have the same few
+names, so answers are remembered.
 """
 
 from __future__ import annotations
@@ -71,33 +73,51 @@ _OF_BROWSERS = r"""
     # Client hints of before Sec-CH-.
     | device-memory | dpr | width | viewport-(?:width|height) | downlink | ect | rtt | save-data
 """
-_OF_THE_WAY = r"""
-    # What a proxy, a CDN or a network between the user and here says of whom it serves: whatever
-    # ends in an IP address, and the client, the peer, the remote or the viewer that somebody saw.
-    (?:.*-)?(?:client|socket)?ip(?:v[46])?
-    | (?:.*-)?(?:client|remote|peer|viewer|external)-(?:addr(?:ess)?|host(?:name)?|port)
-    | (?:x-)?remote-user | (?:.*-)?client-?(?:cert|dn|verify|s-dn).*
-    | from | forwarded-.* | x-forward.* | x-real-.* | x-originating-.* | x-proxyuser-.* | cdn-loop
-    | x-original-(?:for|forwarded.*|host|proto|remote.*|ur[il])
-    | cf-(?:connecting|ew|ip|pseudo|ray|visitor|worker).* | cloudfront-viewer-.*
-    | fastly-(?:client|ff|ssl).* | x-appengine-.* | x-azure-(?:client|socket).*
-    | x-cluster-client-.* | x-vercel-ip-.*
+_OF_USERS = r"""
+    # Who the user is, by proxies that log users in: oauth2-proxy, Authelia, authentik, Pomerium,
+    # Vouch, Grafana's, Cloudflare Access, Tailscale, Google's, Azure's, Amazon's, Shibboleth. What
+    # a program logs in with there is its own (CF-Access-Client-Secret, CF-Access-Token,
+    # X-Vouch-Token, X-Pomerium-Authorization, X-Auth-Token).
+    (?:.*-)?authenticated-.* | remote-.* | x-remote-(?:user|email|name|group|extra).*
+    | x-(?:auth-request|authentik|webauth)-.* | x-pomerium-(?:claim|jwt)-.*
+    | x-vouch-(?:user|idp|success).* | cf-access-(?:authenticated|jwt|user)-.*
+    | tailscale-(?!webhook-).* | x-goog-iap-.* | x-ms-client-principal.* | x-ms-token-.*
+    | x-amzn-oidc-.* | (?:x-)?shib-.*
+    | (?:.*-)?client-?(?:cert|dn|verify|s-dn).*
     # Subscribers of telephone networks, and their devices.
     | (?:.*-)?(?:msisdn|imsi|imei|uidh|subno|calling-line-id) | x-(?:acr|att-deviceid|wap-.*)
+    | (?:.*-)?(?:device|original|phone)-(?:user-agent|ua)
+"""
+_OF_THE_WAY = r"""
+    # What a proxy, a CDN or a network between the user and here says of where its client is: an IP
+    # address, and the client, the peer, the remote or the viewer that somebody saw.
+    (?:.*-)?(?:(?:client|external|peer|real|remote|socket|source|user|viewer)-?)?ip(?:v[46])?
+    | (?:.*-)?(?:client|external|peer|real|remote|source|viewer)-?(?:host(?:name)?|port)
+    | (?:.*-)?(?:client|external|peer|real|remote|source|viewer)-?addr(?:ess)?
+    | (?:.*-)?(?:ip|user)-?addr
+    | .*forwarded.* | x-forward.* | x-imforwards | x-real-.* | x-originating-.* | x-proxyuser-.*
+    | x-original-(?:for|host|proto|remote.*|ur[il]) | x-(?:bluecoat-)?via
+    | cf-(?:connecting|ew|ip|pseudo|ray|visitor|worker).* | cdn-.* | cloudfront-viewer-.*
+    | fastly-(?:client|ff|ssl).* | x-akamai-.* | x-appengine-.* | x-azure-(?:client|socket).*
+    | x-cluster-client-.* | x-vercel-ip-.* | from
+    # The place that such an address stands for. X-Country, X-Country-Code, X-City and the like
+    # pass: in them a program asks for a market, and would get another one without.
+    | (?:x-)?(?:(?:client|nf|user|viewer)-)?geo(?:-?ip|-?location)?(?:-.*)? | edgescape
 """
 
 
 def _matcher(pattern: str) -> Callable[[bytes], bool]:
-    found = re.compile(pattern.encode("ascii"), re.VERBOSE).fullmatch
-    return lambda name: found(name) is not None
+    match = re.compile(pattern.encode("ascii"), re.VERBOSE).fullmatch
+    return lambda name: match(name) is not None
 
 
 _is_for_proxies = _matcher(_FOR_PROXIES)
-_identifies = _matcher(f"{_FOR_PROXIES} | {_OF_BROWSERS} | {_OF_THE_WAY}")
+_identifies = _matcher(f"{_FOR_PROXIES} | {_OF_BROWSERS} | {_OF_USERS} | {_OF_THE_WAY}")
 
 
-def _kept_in(name: bytes) -> bytes | None:
-    """The name, if it is that of a header which does not pass ``/proxy`` as it is; else None.
+def _withheld_from_destination(name: bytes) -> bytes | None:
+    """The name, if it is that of a header which does not pass ``/proxy``, or may be changed by it;
+    else None.
 
     A hyphen and an underscore are one and the same to destinations that make variables of names
     (CGI), so they are here.
@@ -108,13 +128,13 @@ def _kept_in(name: bytes) -> bytes | None:
     return name if plain in FRAMING or _identifies(plain) else None
 
 
-def _kept_in_proxy_mode(name: bytes) -> bytes | None:
+def _withheld_in_proxy_mode(name: bytes) -> bytes | None:
     plain = name.replace(b"_", b"-")
     return name if plain in FRAMING or _is_for_proxies(plain) else None
 
 
-TO_DESTINATION = ByName(_kept_in)
-TO_DESTINATION_IN_PROXY_MODE = ByName(_kept_in_proxy_mode)
+TO_DESTINATION = ByName(_withheld_from_destination)
+TO_DESTINATION_IN_PROXY_MODE = ByName(_withheld_in_proxy_mode)
 
 
 # --- from the destination -------------------------------------------------------------------------
@@ -150,12 +170,13 @@ _is_ours = _matcher(r"proxy-.* | tortxd-.*")
 REWRITTEN = frozenset({b"location", b"content-location", b"content-type"})
 
 
-def _kept_out(name: bytes) -> bytes | None:
-    """The name, if it is that of a header which does not pass ``/proxy`` as it is; else None."""
+def _withheld_from_client(name: bytes) -> bytes | None:
+    """The name, if it is that of a header which does not pass ``/proxy``, or may be changed by it;
+    else None."""
     if name in FRAMING or name in REWRITTEN or _is_acted_on(name):
         return name
     return None
 
 
-TO_CLIENT = ByName(_kept_out)
+TO_CLIENT = ByName(_withheld_from_client)
 TO_CLIENT_IN_PROXY_MODE = ByName(lambda name: name if name in FRAMING or _is_ours(name) else None)
