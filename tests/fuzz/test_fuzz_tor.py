@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from tests.fuzz.cutting import CUTS, SPOILING, Cuts, Spoiling, cut, spoil
 from tests.fuzz.profile import fuzzed
+from tests.tor.hostile_control import AUTHENTICATED
 from tortxd.addresses import SocksAddress, is_address
 from tortxd.errors import SetupError, TortxdError
 from tortxd.tor.causes import Causes
@@ -231,15 +232,6 @@ def test_a_source_is_an_address_or_none(host: object, port: int, odd: str) -> No
     assert read is None or read[1] > 0
 
 
-_AUTHENTICATED = (
-    b"250-PROTOCOLINFO 1\r\n250-AUTH METHODS=NULL\r\n250 OK\r\n",
-    b"250 OK\r\n",
-    b"250-signal/names=NEWNYM\r\n250 OK\r\n",
-    b"250-version=0.4.9.11\r\n250 OK\r\n",
-    b"250-events/names=CIRC CIRC_MINOR STREAM STATUS_CLIENT NETWORK_LIVENESS SIGNAL WARN\r\n"
-    b"250 OK\r\n",
-    b"250 OK\r\n",
-)
 _FP = b"A" * 40
 _ANSWERED = (
     b"250 OK\r\n",
@@ -303,10 +295,10 @@ def test_whatever_a_control_port_sends_is_survived(
     port.makeConnection(StringTransport())
     data = b"".join(answers)
     try:
-        for reply in () if early else _AUTHENTICATED:
+        for reply in () if early else AUTHENTICATED:
             port.dataReceived(reply)
         if early:
-            data = b"".join(_AUTHENTICATED[:3]) + data
+            data = b"".join(AUTHENTICATED[:3]) + data
         for piece in cut(spoil(data, spoiling), cuts):
             port.dataReceived(piece)
         for circuit in table.circuits():

@@ -16,8 +16,21 @@ FINGERPRINT = "A" * 40
 PATH = f"${FINGERPRINT}~a"
 LOGIN = "x" * 1000
 LONG = "x" * 8000
+WORDS = ("ab " * 80_000 + "\r\n") * 10
 LAST = "GETINFO ns/all"
 """The last command of a beginning."""
+
+
+AUTHENTICATED = (
+    b"250-PROTOCOLINFO 1\r\n250-AUTH METHODS=NULL\r\n250 OK\r\n",
+    b"250 OK\r\n",
+    b"250-signal/names=NEWNYM\r\n250 OK\r\n",
+    b"250-version=0.4.9.11\r\n250 OK\r\n",
+    b"250-events/names=CIRC CIRC_MINOR STREAM STATUS_CLIENT NETWORK_LIVENESS SIGNAL WARN\r\n"
+    b"250 OK\r\n",
+    b"250 OK\r\n",
+)
+"""The replies with which a connection begins."""
 
 
 @frozen
@@ -102,6 +115,7 @@ TRICKS = {
     "451 to events": Trick("refused a command", {"SETEVENTS": b"451 No\r\n"}),
     "bytes of no encoding": Trick(NO_REPLY, unasked=lambda: iter((b"\xff\xfe\xe9\r\n",))),
     "a reply with bytes of no encoding": Trick("", {"GETCONF": b"250 \xff\xfe=\xe9\x85\r\n"}),
+    "endless words": Trick("", {"GETINFO signal/names": _data("signal/names", WORDS)}),
     "NUL": Trick("do not belong", unasked=lambda: iter((b"650 CIRC \0\r\n",))),
     "LF alone": Trick("do not belong", unasked=lambda: iter((b"650 CIRC 1\n650 X\r\n",))),
     "CR without LF": Trick(

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from tortxd.errors import TorTimeout
 from tortxd.tor.control import Control
@@ -90,6 +91,19 @@ def test_no_exit_carries_ipv6() -> None:
 
 def test_what_cannot_be_read_is_left_out() -> None:
     assert World("accept nothing", "accept 80").answer(80) is True
+
+
+def test_policies_have_a_bound() -> None:
+    """Those that are the same count once."""
+    long = "accept " + ",".join(["80"] * 300)
+    assert World(*[long] * 1000).answer(80) is True
+    world = World(*(f"{long},{port}" for port in range(1, 1000)))
+    asking = world.ask(80)
+    world.control.asked[-1].callback(None)
+    failure = asking.result
+    assert isinstance(failure, Failure)
+    assert "more exit policies than there can be" in failure.getErrorMessage()
+    asking.addErrback(lambda _: None)
 
 
 def test_before_there_is_a_consensus_nothing_is_known() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,3 +90,22 @@ def test_whether_any_relay_is_left(wanted: list[str], unwanted: list[str], none:
 def test_any_text_is_survived(text: str) -> None:
     read_nodes([text, "r " + text, "s " + text])
     matches(text, ONE, {})
+
+
+def test_a_choice_that_takes_long_to_judge_is_not_judged() -> None:
+    """The reactor has other things to do."""
+    nodes = [Node(f"{n:040X}", "a", "192.0.2.1", frozenset()) for n in range(10_000)]
+    began = time.process_time()
+    assert not none_left([f"10.0.{n}.0/24" for n in range(1000)], [], nodes, {})
+    assert time.process_time() - began < 1.0
+    assert none_left(["10.0.0.0/24"], [], nodes[:100], {})
+
+
+def test_flags_that_do_not_count_are_not_kept() -> None:
+    (node,) = read_nodes(
+        [
+            "r one qqqqqqqqqqqqqqqqqqqqqqqqqqo digest 2026-11-22 15:00:00 192.0.2.1 9001 0",
+            "s Exit Guard " + "x" * 9000,
+        ]
+    )
+    assert node.flags == {"Exit", "Guard"}

@@ -53,6 +53,8 @@ _CLIENT_KEY = b"Tor safe cookie authentication controller-to-server hash"
 _EVENT = re.compile("[A-Z0-9_]{1,40}")
 _NAME = re.compile("[A-Z0-9_]*")
 _MOST_EVENTS = 200
+_LONGEST_WORDS = 16_384
+"""Characters of what a Tor says of itself that are looked at; the names of all events have 400."""
 _MOST_WAITING = 10_000
 """Commands that may wait for the one before them."""
 EVENTS_A_SECOND = 20_000.0
@@ -165,7 +167,8 @@ class _ControlProtocol(txtorcon.TorControlProtocol):  # type: ignore[misc]
         return self
 
     async def _asked(self, key: str) -> list[str]:
-        return parse_info(await self.get_info_raw(key), (key,)).get(key, "").split()
+        value = parse_info(await self.get_info_raw(key), (key,)).get(key, "")
+        return value[:_LONGEST_WORDS].split()
 
     async def _authenticate(self, offer: AuthenticationOffer) -> None:
         """A password, where there is one: what a user has given counts for more than what the port

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 _LONGEST_SUMMARY = 1100
 """Characters; Tor writes 1,000 at most."""
-_MOST_SUMMARIES = 10_000
-"""There are as many relays, and few have one of their own."""
+_MOST_SUMMARIES = 256 * 1024
+"""Characters of all that differ: there are some 10,000 relays, and few have one of their own. Taken
+apart, each character takes some 30 bytes."""
 FRESH = 600.0
 """Seconds for which what was read counts: a new consensus comes every hour."""
 
@@ -98,16 +99,19 @@ class Exits:
 
     async def _read(self) -> tuple[PortPolicy, ...] | None:
         """Every IPv6 policy that some relay has. Few differ, so few are kept."""
-        relays = 0
+        relays = size = 0
         summaries: set[str] = set()
 
         def take(line: str) -> None:
-            nonlocal relays
+            nonlocal relays, size
             if line == "onion-key":
                 relays += 1
             elif line.startswith("p6 ") and len(line) <= _LONGEST_SUMMARY:
+                if line[3:] in summaries:
+                    return
                 summaries.add(line[3:])
-                if len(summaries) > _MOST_SUMMARIES:
+                size += len(line)
+                if size > _MOST_SUMMARIES:
                     raise Implausible("more exit policies than there can be")
 
         await self._control.ask_for_lines("md/all", take)

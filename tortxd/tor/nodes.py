@@ -11,6 +11,7 @@ import ipaddress
 import re
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -37,7 +38,10 @@ _FINGERPRINT = re.compile(r"\$?([0-9A-Fa-f]{40})(?:[=~].*)?")
 _NICKNAME = re.compile(r"[A-Za-z0-9]{1,19}")
 MOST_NODES = 100_000
 """The public network has some 9,000."""
-_MOST_FLAGS = 30
+_MOST_PATTERNS = 10_000
+"""Items of options that are looked at."""
+_MOST_COMPARED = 500_000
+"""Relays times items: more would keep the reactor for seconds."""
 _BATCH = 100
 """Addresses whose countries are asked for at once."""
 
@@ -48,6 +52,7 @@ _OPTIONS = (
 )
 """Options, the flag that a relay needs for the place, what it is called there, and the options that
 take relays away from it."""
+_FLAGS = frozenset(flag for _, flag, _, _ in _OPTIONS)
 
 
 @frozen
@@ -59,6 +64,7 @@ class Node:
     nickname: str
     address: str
     flags: frozenset[str]
+    """Those that count here."""
 
 
 def node_reader(take: Callable[[Node], object]) -> Callable[[str], None]:
@@ -95,7 +101,7 @@ def _node(router: list[str], flags: list[str]) -> Node | None:
         return None
     if len(fingerprint) != 40 or not _NICKNAME.fullmatch(nickname) or not is_address(address):
         return None
-    return Node(fingerprint, nickname, address, frozenset(flags[:_MOST_FLAGS]))
+    return Node(fingerprint, nickname, address, _FLAGS.intersection(flags))
 
 
 def wants_countries(patterns: Iterable[str]) -> bool:
@@ -127,8 +133,11 @@ def none_left(
     nodes: Iterable[Node],
     countries: Mapping[str, str],
 ) -> bool:
-    """Whether no relay is surely both wanted and not unwanted; False where that is not certain."""
-    wanted, unwanted = tuple(wanted), tuple(unwanted)
+    """Whether no relay is surely both wanted and not unwanted; False where that is not certain, or
+    would take too long to find out."""
+    wanted, unwanted, nodes = tuple(wanted), tuple(unwanted), tuple(nodes)
+    if len(nodes) * (len(wanted) + len(unwanted)) > _MOST_COMPARED:
+        return False
     for node in nodes:
         taken = [matches(pattern, node, countries) for pattern in wanted]
         if None in taken:
@@ -149,6 +158,8 @@ async def impossible_choice(control: Control) -> str | None:
         if not wanted:
             continue
         unwanted = [pattern for each in against for pattern in await _patterns(control, each)]
+        if len(wanted) + len(unwanted) >= _MOST_PATTERNS:
+            continue
         if nodes is None:
             nodes = []
             await control.ask_for_lines("ns/all", node_reader(nodes.append))
@@ -168,7 +179,8 @@ async def impossible_choice(control: Control) -> str | None:
 
 async def _patterns(control: Control, option: str) -> list[str]:
     values = await control.configured(option)
-    return [item.strip() for value in values for item in value.split(",") if item.strip()]
+    items = (item.strip() for value in values for item in value.split(","))
+    return list(islice(filter(None, items), _MOST_PATTERNS))
 
 
 async def read_relays(control: Control) -> list[Relay]:
