@@ -9,19 +9,22 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor as installed
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.internet.testing import EventLoggingObserver
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
+from twisted.internet.task import Clock
+from twisted.internet.testing import EventLoggingObserver, StringTransport
 from twisted.logger import globalLogPublisher
+from twisted.python.failure import Failure
 
 from tests.tor.daemons import when_status
-from tests.tor.hostile_control import LAST, TRICKS, HostileControl, Trick, offering
-from tortxd.errors import SetupError
+from tests.tor.hostile_control import AUTHENTICATED, LAST, TRICKS, HostileControl, Trick, offering
+from tortxd.errors import SetupError, TorTimeout
+from tortxd.tor.control import PATIENCE, Control
 from tortxd.tor.daemon import AttachSettings, TorDaemon
 from tortxd.tor.status import BackingOff, Bootstrapping, Degraded, Failed, Ready, Status, sentence
 from tortxd.tor.table import MOST_OPEN_CIRCUITS, MOST_OPEN_STREAMS
@@ -160,6 +163,77 @@ async def test_a_path_in_its_log_is_not_looked_at(
     line = f'650 WARN Managed proxy "{__file__}" having PID 1 has exited.\r\n'.encode()
     _, over = attach(HostileControl(Trick("", unasked=lambda: iter((line,)), after=LAST), socks=1))
     assert "is missing, or ends by itself." in sentence(await over)
+
+
+# --- slow ones ----------------------------------------------------------------------------------
+
+
+class Dripping:
+    """A connection to a control port in memory, what is said on it, and a clock."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.lost: list[str] = []
+        self.connecting = Deferred.fromCoroutine(
+            Control.connect(self.clock, cast(Any, self), cast(Any, self), name="here")
+        )
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        self.port = factory.buildProtocol(None)
+        self.transport = StringTransport()
+        self.port.makeConnection(self.transport)
+        return succeed(self.port)
+
+    def control_lost(self, reason: str) -> None:
+        self.lost.append(reason)
+
+    def say(self, *replies: bytes) -> None:
+        for reply in replies:
+            self.port.dataReceived(reply)
+
+    def drip(self, begin: bytes, over: Deferred[Any]) -> float:
+        """One byte each second, as long as they are waited for; for how many seconds that was."""
+        self.say(begin)
+        began = self.clock.seconds()
+        while not over.called:
+            self.say(b"x")
+            self.clock.advance(1.0)
+        return self.clock.seconds() - began
+
+
+def raised(over: Deferred[Any]) -> str:
+    """What has become of it."""
+    failure = over.result
+    over.addErrback(lambda _: None)
+    assert isinstance(failure, Failure)
+    assert isinstance(failure.value, TorTimeout)
+    return failure.getErrorMessage()
+
+
+def test_a_beginning_that_drips_is_not_waited_for() -> None:
+    dripping = Dripping()
+    assert dripping.drip(b"250-PROTOCOLINFO ", dripping.connecting) == PATIENCE
+    assert raised(dripping.connecting) == "What listens at here does not answer as Tor does."
+    assert dripping.transport.disconnected
+
+
+@pytest.mark.parametrize("begin", [b"250-version=", b"250+version=\r\nx\r\n", b"2"])
+def test_a_reply_that_drips_is_not_waited_for(begin: bytes) -> None:
+    """Its time counts from the command on, however often a byte of it comes; so does that of the
+    command behind it."""
+    dripping = Dripping()
+    dripping.say(*AUTHENTICATED)
+    control = dripping.connecting.result
+    assert isinstance(control, Control)
+    asked = Deferred.fromCoroutine(control.ask("version"))
+    next_one = Deferred.fromCoroutine(control.ask("version"))
+    passed_on = Deferred.fromCoroutine(control.ask_for_lines("ns/all", lambda line: None))
+    assert dripping.drip(begin, asked) == PATIENCE
+    for over in (asked, next_one, passed_on):
+        assert raised(over) == "Tor does not answer on its control port."
+    assert not dripping.clock.getDelayedCalls()
+    control.close()
+    assert not dripping.lost
 
 
 # --- where it wants to be connected to -----------------------------------------------------------
