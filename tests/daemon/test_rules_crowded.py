@@ -104,7 +104,7 @@ async def test_rule_25_each_client_of_a_crowd_gets_an_answer(
     assert len(os.listdir(f"/proc/{daemon.pid}/fd")) < DESCRIPTORS
     for wire in holding:
         wire.transport.abortConnection()
-    await until(lambda: not tor_origin.open_connections, 5.0)
+    await until(lambda: not tor_origin.open_connections)
     assert (await daemon.fetch(tor_origin.http + "/")).status == 200
 
 
@@ -120,7 +120,7 @@ async def test_rule_25_clients_that_ask_for_nothing_keep_nobody_from_an_answer(
     assert any(wire.raw.startswith(b"HTTP/1.1 503 ") for wire in silent)
     start = installed().seconds()
     while (await daemon.ask("/health")).status != 200:
-        assert installed().seconds() < start + 15.0
+        assert installed().seconds() < start + 60.0
     for wire in silent:
         wire.transport.abortConnection()
 

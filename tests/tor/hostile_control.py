@@ -166,7 +166,7 @@ TRICKS = {
         unasked=_events(f'STREAM {{}} NEW 0 a.example:80 SOCKS_USERNAME="{LOGIN}"', at_once=50),
     ),
     "streams with long sources": Trick(
-        "events faster",
+        "is not believed",  # for their speed or their number, as fast as this machine reads
         unasked=_events(f"STREAM {{0}} NEW 0 a.example:80 SOURCE_ADDR={LONG}{{0}}:1", at_once=50),
     ),
     "events without end": Trick(

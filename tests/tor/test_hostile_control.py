@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from tests.tor.daemons import when_status
 from tests.tor.hostile_control import AUTHENTICATED, LAST, TRICKS, HostileControl, Trick, offering
 from tortxd.errors import SetupError, TorTimeout
-from tortxd.tor.control import PATIENCE, Control
+from tortxd.tor.control import PATIENCE, Control, _ControlProtocol
 from tortxd.tor.daemon import AttachSettings, TorDaemon
 from tortxd.tor.status import BackingOff, Bootstrapping, Degraded, Failed, Ready, Status, sentence
 from tortxd.tor.table import MOST_OPEN_CIRCUITS, MOST_OPEN_STREAMS
@@ -163,6 +163,35 @@ async def test_a_path_in_its_log_is_not_looked_at(
     line = f'650 WARN Managed proxy "{__file__}" having PID 1 has exited.\r\n'.encode()
     _, over = attach(HostileControl(Trick("", unasked=lambda: iter((line,)), after=LAST), socks=1))
     assert "is missing, or ends by itself." in sentence(await over)
+
+
+# --- what takes all of a slow machine -----------------------------------------------------------
+
+
+def test_events_may_take_so_much_of_the_processors_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    spent = 0.0
+
+    def spend() -> float:
+        nonlocal spent
+        spent += 0.2  # with each look, before and after
+        return spent
+
+    clock = Clock()
+    port = _ControlProtocol(clock, "127.0.0.1:9051", None)
+    port.makeConnection(StringTransport())
+    port.post_bootstrap.addErrback(lambda _: None)
+    for reply in AUTHENTICATED:
+        port.dataReceived(reply)
+    monkeypatch.setattr("tortxd.tor.control.thread_time", spend)
+    for _ in range(20):
+        port.dataReceived(b"650 CIRC 1 LAUNCHED\r\n")
+    assert port.fault is None
+    clock.advance(60.0)
+    for _ in range(40):
+        port.dataReceived(b"650 CIRC 1 LAUNCHED\r\n")
+    assert port.fault == (
+        "Tor's control port is not believed: it sent events faster than they can be read."
+    )
 
 
 # --- slow ones ----------------------------------------------------------------------------------

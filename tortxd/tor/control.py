@@ -18,6 +18,7 @@ from grp import getgrgid
 from hmac import compare_digest, digest
 from itertools import islice
 from pathlib import Path
+from time import thread_time
 from typing import Protocol, TypeVar
 
 import txtorcon
@@ -60,6 +61,11 @@ _MOST_WAITING = 10_000
 EVENTS_A_SECOND = 20_000.0
 """A burst of streams brings some 3,000."""
 EVENTS_AT_ONCE = 100_000
+EFFORT = 0.15
+"""Of the processor's time, what reading events may take in the long run: on a slow machine fewer of
+them take all there is."""
+EFFORT_AT_ONCE = 5.0
+"""Seconds of its time."""
 
 log = Logger()
 
@@ -96,6 +102,7 @@ class _ControlProtocol(txtorcon.TorControlProtocol):  # type: ignore[misc]
         self._password = password
         self._reader = ControlReader()
         self._pace = Pace(clock, rate=EVENTS_A_SECOND, burst=EVENTS_AT_ONCE)
+        self._effort = Pace(clock, rate=EFFORT, burst=EFFORT_AT_ONCE)
 
     def connectionMade(self) -> None:
         """Begin; ``post_bootstrap`` says what comes of it."""
@@ -103,6 +110,13 @@ class _ControlProtocol(txtorcon.TorControlProtocol):  # type: ignore[misc]
         begun.addCallbacks(self.post_bootstrap.callback, self.post_bootstrap.errback)
 
     # --- what comes ----------------------------------------------------------------------------
+
+    def dataReceived(self, data: bytes) -> None:
+        """What is asked for may take its time; what comes unasked, only so much."""
+        asked, began = self.command is not None, thread_time()
+        super().dataReceived(data)
+        if not asked and not self._effort.keeps(thread_time() - began):
+            self._refuse(Implausible("events faster than they can be read"))
 
     def lineReceived(self, line: bytes) -> None:
         """The first line shows whether this is a control port (control-spec, section 3.21)."""

@@ -13,14 +13,14 @@ class Pace:
     :param burst: how many may come at once.
     """
 
-    def __init__(self, clock: IReactorTime, *, rate: float, burst: int) -> None:
+    def __init__(self, clock: IReactorTime, *, rate: float, burst: float) -> None:
         self._clock = clock
         self._rate = rate
         self._burst = burst
-        self._left: float = burst
+        self._left = burst
         self._since = clock.seconds()
 
-    def keeps(self, number: int = 1) -> bool:
+    def keeps(self, number: float = 1) -> bool:
         """Whether so many more keep to it. Those that do not, do not count."""
         if self._left < number:
             now = self._clock.seconds()
