@@ -219,6 +219,16 @@ OF_THE_USER = {
     "Access-Control-Request-Headers": "canary",
     "Save-Data": "canary",
     "X-UIDH": "canary",
+    "Remote-Email": "canary",
+    "X-Auth-Request-Email": "canary",
+    "X-Authenticated-User": "canary",
+    "Cf-Access-Jwt-Assertion": "canary",
+    "Tailscale-User-Login": "canary",
+    "X-MS-Client-Principal-Name": "canary",
+    "X-RealIP": "canary",
+    "HTTP-X-Forwarded-For": "canary",
+    "X-GeoIP-Country": "canary",
+    "X-Device-User-Agent": "canary",
 }
 """More that does not pass ``/proxy``."""
 PASSING = {
@@ -230,6 +240,8 @@ PASSING = {
     "X-Api-Key": "mine",
     "X-CSRF-Token": "mine",
     "CF-Access-Client-Id": "mine",
+    "X-User-Id": "mine",
+    "X-Country": "mine",
     "traceparent": "00-1-2-01",
 }
 

@@ -34,7 +34,8 @@ HOP_BY_HOP = (
 )
 RULE_6 = re.compile(
     f"{HOP_BY_HOP}|origin|referer|cookie|forwarded|x-forwarded-.*|x-real-ip|via|from|ping-.*"
-    "|cookie2|.*-client-ip|proxy-.*|sec-.*|tor-.*|x-tor-.*|tortxd-.*"
+    "|cookie2|.*-client-ip|remote-.*|.*authenticated-user.*|.*forwarded.*"
+    "|proxy-.*|sec-.*|tor-.*|x-tor-.*|tortxd-.*"
     # The same as destinations with variables for names see them.
     "|x_forwarded_.*|x_real_ip|.*_client_ip"
 )
@@ -91,6 +92,9 @@ _NAMES = (
     "X-Client-IP",
     "True-Client-IP",
     "X_Forwarded_For",
+    "Remote-Email",
+    "X-Authenticated-User",
+    "HTTP-X-Forwarded-For",
     "Set-Login",
     "Cross-Origin-Opener-Policy",
     "Tor-Stream-Isolation",

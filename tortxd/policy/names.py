@@ -1,8 +1,8 @@
 """What follows from a header's name alone: whether it passes.
 
-Each direction has a table, which is asked for every header of every message. It answers None for a
-header that passes unchanged. For one that is withheld, or that may have to be changed, it answers
-the name in lower case, by which the caller tells which one it is. Messages mostly have the same few
+Each direction has a table, which is asked for every header of every message. Its answer is None for
+a header that passes unchanged. For one that is withheld, or that may have to be changed, it is the
+name in lower case, by which the caller tells which one it is. Messages mostly have the same few
 names, so answers are remembered.
 """
 
@@ -76,8 +76,8 @@ _OF_BROWSERS = r"""
 _OF_USERS = r"""
     # Who the user is, by proxies that log users in: oauth2-proxy, Authelia, authentik, Pomerium,
     # Vouch, Grafana's, Cloudflare Access, Tailscale, Google's, Azure's, Amazon's, Shibboleth. What
-    # a program logs in with there is its own (CF-Access-Client-Secret, CF-Access-Token,
-    # X-Vouch-Token, X-Pomerium-Authorization, X-Auth-Token).
+    # a program itself logs in with there passes (CF-Access-Client-Secret, CF-Access-Token,
+    # X-Vouch-Token, X-Pomerium-Authorization).
     (?:.*-)?authenticated-.* | remote-.* | x-remote-(?:user|email|name|group|extra).*
     | x-(?:auth-request|authentik|webauth)-.* | x-pomerium-(?:claim|jwt)-.*
     | x-vouch-(?:user|idp|success).* | cf-access-(?:authenticated|jwt|user)-.*
@@ -92,8 +92,8 @@ _OF_THE_WAY = r"""
     # What a proxy, a CDN or a network between the user and here says of where its client is: an IP
     # address, and the client, the peer, the remote or the viewer that somebody saw.
     (?:.*-)?(?:(?:client|external|peer|real|remote|socket|source|user|viewer)-?)?ip(?:v[46])?
-    | (?:.*-)?(?:client|external|peer|real|remote|source|viewer)-?(?:host(?:name)?|port)
-    | (?:.*-)?(?:client|external|peer|real|remote|source|viewer)-?addr(?:ess)?
+    | (?:.*-)?(?:client|external|peer|real|remote|source|viewer)
+      -?(?:addr(?:ess)?|host(?:name)?|port)
     | (?:.*-)?(?:ip|user)-?addr
     | .*forwarded.* | x-forward.* | x-imforwards | x-real-.* | x-originating-.* | x-proxyuser-.*
     | x-original-(?:for|host|proto|remote.*|ur[il]) | x-(?:bluecoat-)?via
@@ -101,7 +101,7 @@ _OF_THE_WAY = r"""
     | fastly-(?:client|ff|ssl).* | x-akamai-.* | x-appengine-.* | x-azure-(?:client|socket).*
     | x-cluster-client-.* | x-vercel-ip-.* | from
     # The place that such an address stands for. X-Country, X-Country-Code, X-City and the like
-    # pass: in them a program asks for a market, and would get another one without.
+    # pass: with them a program says which market it wants, and would get another one without.
     | (?:x-)?(?:(?:client|nf|user|viewer)-)?geo(?:-?ip|-?location)?(?:-.*)? | edgescape
 """
 
