@@ -6,12 +6,14 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 from attrs import define, field
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchWindowException
 from selenium.webdriver.chrome.service import Service
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
@@ -52,6 +54,9 @@ PREFERENCES = {
 PATIENCE = 60
 """Seconds that one command to the browser may take."""
 ENDS_WITHIN = 5.0
+
+_DOCUMENT = """return {
+    url: document.documentURI, type: document.contentType, title: document.title}"""
 
 _T = TypeVar("_T")
 
@@ -117,15 +122,27 @@ class Chromium:
         """Let what follows concern the tab with this handle."""
         await self.do(lambda driver: driver.switch_to.window(handle))
 
+    async def tabs(self) -> list[dict[str, str]]:
+        """The documents of all tabs: url, type, title."""
+
+        def work(driver: Any) -> list[dict[str, str]]:
+            found = []
+            for handle in driver.window_handles:
+                with suppress(NoSuchWindowException):  # one of a download, which goes by itself
+                    driver.switch_to.window(handle)
+                    found.append(driver.execute_script(_DOCUMENT))
+            return found
+
+        return await self.do(work)
+
     async def close_other_tabs(self) -> None:
         """Leave one empty tab."""
 
         def work(driver: Any) -> None:
             kept, *others = driver.window_handles
-            for handle in others:
-                driver.switch_to.window(handle)
-                driver.close()
             driver.switch_to.window(kept)
+            for handle in others:  # handles are the ids of targets
+                driver.execute_cdp_cmd("Target.closeTarget", {"targetId": handle})
             driver.get("about:blank")
 
         await self.do(work)

@@ -55,6 +55,8 @@ PREFERENCES = {
     "browser.download.useDownloadDir": True,
     "browser.download.always_ask_before_handling_new_types": False,
     "browser.send_pings": True,
+    # A page may open as many tabs as it wants.
+    "dom.disable_open_during_load": False,
 }
 
 
@@ -151,6 +153,14 @@ class Firefox:
             "WebDriver:ExecuteAsyncScript", script=script, args=arguments, sandbox="system"
         )
         return result["value"]
+
+    async def tabs(self) -> list[dict[str, str]]:
+        """The documents of all tabs: url, type, title."""
+        shown: list[dict[str, str]] = await self.of_the_browser(
+            "gBrowser.browsers.map(one => ({url: one.currentURI.spec,"
+            " type: one.documentContentType, title: one.contentTitle}))"
+        )
+        return shown
 
     async def cookies(self) -> set[str]:
         """The names of all cookies that it holds, whosever they are."""
