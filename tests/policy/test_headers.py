@@ -255,14 +255,16 @@ def names_of(headers: Pairs) -> list[bytes]:
     return [name.lower() for name, _ in headers]
 
 
-def mixed_case(name: bytes) -> st.SearchStrategy[bytes]:
-    return st.tuples(
-        *(st.sampled_from([bytes([c]).lower(), bytes([c]).upper()]) for c in name)
-    ).map(b"".join)
+def cased(name: bytes, upper: int) -> bytes:
+    """The name with its n-th letter in upper case where the n-th bit is set."""
+    return bytes(
+        ord(chr(c).upper() if upper >> n & 1 else chr(c).lower()) for n, c in enumerate(name)
+    )
 
 
 def headers_of(names: list[bytes]) -> st.SearchStrategy[Pairs]:
-    anyone = st.sampled_from(names).flatmap(mixed_case)
+    upper = st.integers(0, (1 << max(map(len, names))) - 1)
+    anyone = st.builds(cased, st.sampled_from(names), upper)
     return st.lists(st.tuples(anyone, st.binary(max_size=4)), max_size=15)
 
 
@@ -544,14 +546,13 @@ SHOWN = [
 ]
 
 
-@pytest.mark.parametrize(("given_type", "shown"), SHOWN)
 @pytest.mark.parametrize(
     "dest", [b"document", b"iframe", b"frame", b"fencedframe", b"embed", b"object"]
 )
-def test_what_is_not_on_the_list_is_shown_as_text_or_not_at_all(
-    given_type: bytes, shown: bytes, dest: bytes
-) -> None:
-    assert back([(b"content-TYPE", given_type)], dest=dest) == [(b"content-TYPE", shown), *SAFETY]
+def test_what_is_not_on_the_list_is_shown_as_text_or_not_at_all(dest: bytes) -> None:
+    for given_type, shown in SHOWN:
+        headers = [(b"content-TYPE", given_type)]
+        assert back(headers, dest=dest) == [(b"content-TYPE", shown), *SAFETY], given_type
 
 
 @pytest.mark.parametrize("dest", [None, b"empty", b"image", b"script"])
