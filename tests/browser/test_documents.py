@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import pytest
 from attrs import define, field
+from twisted.internet.task import deferLater
 
 from tests.browser.canary import PATIENCE, Canary
 from tests.browser.chromium import Chromium
@@ -20,7 +21,7 @@ from tests.browser.firefox import Firefox
 from tests.browser.hostile import hostile
 from tests.browser.pages import canned, put
 from tests.browser.tap import Tap
-from tests.daemon.process import run
+from tests.daemon.process import installed, run
 from tortxd.testing import Origin
 
 Browser = Chromium | Firefox
@@ -171,7 +172,7 @@ async def until_shown(browser: Browser, urls: set[str]) -> list[dict[str, Any]]:
         tabs = await browser.tabs()
         if urls <= {tab["url"] for tab in tabs} or monotonic() > latest:
             return tabs
-        await browser.call("new Promise(done => setTimeout(done, 50))")
+        await deferLater(installed(), 0.05)
 
 
 def seen(browser: Browser, wire: Tap, tor_origin: Origin, site: Origin) -> Iterator[Visits]:

@@ -7,13 +7,14 @@ from urllib.parse import quote
 
 import pytest
 from attrs import frozen
+from twisted.internet.task import deferLater
 
 from tests.browser.chromium import Chromium
 from tests.browser.firefox import Firefox
 from tests.browser.pages import canned, put
 from tests.browser.tap import Tap
 from tests.daemon.arrivals import arrivals, arrived
-from tests.daemon.process import run
+from tests.daemon.process import installed, run
 from tortxd.policy.headers import TOR_BROWSER_LANGUAGE, TOR_BROWSER_USER_AGENT
 from tortxd.testing import Origin
 
@@ -76,9 +77,11 @@ async def call_all(
         ("other", f"http://127.0.0.1:{site.http_port}", FOREIGN),
     ]
     for whose, origin, names in ways:
-        await browser.open(f"{origin}/canary-page?canary=1")
-        while await browser.call("document.title + document.readyState") != "canarycomplete":
-            await browser.call("new Promise(done => setTimeout(done, 20))")
+        shown = (f"{origin}/canary-page?canary=1", "canary")
+        await browser.open(shown[0])
+        # A page that is about to go cannot be asked whether the next one is there.
+        while shown not in [(tab["url"], tab["title"]) for tab in await browser.tabs()]:
+            await deferLater(installed(), 0.05)
         for name in names:
             marked = f"{mark}-{whose}-{name}."
             put(tor_origin, f"/?{marked}", answer)
