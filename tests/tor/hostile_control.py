@@ -33,6 +33,10 @@ AUTHENTICATED = (
 """The replies with which a connection begins."""
 
 
+def _nothing() -> Iterator[bytes]:
+    return iter(())
+
+
 @frozen
 class Trick:
     """How a port differs from a Tor that is ready."""
@@ -41,9 +45,14 @@ class Trick:
     """What a sentence says of it; empty where all goes on."""
     replies: Mapping[str, bytes] = field(factory=dict)
     """Replies to commands that begin so."""
-    unasked: Callable[[], Iterator[bytes]] = lambda: iter(())
+    unasked: Callable[[], Iterator[bytes]] = _nothing
     """What comes after the reply to :attr:`after`, endlessly or not."""
     after: str = "GETINFO status/bootstrap-phase"
+
+    @property
+    def speaks_unasked(self) -> bool:
+        """Whether more comes than replies."""
+        return self.unasked is not _nothing
 
 
 def _data(key: str, lines: str = "") -> bytes:
@@ -100,6 +109,8 @@ _LOOKED_UP = {
 NO_REPLY = "a line that is not a reply"
 ENDLESS_LINE = "a line that is too long"
 ENDLESS_REPLY = "a reply that is too long"
+TOO_FAST = "events faster"
+"""Of long ones, few are too fast, also for a busy machine to take."""
 
 TRICKS = {
     # --- replies ---
@@ -107,7 +118,7 @@ TRICKS = {
     "endless PROTOCOLINFO": Trick(
         ENDLESS_REPLY,
         {"PROTOCOLINFO": b""},
-        _reply(b"250-PROTOCOLINFO 1\r\n", b"250-AUTH METHODS=NULL\r\n" * 500),
+        _reply(b"250-PROTOCOLINFO 1\r\n", b"250-AUTH METHODS=NULL\r\n" * 10_000),
         "PROTOCOLINFO",
     ),
     "551 to everything": Trick("refuses to say", {"GETINFO": b"551 No\r\n"}),
@@ -121,16 +132,16 @@ TRICKS = {
     "CR without LF": Trick(
         ENDLESS_LINE, unasked=_reply(b"650 CIRC ", b"1 LAUNCHED\r" * 1000), after=LAST
     ),
-    "an endless line": Trick(ENDLESS_LINE, unasked=_reply(b"650 ", b"x" * 10_000), after=LAST),
+    "an endless line": Trick(ENDLESS_LINE, unasked=_reply(b"650 ", b"x" * 100_000), after=LAST),
     "an endless reply": Trick(
         ENDLESS_REPLY,
         {"GETINFO status/bootstrap-phase": b""},
-        _reply(b"250+circuit-status=\r\n", b"1 LAUNCHED\r\n" * 1000),
+        _reply(b"250+circuit-status=\r\n", b"1 LAUNCHED\r\n" * 10_000),
     ),
     "endless lines of one byte": Trick(
         ENDLESS_REPLY,
         {"GETINFO status/bootstrap-phase": b""},
-        _reply(b"250+circuit-status=\r\n", b"1\r\n" * 4000),
+        _reply(b"250+circuit-status=\r\n", b"1\r\n" * 40_000),
     ),
     "endless relays": Trick(
         "more relays than",
@@ -138,7 +149,7 @@ TRICKS = {
         _reply(
             b"250+ns/all=\r\n",
             b"r a qqqqqqqqqqqqqqqqqqqqqqqqqqo D 2026-11-22 15:00:00 192.0.2.1 9 0\r\ns Exit\r\n"
-            * 200,
+            * 5000,
         ),
         "GETINFO ns/all",
     ),
@@ -166,19 +177,21 @@ TRICKS = {
         unasked=_events(f'STREAM {{}} NEW 0 a.example:80 SOCKS_USERNAME="{LOGIN}"', at_once=50),
     ),
     "streams with long sources": Trick(
-        "is not believed",  # for their speed or their number, as fast as this machine reads
+        "is not believed: it sent",  # too many, or too fast
         unasked=_events(f"STREAM {{0}} NEW 0 a.example:80 SOURCE_ADDR={LONG}{{0}}:1", at_once=50),
     ),
     "events without end": Trick(
-        "events faster",
+        TOO_FAST,
         unasked=_events(
-            "STREAM {0} NEW 0 a.example:80\r\n650 STREAM {0} CLOSED 0 a.example:80 REASON=DONE"
+            f"STREAM {{0}} NEW 0 a.example:80 X={LONG}\r\n"
+            "650 STREAM {0} CLOSED 0 a.example:80 REASON=DONE",
+            at_once=50,
         ),
     ),
     "status without end": Trick(
         "status events", unasked=_events("STATUS_CLIENT NOTICE BOOTSTRAP PROGRESS=1 SUMMARY={}")
     ),
-    "log without end": Trick("events faster", unasked=_events("WARN We are {}")),
+    "log without end": Trick(TOO_FAST, unasked=_events(f"WARN We are {{}}{LONG}", at_once=50)),
     "a burst of the log": Trick("", unasked=lambda: islice(_events("NOTICE {}")(), 10)),
     "a path without end": Trick(
         ENDLESS_LINE, unasked=_event("CIRC 1 BUILT " + ",".join([PATH] * 100_000))
@@ -197,10 +210,6 @@ TRICKS = {
         "", unasked=lambda: iter((b"650 CIRC\r\n650 STREAM 1\r\n650 \r\n650 CIRC 1 BUILT\r\n",))
     ),
     "a status of one word": Trick("", unasked=_event("STATUS_CLIENT NOTICE " + "a" * 250_000)),
-    "quotes without end": Trick(
-        "no SOCKS port open",
-        {"GETINFO net/listeners": _data("net/listeners/socks", '"\\' * 120_000 + "\r\n")},
-    ),
     "an absurd progress": Trick(
         "", unasked=_event('STATUS_CLIENT NOTICE BOOTSTRAP PROGRESS=-1e9 SUMMARY="\\n\\033[2J"')
     ),

@@ -279,6 +279,7 @@ def test_a_reply_that_drips_is_not_waited_for(begin: bytes) -> None:
         ('"unix:relative" "unix:/a\\001b"', "no SOCKS port open"),
         ('"unix:/' + "x" * 200 + '"', "no SOCKS port open"),
         ("\\", "no SOCKS port open"),
+        ('"\\' * 100_000, "no SOCKS port open"),
     ],
 )
 @ensureDeferred
