@@ -286,6 +286,17 @@ class OriginTimeout(DestinationError):
     sentence = "The destination did not answer in time."
 
 
+UNREACHED = (
+    ConnectFailed,
+    ConnectRefused,
+    ExitPolicy,
+    OnionAuthRequired,
+    OnionUnreachable,
+    ResolveFailed,
+)
+"""Kinds that say why Tor could not open a stream to the destination."""
+
+
 # --- Tor ------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from tortxd.errors import Overloaded
 from tortxd.rates import Rate
 from tortxd.tor.budget import LEAST_PLACES, UNDER_WAY, CircuitBudget
 from tortxd.tor.isolation import Credentials
-from tortxd.tor.table import DIRTY_SECONDS
+from tortxd.tor.usage import DIRTY_SECONDS
 
 ALICE, BOB = b"alice", b"bob"
 

@@ -469,4 +469,4 @@ def test_circuits_that_were_there_before_are_charged_to_nobody() -> None:
     world.begin()
     world.event("CIRC", f"8 BUILT ${A} PURPOSE=GENERAL")
     assert not [one for one in world.told.all if one[0] == "circuit_claimed"]
-    assert world.table.carries("u", 0.0)
+    assert world.table.usage.carries("u", 0.0)

@@ -14,16 +14,7 @@ from collections import OrderedDict
 from attrs import define
 from twisted.internet.interfaces import IReactorTime
 
-from tortxd.errors import (
-    ConnectFailed,
-    ConnectRefused,
-    DestinationError,
-    ExitPolicy,
-    OnionAuthRequired,
-    OnionUnreachable,
-    ResolveFailed,
-    TortxdError,
-)
+from tortxd.errors import UNREACHED, DestinationError, TortxdError
 
 FREE = 3
 """Failures in a row that are each asked of Tor."""
@@ -32,14 +23,6 @@ LONGEST = 30.0
 FORGOTTEN = 300.0
 """Seconds without a try after which nothing is remembered."""
 _REMEMBERED = 10_000
-_KINDS = (
-    ConnectFailed,
-    ConnectRefused,
-    ExitPolicy,
-    OnionAuthRequired,
-    OnionUnreachable,
-    ResolveFailed,
-)
 
 Key = tuple[bytes, str, int]
 """Caller, host and port."""
@@ -96,7 +79,7 @@ class Failures:
         """
         now, key = self._clock.seconds(), (caller, host, port)
         self._forget_old(now)
-        if not isinstance(error, _KINDS):
+        if not isinstance(error, UNREACHED):
             return
         failing = self._failing.pop(key, None)
         if failing is None or failing.kind is not type(error):

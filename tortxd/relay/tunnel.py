@@ -10,15 +10,7 @@ from __future__ import annotations
 from attrs import frozen
 from twisted.python.failure import Failure
 
-from tortxd.errors import (
-    ConnectFailed,
-    ConnectRefused,
-    ExitPolicy,
-    OnionAuthRequired,
-    OnionUnreachable,
-    ResolveFailed,
-    TorTimeout,
-)
+from tortxd.errors import UNREACHED, TorTimeout
 from tortxd.relay.outbound import TUNNEL_IDLE_TIME, Carrier, Client, Outbound, Start
 from tortxd.relay.upstream import Route, Upstream
 from tortxd.wire.http1 import Headers
@@ -39,15 +31,7 @@ class Tunnel(Outbound):
     """See the module's description. It begins like an exchange; once the destination is reached,
     the client gets its 200."""
 
-    unclear = (
-        ConnectFailed,
-        ConnectRefused,
-        ExitPolicy,
-        OnionAuthRequired,
-        OnionUnreachable,
-        ResolveFailed,
-        TorTimeout,
-    )
+    unclear = (*UNREACHED, TorTimeout)
 
     def __init__(self, carrier: Carrier, order: TunnelOrder, client: Client) -> None:
         super().__init__(carrier, client, order.route, order.timeout)

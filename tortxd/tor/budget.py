@@ -28,7 +28,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from tortxd.errors import Overloaded
 from tortxd.rates import Rate
 from tortxd.tor.isolation import Credentials
-from tortxd.tor.table import DIRTY_SECONDS
+from tortxd.tor.pace import Bucket
+from tortxd.tor.usage import DIRTY_SECONDS
 
 _T = TypeVar("_T")
 Carried = Callable[[bool], bool | None]
@@ -41,47 +42,13 @@ LEAST_PLACES = 32
 """Streams that may be opened at one time however small the budget is: a page's worth."""
 _REMEMBERED = 10_000
 """Usernames whose caller is known; and callers with a budget of their own."""
-_ALMOST_NONE = 1e-6
-
-
-class _Bucket:
-    """What is left of a rate."""
-
-    def __init__(self, rate: Rate | None, now: float) -> None:
-        self._rate = rate
-        self._level = 0.0 if rate is None else float(rate.burst)
-        self._at = now
-
-    def level(self, now: float) -> float:
-        rate = self._rate
-        if rate is None:
-            return math.inf
-        self._level = min(rate.burst, self._level + (now - self._at) * rate.per_second)
-        self._at = now
-        return self._level
-
-    def take(self, now: float, *, debt: bool = True) -> None:
-        """Take one, on credit if need be, which has a limit as well."""
-        if self._rate is not None:
-            least = -float(self._rate.burst) if debt else 0.0
-            self._level = max(least, self.level(now) - 1)
-
-    def wait(self, number: int, now: float) -> float:
-        """Seconds until there are so many."""
-        missing = number - self.level(now)
-        if self._rate is None or missing <= _ALMOST_NONE:
-            return 0.0
-        return missing / self._rate.per_second
-
-    def is_full(self, now: float) -> bool:
-        return self._rate is None or self.level(now) >= self._rate.burst
 
 
 class _Account:
     """What is left to somebody: a caller, or all of them."""
 
     def __init__(self, rate: Rate | None, now: float) -> None:
-        self.bucket = _Bucket(rate, now)
+        self.bucket = Bucket(rate, now)
         self.opening = 0
         """Streams that are being opened."""
         self._most = math.inf if rate is None else max(rate.burst, LEAST_PLACES)

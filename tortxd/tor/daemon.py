@@ -298,7 +298,7 @@ class TorDaemon:
         def carried(served: bool) -> bool | None:
             if self._session is None or self._session.session is None:
                 return None
-            return self._table.carries(username, self._reactor.seconds(), served=served)
+            return self._table.usage.carries(username, self._reactor.seconds(), served=served)
 
         return self._budget.admit(credentials, carried, within)
 

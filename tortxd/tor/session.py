@@ -199,7 +199,7 @@ class Session:
             self._clock.seconds(),
             datetime.now(UTC),
         )
-        self._table.take_claims()  # whoever had a circuit before has paid for it
+        self._table.usage.take_claims()  # whoever had a circuit before has paid for it
         self.network = "private" if testing == ["1"] or authorities else "public"
         await self._read_consensus()
         for circuit in self._table.circuits():
@@ -239,16 +239,16 @@ class Session:
         self._sweep = None
         if self._closed:
             return
-        for id in self._table.take_useless(self._clock.seconds(), self._mark):
+        for id in self._table.usage.take_useless(self._clock.seconds(), self._mark):
             closing = self._control.tell(f"CLOSECIRCUIT {id} IfUnused")
             Deferred.fromCoroutine(closing).addErrback(lambda failure: failure.trap(TortxdError))
         self._watch_use()
 
     def _watch_use(self) -> None:
         """See to what the last event has shown of who uses which circuit."""
-        for username in self._table.take_claims():
+        for username in self._table.usage.take_claims():
             self._listener.circuit_claimed(username)
-        if self._sweep is None and self._table.has_suspects and not self._closed:
+        if self._sweep is None and self._table.usage.has_suspects and not self._closed:
             self._sweep = self._clock.callLater(_SWEEP, self._close_useless)
 
     # --- events --------------------------------------------------------------------------------

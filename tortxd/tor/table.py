@@ -21,9 +21,10 @@ from datetime import UTC, datetime
 from itertools import islice
 from socket import AF_INET, AF_INET6, inet_pton
 
-from attrs import define, evolve, field
+from attrs import define, evolve
 
 from tortxd.tor.link import Circuit, Relay, Stream
+from tortxd.tor.usage import CircuitUse, Usage
 from tortxd.wire.control import Implausible
 
 Source = tuple[str, int]
@@ -35,10 +36,6 @@ REMEMBER_CIRCUITS = 1024
 MOST_CIRCUITS = 10
 """Circuits that Tor may launch for one stream's credentials while the stream waits. It needs a few
 where some fail; where none can do, it goes on launching them, hundreds a second on loopback."""
-DIRTY_SECONDS = 600.0
-"""For how long Tor gives streams to a circuit after the first (tor(1), MaxCircuitDirtiness)."""
-GRACE_SECONDS = 10.0
-"""How long a circuit on which a stream has failed is kept for another that may fare better."""
 MOST_OPEN_STREAMS = 32_768
 """Half of the descriptors that Debian's Tor may have."""
 MOST_OPEN_CIRCUITS = 16_384
@@ -51,8 +48,6 @@ _LONGEST_LINE = 8192
 """Characters. Targets and credentials have 255 bytes at most, each of which may be escaped."""
 _LONGEST_TARGET = 300
 _LONGEST_LOGIN = 1100
-_MOST_LEGS = 16
-"""Circuits of one conflux set; Tor makes two or three."""
 _OVER = frozenset(("CLOSED", "FAILED"))
 _STREAM_STATES = _OVER | {"NEW", "SENTCONNECT", "SUCCEEDED", "DETACHED", "REMAP"}
 _ID = re.compile(r"[A-Za-z0-9]{1,16}")
@@ -64,25 +59,12 @@ _CONFLUX_ID = re.compile(r"[0-9A-Fa-f]{1,64}")
 
 
 @define
-class _Circuit:
-    id: str
-    created: float
+class _Circuit(CircuitUse):
+    created: float = 0.0
     state: str = "LAUNCHED"
     path: str = ""
     purpose: str | None = None
-    conflux: str | None = None
-    login: str | None = None
-    """SOCKS_USERNAME, as it stands in events: for whom it was launched, or who uses it."""
-    claimed: float = 0.0
-    """When that was known."""
-    served: bool = False
-    """Whether a stream on it has reached its destination."""
-    failing: bool = False
-    """Whether a stream has failed on it, and none has reached its destination."""
-    spent: bool = False
-    """Whether Tor gives it no further streams, since one failed on it."""
     ended: float | None = None
-    streams: dict[str, None] = field(factory=dict)
 
 
 @define
@@ -147,14 +129,8 @@ class Table:
         self._relays: dict[str, Relay] = {}
         self._insatiable: list[_Stream] = []
         self._text = 0
-        self._by_set: dict[str, dict[str, _Circuit]] = {}
-        """The open circuits of each conflux set."""
-        self._by_owner: dict[str, dict[str, _Circuit]] = {}
-        """The open circuits of each login."""
-        self._claims: list[str] = []
-        self._suspects: dict[str, float] = {}
-        """Circuits on which streams have failed, and when they are to be closed if no stream has
-        reached its destination over them."""
+        self.usage: Usage[_Circuit] = Usage()
+        """Who uses which circuit."""
 
     # --- what comes in -------------------------------------------------------------------------
 
@@ -186,10 +162,7 @@ class Table:
         self._past_circuits.clear()
         self._past_streams.clear()
         self._insatiable.clear()
-        self._by_set.clear()
-        self._by_owner.clear()
-        self._claims.clear()
-        self._suspects.clear()
+        self.usage.clear()
         self._text = 0
 
     def circuit_event(self, line: str, now: float) -> tuple[str, ...]:
@@ -234,7 +207,7 @@ class Table:
         if state in _OVER:
             return self._stream_over(stream, words, now)
         if state == "DETACHED":
-            self._failed_on(stream.circuit, now, spent=True)
+            self._failed_on(stream, now, spent=True)
             circuit = "0"
         if circuit != stream.circuit and _ID.fullmatch(circuit):
             self._detach(stream)
@@ -248,7 +221,7 @@ class Table:
         if state == "SUCCEEDED":
             stream.reached = True
             if circuit in self._circuits:
-                self._circuits[circuit].served, self._circuits[circuit].failing = True, False
+                self.usage.served(self._circuits[circuit])
         return None
 
     def take_insatiable(self, mark: str = "") -> list[str]:
@@ -257,36 +230,6 @@ class Table:
         told once."""
         found, self._insatiable = self._insatiable, []
         return [stream.id for stream in found if (stream.login or "").startswith(f'"{mark}')]
-
-    def take_claims(self) -> list[str]:
-        """The SOCKS usernames whose streams have got a circuit, or a conflux set, that had none:
-        each time, once."""
-        claims, self._claims = self._claims, []
-        return [login[1:-1] for login in claims]
-
-    @property
-    def has_suspects(self) -> bool:
-        """Whether :meth:`take_useless` is to be asked, sooner or later."""
-        return bool(self._suspects)
-
-    def take_useless(self, now: float, mark: str = "") -> list[str]:
-        """The ids of circuits that have served failures only, and carry no stream now, so far as
-        their SOCKS usernames begin with ``mark``; each is told once. One that Tor gives no further
-        streams is told at once, another after :data:`GRACE_SECONDS`."""
-        useless: list[str] = []
-        for id, due in list(self._suspects.items()):
-            if id not in self._suspects:
-                continue  # a leg of one before it
-            circuit = self._circuits.get(id)
-            legs = [] if circuit is None else self._legs(circuit)
-            if circuit is None or any(leg.served for leg in legs):
-                del self._suspects[id]
-            elif due <= now and not any(leg.streams for leg in legs):
-                for leg in legs:
-                    self._suspects.pop(leg.id, None)
-                if (circuit.login or "").startswith(f'"{mark}'):
-                    useless += [leg.id for leg in legs]
-        return useless
 
     def relay_known(self, relay: Relay) -> None:
         """Remember the details of a relay."""
@@ -335,16 +278,6 @@ class Table:
         """Whether there is a stream with this id."""
         return id in self._streams
 
-    def carries(self, username: str, now: float, *, served: bool = False) -> bool:
-        """Whether there is a circuit that Tor gives to streams with this SOCKS username, and over
-        which some have reached their destinations, or (unless ``served``) none has failed."""
-        return any(
-            not one.spent
-            and not (one.failing or (served and not one.served))
-            and now - one.claimed < DIRTY_SECONDS
-            for one in self._by_owner.get(f'"{username}"', {}).values()
-        )
-
     def circuit_of(self, source: Source, now: float) -> Circuit | None:
         """The circuit of the newest stream from ``source``.
 
@@ -358,7 +291,7 @@ class Table:
         if circuit is None:
             circuit = self._past_circuits.get(stream.circuit)
             if circuit is not None and circuit.conflux is not None:
-                for other in self._legs(circuit):
+                for other in self.usage.legs(circuit):
                     if other.state == "BUILT":
                         circuit = other
                         break
@@ -388,7 +321,7 @@ class Table:
                 return None
             if len(self._circuits) >= MOST_OPEN_CIRCUITS:
                 raise Implausible("more open circuits than a Tor has")
-            circuit = self._circuits[id] = _Circuit(id, now)
+            circuit = self._circuits[id] = _Circuit(id, created=now)
         circuit.state = state
         rest = words[2:]
         if rest and _PATH.fullmatch(rest[0]):
@@ -400,7 +333,7 @@ class Table:
             circuit.streams.clear()
             self._text -= len(circuit.path) + len(circuit.login or "")
             del self._circuits[id]
-            self._disown(circuit)
+            self.usage.gone(circuit)
             self._past_circuits[id] = circuit
             self._prune(now)
         return circuit
@@ -410,7 +343,8 @@ class Table:
             if key == "PURPOSE":
                 circuit.purpose = _keyword(value)
             elif key == "CONFLUX_ID":
-                self._in_set(circuit, value)
+                if _CONFLUX_ID.fullmatch(value):
+                    self.usage.in_set(circuit, value)
             elif key == "SOCKS_USERNAME" and circuit.login is None and circuit.state not in _OVER:
                 if len(value) > _LONGEST_LOGIN:
                     continue
@@ -457,26 +391,8 @@ class Table:
             raise Implausible("more circuits and streams than a Tor has")
 
     def _claim(self, circuit: _Circuit, login: str, now: float) -> None:
-        """The circuit is for streams with this login, and for no others, from now on."""
         self._keep(len(login))
-        if all(leg.login != login for leg in self._legs(circuit)):
-            self._claims.append(login)
-        circuit.login, circuit.claimed = login, now
-        self._by_owner.setdefault(login, {})[circuit.id] = circuit
-
-    def _in_set(self, circuit: _Circuit, id: str) -> None:
-        if circuit.conflux is None and _CONFLUX_ID.fullmatch(id):
-            circuit.conflux = id
-            self._by_set.setdefault(id, {})[circuit.id] = circuit
-
-    def _disown(self, circuit: _Circuit) -> None:
-        """It is nobody's any more."""
-        for index, key in ((self._by_owner, circuit.login), (self._by_set, circuit.conflux)):
-            if key is not None and key in index:
-                index[key].pop(circuit.id, None)
-                if not index[key]:
-                    del index[key]
-        self._suspects.pop(circuit.id, None)
+        self.usage.claim(circuit, login, now)
 
     def _attach(self, stream: _Stream, circuit: _Circuit, now: float) -> None:
         """Tor says for whom a circuit is that it had ready only when it is closed."""
@@ -484,22 +400,10 @@ class Table:
         if circuit.login is None and stream.login is not None:
             self._claim(circuit, stream.login, now)
 
-    def _failed_on(self, id: str, now: float, *, spent: bool) -> None:
-        """A stream has failed on a circuit. Where Tor tries it on another one, it gives no further
-        streams to the first."""
-        circuit = self._circuits.get(id)
-        if circuit is None or circuit.login is None:
-            return
-        circuit.spent = circuit.spent or spent
-        if not circuit.served:
-            circuit.failing = True
-            self._suspects[id] = now if circuit.spent else now + GRACE_SECONDS
-
-    def _legs(self, circuit: _Circuit) -> list[_Circuit]:
-        """The circuit, with those of its conflux set."""
-        if circuit.conflux is None:
-            return [circuit]
-        return list(islice(self._by_set.get(circuit.conflux, {}).values(), _MOST_LEGS))
+    def _failed_on(self, stream: _Stream, now: float, *, spent: bool) -> None:
+        circuit = self._circuits.get(stream.circuit)
+        if circuit is not None:
+            self.usage.failed(circuit, now, spent=spent)
 
     def _stream_over(
         self, stream: _Stream, words: list[str], now: float
@@ -513,7 +417,7 @@ class Table:
         self._detach(stream)
         # A client that leaves while it waits says nothing of the circuit.
         if not stream.reached and ("REMOTE_REASON" in told or reason == "TIMEOUT"):
-            self._failed_on(stream.circuit, now, spent=False)
+            self._failed_on(stream, now, spent=False)
         del self._streams[stream.id]
         self._text -= len(stream.target) + len(stream.login or "")
         self._waits_no_more(stream)
