@@ -53,7 +53,7 @@ class TortxdError(Exception):
         }
 
 
-class Internal(TortxdError):
+class InternalError(TortxdError):
     """A fault of ours."""
 
 
@@ -226,7 +226,7 @@ class ResolveFailed(DestinationError):
     sentence = "The destination's name could not be resolved."
 
 
-class ExitPolicy(DestinationError):
+class ExitPolicyRejected(DestinationError):
     """No exit carries traffic to this address and port."""
 
     code = "exit_policy"
@@ -289,7 +289,7 @@ class OriginTimeout(DestinationError):
 UNREACHED = (
     ConnectFailed,
     ConnectRefused,
-    ExitPolicy,
+    ExitPolicyRejected,
     OnionAuthRequired,
     OnionUnreachable,
     ResolveFailed,
@@ -353,5 +353,5 @@ def kinds() -> dict[str, type[TortxdError]]:
         todo.extend(kind.__subclasses__())
         if "code" in vars(kind) and kind is not TortxdError:
             found[kind.code] = kind
-    found["internal"] = Internal
+    found["internal"] = InternalError
     return found

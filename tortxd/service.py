@@ -35,19 +35,19 @@ from tortxd.gateway.limits import Limits
 from tortxd.gateway.listener import FrontFactory
 from tortxd.gateway.plane import DataPlane, GatewayPolicy
 from tortxd.policy.access import AccessPolicy
-from tortxd.policy.addresses import MAP_IT, public_host
 from tortxd.policy.headers import UserAgent
+from tortxd.policy.hosts import MAP_IT, public_host
 from tortxd.policy.request import isolation_key
 from tortxd.policy.site import site_of
 from tortxd.policy.target import TargetPolicy, parse_alias
 from tortxd.tor.budget import CircuitBudget
-from tortxd.tor.daemon import AttachSettings, LaunchSettings, TorDaemon
 from tortxd.tor.datadir import TOKEN_NAME, operator_token, prepare
 from tortxd.tor.isolation import Isolation, IsolationKeys
 from tortxd.tor.link import Circuit, Stream
 from tortxd.tor.ports import unavailable
 from tortxd.tor.socks import TorEndpoint
 from tortxd.tor.status import Status
+from tortxd.tor.supervisor import AttachSettings, LaunchSettings, TorSupervisor
 from tortxd.tor.torrc import exposed_listener
 
 if TYPE_CHECKING:
@@ -82,10 +82,12 @@ class TorService(Service):
             budget = CircuitBudget(
                 reactor, self.config.circuit_rate, self.config.caller_circuit_rate
             )
-            self._daemon = TorDaemon(reactor, _settings(self.config), mark=keys.mark, budget=budget)
+            self._supervisor = TorSupervisor(
+                reactor, _settings(self.config), username_prefix=keys.username_prefix, budget=budget
+            )
             policy = _policy(self.config, None)
             _check_services(self.config, policy.targets)
-        self._plane = DataPlane(reactor, self._daemon, policy, keys, limits=Limits.here())
+        self._plane = DataPlane(reactor, self._supervisor, policy, keys, limits=Limits.here())
         self._http: TreqClient | None = None
         self._api: Api | None = None
         self._prepared: GatewayPolicy | None = None
@@ -102,7 +104,7 @@ class TorService(Service):
             self.config.check_exposure()
             data_dir = prepare(self.config.data_dir)
             policy = _policy(self.config, operator_token(data_dir).encode())
-            self._daemon.prepare()
+            self._supervisor.prepare()
         self._prepared = policy
 
     def startService(self) -> None:
@@ -115,7 +117,7 @@ class TorService(Service):
         assert self._prepared is not None
         self._plane.policy, self._prepared = self._prepared, None
         _warn_of_readers(self.config)
-        self._daemon.start()
+        self._supervisor.start()
         self.reactor.callLater(0, self._plane.prepare)
         super().startService()  # type: ignore[no-untyped-call]
 
@@ -124,40 +126,40 @@ class TorService(Service):
         super().stopService()  # type: ignore[no-untyped-call]
         self._prepared = None
         self._plane.stop()
-        return self._daemon.stop()
+        return self._supervisor.stop()
 
     def wind_down(self) -> None:
         """Let what is under way go on, but start no Tor again: :meth:`stopService` follows soon."""
-        self._daemon.wind_down()
+        self._supervisor.wind_down()
 
     # --- what Tor does ---------------------------------------------------------------------------
 
     @property
     def status(self) -> Status:
         """What Tor is doing now."""
-        return self._daemon.status
+        return self._supervisor.status
 
     def on_status(self, observer: Callable[[Status], None]) -> Callable[[], None]:
         """Have every further status told; the result, called, ends that."""
-        return self._daemon.on_status(observer)
+        return self._supervisor.on_status(observer)
 
     def when_ready(self) -> Deferred[None]:
         """Fire when requests are served. Fails with TorDown when that will never be."""
-        return self._daemon.when_ready()
+        return self._supervisor.when_ready()
 
     def when_failed(self) -> Deferred[TortxdError]:
         """Fire with the reason when Tor cannot be started as it is configured."""
-        return self._daemon.when_failed().addCallback(
+        return self._supervisor.when_failed().addCallback(
             lambda error: SetupError(self.config.spelled(str(error)))
         )
 
     def circuits(self) -> Sequence[Circuit]:
         """The circuits that are open now, oldest first."""
-        return self._daemon.circuits()
+        return self._supervisor.circuits()
 
     def streams(self) -> Sequence[Stream]:
         """The streams that are open now, oldest first."""
-        return self._daemon.streams()
+        return self._supervisor.streams()
 
     def new_identity(self) -> Deferred[None]:
         """New circuits for everyone (NEWNYM), and no connection that could link to the old ones.
@@ -172,7 +174,7 @@ class TorService(Service):
 
         :raises TorNotReady: before the control port was reached.
         """
-        return self._daemon.txtorcon
+        return self._supervisor.txtorcon
 
     # --- ways through it -------------------------------------------------------------------------
 
@@ -216,7 +218,7 @@ class TorService(Service):
         credentials = self._plane.keys.credentials(kept_apart)
         return TorEndpoint(
             self.reactor,
-            lambda: self._daemon.when_admitted(credentials, self.config.timeout / 2),
+            lambda: self._supervisor.when_admitted(credentials, self.config.timeout / 2),
             name,
             port,
             credentials,

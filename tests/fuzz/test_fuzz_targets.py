@@ -15,7 +15,7 @@ from tests.fuzz.cutting import SPOILING, Spoiling, spoil
 from tests.fuzz.messages import mostly
 from tests.fuzz.profile import fuzzed
 from tortxd.errors import BadRequest, BadUrl, ForbiddenHost, TargetForbidden, TortxdError
-from tortxd.policy.access import AccessPolicy, RouteKind
+from tortxd.policy.access import AccessPolicy, Audience
 from tortxd.policy.query import target_of
 from tortxd.policy.redirects import gateway_link
 from tortxd.policy.target import WEBSOCKET_SCHEMES, Target, TargetPolicy
@@ -99,7 +99,7 @@ def test_rule_02_a_host_that_is_let_in_is_no_name(
     policy = AccessPolicy()
     fields = {b"host": [value]}
     try:
-        policy.admit(fields, method=b"GET", kind=RouteKind.PROXY)
+        policy.admit(fields, method=b"GET", audience=Audience.PROXY)
     except (BadRequest, ForbiddenHost):
         event("is refused")
     else:

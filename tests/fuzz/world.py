@@ -101,7 +101,7 @@ async def _check_nothing_is_left(gateway: Gateway, before: int, others: set[IDel
     plane, served = gateway.plane, gateway.socks.served
     await until(gateway, lambda: not gateway.factory.connections, "a client's connection is left")
     assert not gateway.factory.idle
-    assert not plane.departures._fds
+    assert not plane.disconnects._fds
     assert len(plane.pool) <= len(served)
     plane.pool.clear()
     await until(gateway, lambda: all(one.lost.called for one in served), "a stream is left")

@@ -52,7 +52,7 @@ class FakeLink:
     """When Tor has done its part of a new identity; None: at once."""
     budget: CircuitBudget | None = None
     """Of fresh circuits; nothing of them is known."""
-    forsaken: list[tuple[str, int]] = field(factory=list)
+    abandoned: list[tuple[str, int]] = field(factory=list)
 
     def when_usable(self) -> Deferred[SocksAddress]:
         if self.socks_address is not None:
@@ -73,8 +73,8 @@ class FakeLink:
     def close_reason(self, source: tuple[str, int], timeout: float) -> Deferred[str | None]:
         return succeed(self.reason)
 
-    def forsake(self, source: tuple[str, int], username: bytes) -> None:
-        self.forsaken.append(source)
+    def close_abandoned(self, source: tuple[str, int], username: bytes) -> None:
+        self.abandoned.append(source)
 
     def exits_carry(self, host: str, port: int) -> Deferred[bool | None]:
         return succeed(self.carried)

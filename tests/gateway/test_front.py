@@ -172,14 +172,14 @@ async def test_a_client_that_does_not_read_its_answers_gets_no_more_of_them(
     (front,) = gateway.factory.connections
     request = GET.format("/proxy").encode()
     sent = 0
-    while not front.reading.paused:
+    while not front.upload_producer.paused:
         wire.send(request * 200)
         sent += 200
         await deferLater(gateway.reactor, 0)
         written: Any = front.transport
         backlog = len(written.dataBuffer) + written._tempDataLen
         assert backlog < 200_000
-        assert len(front._ahead) < 200_000
+        assert len(front._pipelined) < 200_000
     wire.transport.resumeProducing()
     for _ in range(sent):
         assert (await wire.reply()).status == 400
@@ -196,7 +196,7 @@ async def test_more_is_sent_ahead_than_is_kept_and_all_is_answered(gateway: Gate
     filler = "X: " + "y" * 900 + "\r\n"
     number = 300
     wire.send(GET.format("/proxy").replace("\r\n\r\n", f"\r\n{filler}\r\n").encode() * number)
-    while not front.reading.paused:
+    while not front.upload_producer.paused:
         await deferLater(gateway.reactor, 0)
     served.answer()
     assert (await wire.reply()).body == pattern(10)
@@ -211,7 +211,7 @@ async def test_who_leaves_while_it_is_not_read_is_noticed(gateway: Gateway) -> N
     wire.send(get(gateway, "/hang") + GET.format("/proxy").encode() * 3000)
     await gateway.origin.when_requested(1)
     (front,) = gateway.factory.connections
-    while not front.reading.paused:
+    while not front.upload_producer.paused:
         await deferLater(gateway.reactor, 0)
     wire.transport.abortConnection()
     await gateway.origin.when_closed(1).addTimeout(2.0, gateway.reactor)

@@ -147,7 +147,7 @@ async def test_what_a_client_says_last_arrives(either: Gateway, size: int) -> No
     wire.transport.loseConnection()
     await served.lost
     assert served.received == before + b"." * size
-    assert len(either.link.forsaken) == 1
+    assert len(either.link.abandoned) == 1
 
 
 @ensureDeferred
@@ -157,7 +157,7 @@ async def test_a_destination_that_does_not_take_it_is_not_waited_for(either: Gat
     served.transport.pauseProducing()
     wire.send(b"." * 8_000_000)
     wire.transport.abortConnection()
-    while not either.link.forsaken:
+    while not either.link.abandoned:
         await deferLater(either.reactor, 0.01)
     served.transport.resumeProducing()
     await served.lost.addTimeout(2.0, either.reactor)

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tortxd.errors import BadRequest, ForbiddenHost, ForbiddenOrigin, TortxdError, Unauthorized
-from tortxd.policy.access import AccessPolicy, Admission, RouteKind
+from tortxd.policy.access import AccessPolicy, Admission, Audience
 from tortxd.policy.request import gateway_fields
 
-PROXY, CLIENT, OPERATOR = RouteKind.PROXY, RouteKind.CLIENT, RouteKind.OPERATOR
-TO_PAGE = RouteKind.PAGE
+PROXY, CLIENT, OPERATOR = Audience.PROXY, Audience.CLIENT, Audience.OPERATOR
+TO_PAGE = Audience.PAGE
 OPERATOR_TOKEN = b"operators-token"
 POLICY = AccessPolicy(
     allow_hosts=frozenset({b"gw.example", b"[2001:db8::5]"}),
@@ -30,12 +30,12 @@ def admit(
     *headers: tuple[bytes, bytes],
     policy: AccessPolicy = POLICY,
     method: bytes = b"GET",
-    kind: RouteKind = PROXY,
+    kind: Audience = PROXY,
     minor: int = 1,
     given: bytes | None = None,
 ) -> Admission:
     fields = gateway_fields(headers)
-    return policy.admit(fields, method=method, kind=kind, minor=minor, given=given)
+    return policy.admit(fields, method=method, audience=kind, minor=minor, given=given)
 
 
 # --- Host -----------------------------------------------------------------------------------------
@@ -148,13 +148,13 @@ def test_a_probe_of_http_1_0_need_not_name_a_host() -> None:
 
 @pytest.mark.parametrize("origin", [b"http://", b"https://", b"null", b""])
 def test_without_a_host_no_origin_is_the_own_one(origin: bytes) -> None:
-    for kind in RouteKind:
+    for kind in Audience:
         with pytest.raises(ForbiddenOrigin):
             admit((b"Origin", origin), AS_OPERATOR, kind=kind, minor=0)
 
 
-@pytest.mark.parametrize("kind", RouteKind)
-def test_the_host_counts_on_every_route(kind: RouteKind) -> None:
+@pytest.mark.parametrize("kind", Audience)
+def test_the_host_counts_on_every_route(kind: Audience) -> None:
     with pytest.raises(ForbiddenHost):
         admit((b"Host", b"evil.example"), AS_OPERATOR, kind=kind)
 
@@ -176,7 +176,7 @@ def test_the_host_counts_on_every_route(kind: RouteKind) -> None:
     ],
 )
 @pytest.mark.parametrize("site", [None, b"same-site", b"cross-site", b"same-origin"])
-def test_allowed_origins(kind: RouteKind, origin: bytes, site: bytes | None) -> None:
+def test_allowed_origins(kind: Audience, origin: bytes, site: bytes | None) -> None:
     headers = [HOST, (b"Origin", origin)] + ([(b"Sec-Fetch-Site", site)] if site else [])
     admission = admit(*headers, kind=kind, method=b"POST")
     assert admission.origin == origin
@@ -213,10 +213,10 @@ FOREIGN = [
 ]
 
 
-@pytest.mark.parametrize("kind", RouteKind)
+@pytest.mark.parametrize("kind", Audience)
 @pytest.mark.parametrize("origin", FOREIGN)
 @pytest.mark.parametrize("site", [None, b"same-origin", b"none"])
-def test_foreign_origins(kind: RouteKind, origin: bytes, site: bytes | None) -> None:
+def test_foreign_origins(kind: Audience, origin: bytes, site: bytes | None) -> None:
     headers = [HOST, AS_OPERATOR, (b"Origin", origin)]
     headers += [(b"Sec-Fetch-Site", site)] if site else []
     with pytest.raises(ForbiddenOrigin):
@@ -251,7 +251,7 @@ def test_two_origins_are_none() -> None:
 @pytest.mark.parametrize("kind", [PROXY, CLIENT, OPERATOR])
 @pytest.mark.parametrize("site", [b"cross-site", b"same-site", b"", b"Same-Origin", b"whatever"])
 @pytest.mark.parametrize("method", [b"GET", b"POST", b"OPTIONS"])
-def test_other_sites_without_an_origin(kind: RouteKind, site: bytes, method: bytes) -> None:
+def test_other_sites_without_an_origin(kind: Audience, site: bytes, method: bytes) -> None:
     """Images, forms and navigations of hostile pages; on those to the page, see below."""
     with pytest.raises(ForbiddenOrigin):
         admit(
@@ -272,9 +272,9 @@ def test_what_the_user_types_passes(site: bytes) -> None:
         admit(HOST, (b"Sec-Fetch-Site", site), (b"Sec-Fetch-Site", b"cross-site"))
 
 
-@pytest.mark.parametrize("kind", RouteKind)
+@pytest.mark.parametrize("kind", Audience)
 @pytest.mark.parametrize("site", [b"none", b"same-origin", b"cross-site", None])
-def test_what_is_fetched_ahead_may_be_any_pages(kind: RouteKind, site: bytes | None) -> None:
+def test_what_is_fetched_ahead_may_be_any_pages(kind: Audience, site: bytes | None) -> None:
     """A page's speculation rules make Chromium say that the user typed the address."""
     headers = [HOST, AS_OPERATOR, (b"Sec-Purpose", b"prefetch")]
     headers += [(b"Sec-Fetch-Mode", b"navigate"), (b"Sec-Fetch-Dest", b"document")]
@@ -287,7 +287,7 @@ def test_what_is_fetched_ahead_may_be_any_pages(kind: RouteKind, site: bytes | N
 
 def navigate(
     *headers: tuple[bytes, bytes],
-    kind: RouteKind = TO_PAGE,
+    kind: Audience = TO_PAGE,
     method: bytes = b"GET",
     mode: bytes = b"navigate",
     dest: bytes = b"document",
@@ -385,8 +385,8 @@ def test_the_own_origin_of_an_allowed_name_is_allowed() -> None:
 
 
 @pytest.mark.parametrize("host", [b"10.244.0.5:3080", b"[fd00::5]:3080", b"93.184.216.34"])
-@pytest.mark.parametrize("kind", RouteKind)
-def test_the_own_origin_of_an_address_is_the_gateways(host: bytes, kind: RouteKind) -> None:
+@pytest.mark.parametrize("kind", Audience)
+def test_the_own_origin_of_an_address_is_the_gateways(host: bytes, kind: Audience) -> None:
     own = b"http://" + host
     assert admit((b"Host", host), (b"Origin", own), AS_OPERATOR, kind=kind).origin == own
     for other in (
@@ -449,7 +449,7 @@ def test_preflights_for_private_networks() -> None:
     ],
 )
 def test_refused_preflights(
-    headers: list[tuple[bytes, bytes]], kind: RouteKind, error: type[TortxdError]
+    headers: list[tuple[bytes, bytes]], kind: Audience, error: type[TortxdError]
 ) -> None:
     with pytest.raises(error):
         admit(*headers, kind=kind, method=b"OPTIONS")
@@ -489,7 +489,7 @@ RIGHT = b"clients-token"
         (PROXY, AS_OPERATOR),
     ],
 )
-def test_right_tokens(kind: RouteKind, header: tuple[bytes, bytes]) -> None:
+def test_right_tokens(kind: Audience, header: tuple[bytes, bytes]) -> None:
     token = admit(HOST, header, policy=WITH_TOKEN, kind=kind).token
     assert token in (RIGHT, OPERATOR_TOKEN)
     assert header[1].endswith(token)
@@ -511,7 +511,7 @@ def test_right_tokens(kind: RouteKind, header: tuple[bytes, bytes]) -> None:
         (OPERATOR, [(b"Tortxd-Token", RIGHT)]),
     ],
 )
-def test_wrong_tokens(kind: RouteKind, headers: list[tuple[bytes, bytes]]) -> None:
+def test_wrong_tokens(kind: Audience, headers: list[tuple[bytes, bytes]]) -> None:
     with pytest.raises(Unauthorized) as caught:
         admit(HOST, *headers, policy=WITH_TOKEN, kind=kind)
     assert caught.value.status == 401
@@ -553,10 +553,10 @@ NAMES = st.sampled_from(
 @given(
     st.lists(st.tuples(NAMES, VALUES), max_size=6),
     st.sampled_from([b"GET", b"OPTIONS"]),
-    st.sampled_from(RouteKind),
+    st.sampled_from(Audience),
 )
 def test_whoever_is_admitted_may_ask(
-    headers: list[tuple[bytes, bytes]], method: bytes, kind: RouteKind
+    headers: list[tuple[bytes, bytes]], method: bytes, kind: Audience
 ) -> None:
     try:
         admission = admit(*headers, policy=WITH_TOKEN, method=method, kind=kind)
@@ -579,9 +579,9 @@ JUDGED_BEFORE: list[tuple[list[tuple[bytes, bytes]], type[TortxdError]]] = [
 ]
 
 
-@pytest.mark.parametrize("kind", RouteKind)
+@pytest.mark.parametrize("kind", Audience)
 @pytest.mark.parametrize("method", [b"GET", b"POST", b"OPTIONS"])
-def test_a_header_that_nobody_knows_is_refused_everywhere(kind: RouteKind, method: bytes) -> None:
+def test_a_header_that_nobody_knows_is_refused_everywhere(kind: Audience, method: bytes) -> None:
     with pytest.raises(BadRequest, match=r"Did you mean Tor-Stream-Isolation\?"):
         admit(HOST, UNKNOWN, AS_OPERATOR, kind=kind, method=method)
     with pytest.raises(BadRequest, match="Tortxd-Isolation is not"):

@@ -606,7 +606,7 @@ def test_once_redirected_stays_redirected() -> None:
         target=TARGET,
         policy=POLICY,
         redirected=True,
-        route=b"/tor/proxy",
+        mount=b"/tor/proxy",
     )
     link = b"/tor/proxy?url=https%3A%2F%2Forigin.test.example%2Fnext&redirected=1"
     assert (b"Location", link) in kept

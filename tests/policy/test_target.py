@@ -13,12 +13,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tortxd.errors import BadUrl, SetupError, TargetForbidden
-from tortxd.policy.addresses import canonical_host, judge_host
+from tortxd.policy.hosts import canonical_host, judge_host
 from tortxd.policy.target import (
     WEBSOCKET_SCHEMES,
+    HostPort,
     Target,
     TargetPolicy,
-    Tunnel,
     parse_alias,
 )
 
@@ -430,7 +430,7 @@ def test_an_alias_is_wholly_the_new_target() -> None:
     assert target.url == f"http://{ONION}.onion/x"
     assert policy.parse("http://127.0.0.1:81/").url == "http://a.example:81/"
     assert policy.parse("https://myapp/").url == "https://b.example:8443/"
-    assert policy.tunnel(b"localhost:8080") == Tunnel(f"{ONION}.onion", 80)
+    assert policy.tunnel(b"localhost:8080") == HostPort(f"{ONION}.onion", 80)
     for url in ("http://localhost/", "http://127.0.0.2/", "http://0x7f000001/"):
         with pytest.raises(TargetForbidden):
             policy.parse(url)
@@ -510,7 +510,7 @@ def test_bad_aliases(text: str) -> None:
     ],
 )
 def test_tunnels(authority: bytes, host: str, port: int) -> None:
-    assert POLICY.tunnel(authority) == Tunnel(host, port)
+    assert POLICY.tunnel(authority) == HostPort(host, port)
 
 
 @pytest.mark.parametrize(

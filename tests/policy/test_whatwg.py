@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.policy.whatwg import Whatwg
 from tortxd.errors import BadUrl, TargetForbidden
-from tortxd.policy.addresses import canonical_host
+from tortxd.policy.hosts import canonical_host
 from tortxd.policy.target import TargetPolicy
 
 POLICY = TargetPolicy()

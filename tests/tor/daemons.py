@@ -11,16 +11,16 @@ from twisted.internet.protocol import Factory, Protocol
 from tests.tor.lone_tor import NOWHERE, free_socks, pause
 from tortxd.addresses import SocksAddress
 from tortxd.tor.attached import endpoint_to
-from tortxd.tor.daemon import AttachSettings, LaunchSettings, TorDaemon
 from tortxd.tor.session import Watch
 from tortxd.tor.status import Status
+from tortxd.tor.supervisor import AttachSettings, LaunchSettings, TorSupervisor
 
 
 class Started:
     """Starts daemons; :meth:`stop` stops them all."""
 
     def __init__(self) -> None:
-        self.daemons: list[TorDaemon] = []
+        self.daemons: list[TorSupervisor] = []
 
     def __call__(
         self,
@@ -28,12 +28,12 @@ class Started:
         socks: SocksAddress | None = None,
         *lines: str,
         watch: Watch | None = None,
-    ) -> TorDaemon:
+    ) -> TorSupervisor:
         if isinstance(settings, Path):
             settings = LaunchSettings(
                 settings, socks=socks or free_socks(), torrc_lines=(*NOWHERE, *lines)
             )
-        daemon = TorDaemon(installed, settings, watch)
+        daemon = TorSupervisor(installed, settings, watch)
         self.daemons.append(daemon)
         daemon.start()
         return daemon
@@ -43,7 +43,7 @@ class Started:
             await daemon.stop()
 
 
-def when_status(daemon: TorDaemon, kind: type[Status]) -> Deferred[Status]:
+def when_status(daemon: TorSupervisor, kind: type[Status]) -> Deferred[Status]:
     """Fire with the first status of this kind, the present one included."""
     seen: Deferred[Status] = Deferred()
     if isinstance(daemon.status, kind):
@@ -58,7 +58,7 @@ def when_status(daemon: TorDaemon, kind: type[Status]) -> Deferred[Status]:
     return seen.addTimeout(60, installed)
 
 
-async def when_control(daemon: TorDaemon) -> None:
+async def when_control(daemon: TorSupervisor) -> None:
     """Wait until the control connection stands and has been told all that was there already."""
     for _ in range(3000):
         if daemon.network != "unknown":

@@ -25,8 +25,8 @@ from tests.tor.daemons import when_status
 from tests.tor.hostile_control import AUTHENTICATED, LAST, TRICKS, HostileControl, Trick, offering
 from tortxd.errors import SetupError, TorTimeout
 from tortxd.tor.control import PATIENCE, Control, _ControlProtocol
-from tortxd.tor.daemon import AttachSettings, TorDaemon
 from tortxd.tor.status import BackingOff, Bootstrapping, Degraded, Failed, Ready, Status, sentence
+from tortxd.tor.supervisor import AttachSettings, TorSupervisor
 from tortxd.tor.table import MOST_OPEN_CIRCUITS, MOST_OPEN_STREAMS
 
 reactor: Any = installed
@@ -50,11 +50,11 @@ class Attaching:
 
     def __call__(
         self, port: HostileControl, *, password: str | None = None
-    ) -> tuple[TorDaemon, Deferred[Status]]:
+    ) -> tuple[TorSupervisor, Deferred[Status]]:
         """A daemon, and its first status that is an outcome."""
         listener = reactor.listenTCP(0, port, interface="127.0.0.1")
         control = f"tcp:127.0.0.1:{listener.getHost().port}"
-        daemon = TorDaemon(reactor, AttachSettings(control, password))
+        daemon = TorSupervisor(reactor, AttachSettings(control, password))
         self.ends += [daemon.stop, listener.stopListening]
         over: Deferred[Status] = Deferred()
 
@@ -298,7 +298,7 @@ async def test_only_loopback_is_believed(
 
 @ensureDeferred
 async def test_a_far_control_port_needs_a_socks_address() -> None:
-    daemon = TorDaemon(reactor, AttachSettings("tcp:control.example:9051"))
+    daemon = TorSupervisor(reactor, AttachSettings("tcp:control.example:9051"))
     with pytest.raises(SetupError, match=r"another machine's, control\.example:9051.*`socks`"):
         daemon.prepare()
 

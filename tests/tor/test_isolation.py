@@ -132,5 +132,7 @@ def test_forgotten_callers_bring_nothing_old_back(monkeypatch: pytest.MonkeyPatc
 def test_our_own_usernames_are_marked() -> None:
     keys = IsolationKeys()
     for name in (b"a", b"b"):
-        assert keys.credentials(Isolation("key", name)).username.startswith(keys.mark.encode())
-    assert keys.mark != IsolationKeys().mark
+        assert keys.credentials(Isolation("key", name)).username.startswith(
+            keys.username_prefix.encode()
+        )
+    assert keys.username_prefix != IsolationKeys().username_prefix

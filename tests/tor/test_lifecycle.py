@@ -200,7 +200,7 @@ def test_detached_before_it_served_is_gone(world: World) -> None:
 
 def test_hopeless_until_started_again(world: World) -> None:
     world.life.start()
-    world.life.hopeless("Bad torrc.")
+    world.life.fatal("Bad torrc.")
     assert world.now() == Failed("Bad torrc.")
     world.life.gone("Late.")
     world.clock.advance(1000)
@@ -228,7 +228,7 @@ class AnyOrder(RuleBasedStateMachine):
     def plain(self, name: str) -> None:
         getattr(self.world.life, name)()
 
-    @rule(name=st.sampled_from(["interrupted", "gone", "detached", "hopeless"]))
+    @rule(name=st.sampled_from(["interrupted", "gone", "detached", "fatal"]))
     def with_reason(self, name: str) -> None:
         getattr(self.world.life, name)("Reason.")
 

@@ -16,8 +16,8 @@ from tests.tor.lone_tor import free_socks
 from tortxd.addresses import SocksAddress
 from tortxd.testing.network import PrivateNetwork
 from tortxd.testing.origin import Origin
-from tortxd.tor.daemon import AttachSettings, LaunchSettings, TorDaemon
 from tortxd.tor.status import Ready
+from tortxd.tor.supervisor import AttachSettings, LaunchSettings, TorSupervisor
 from tortxd.wire.socks5 import request
 
 
@@ -41,7 +41,7 @@ def fetch(socks: SocksAddress, host: str, port: int, user: bytes) -> tuple[tuple
     return source[:2], answer
 
 
-async def check(daemon: TorDaemon, network: PrivateNetwork, origin: Origin) -> None:
+async def check(daemon: TorSupervisor, network: PrivateNetwork, origin: Origin) -> None:
     await daemon.when_ready()
     assert daemon.status == Ready()
     assert daemon.network == "private"

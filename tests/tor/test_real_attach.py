@@ -21,12 +21,12 @@ from tests.tor.daemons import Started, when_control, when_status
 from tests.tor.lone_tor import alive, bare_tor, free_port
 from tortxd.addresses import SocksAddress
 from tortxd.errors import SetupError, TorNotReady
-from tortxd.tor.daemon import AttachSettings, TorDaemon
 from tortxd.tor.lifecycle import RESTORING
 from tortxd.tor.process import find_tor
 from tortxd.tor.replies import CommandRefused
 from tortxd.tor.session import Watch
 from tortxd.tor.status import BackingOff, Bootstrapping, Degraded, Failed, Status
+from tortxd.tor.supervisor import AttachSettings, TorSupervisor
 
 PASSWORD = 'canary "pass\\word" ß'
 
@@ -194,4 +194,4 @@ async def test_a_hang_degrades_and_mends(start: Started, tmp_path: Path) -> None
 @pytest.mark.parametrize("control", ["", "nonsense:x", "tcp:", "tcp:127.0.0.1:port"])
 def test_a_malformed_endpoint(control: str) -> None:
     with pytest.raises(SetupError, match=r"^`control` does not understand .*tcp:127\.0\.0\.1:9051"):
-        TorDaemon(reactor, AttachSettings(control)).start()
+        TorSupervisor(reactor, AttachSettings(control)).start()

@@ -23,10 +23,10 @@ from tests.tor.daemons import Started, reachable, when_control, when_status
 from tests.tor.lone_tor import NOWHERE, alive, free_port, free_socks, pause, until_gone
 from tortxd.addresses import SocksAddress
 from tortxd.errors import SetupError, TorDown, TorNotReady
-from tortxd.tor.daemon import LaunchSettings, TorDaemon
 from tortxd.tor.ports import unavailable
 from tortxd.tor.session import Watch
 from tortxd.tor.status import BackingOff, Bootstrapping, Failed, Launching, Status, Stopped
+from tortxd.tor.supervisor import LaunchSettings, TorSupervisor
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -114,7 +114,7 @@ async def test_a_second_daemon_is_refused_and_the_first_unharmed(
 ) -> None:
     first = start(tmp_path / "data")
     await when_control(first)
-    second = TorDaemon(reactor, LaunchSettings(tmp_path / "data", socks=free_socks()))
+    second = TorSupervisor(reactor, LaunchSettings(tmp_path / "data", socks=free_socks()))
     with pytest.raises(SetupError, match="Another tortxd"):
         second.start()
     await first.control.ask("version")
@@ -140,11 +140,11 @@ def taken() -> Iterator[SocksAddress]:
 
 
 def test_a_port_that_was_asked_for_and_is_taken(tmp_path: Path, taken: SocksAddress) -> None:
-    daemon = TorDaemon(reactor, LaunchSettings(tmp_path / "data", socks=taken))
+    daemon = TorSupervisor(reactor, LaunchSettings(tmp_path / "data", socks=taken))
     with pytest.raises(SetupError, match=f"{taken.port}.*in use"):
         daemon.start()
     assert daemon.status == Stopped()
-    other = TorDaemon(reactor, LaunchSettings(tmp_path / "data", socks=taken))
+    other = TorSupervisor(reactor, LaunchSettings(tmp_path / "data", socks=taken))
     with pytest.raises(SetupError, match="in use"):
         other.start()
 
@@ -154,7 +154,7 @@ async def test_the_usual_port_is_left_to_others(
     start: Started, tmp_path: Path, taken: SocksAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tortxd.tor.ports.USUAL", taken)
-    daemon = TorDaemon(reactor, LaunchSettings(tmp_path / "data", torrc_lines=NOWHERE))
+    daemon = TorSupervisor(reactor, LaunchSettings(tmp_path / "data", torrc_lines=NOWHERE))
     start.daemons.append(daemon)
     daemon.start()
     address = await daemon.when_usable()
@@ -173,7 +173,7 @@ async def test_a_port_lost_to_another_between_look_and_bind(
 ) -> None:
     monkeypatch.setattr("tortxd.tor.ports.USUAL", taken)
     monkeypatch.setattr("tortxd.tor.ports.unavailable", lambda _: None)
-    daemon = TorDaemon(reactor, LaunchSettings(tmp_path / "data", torrc_lines=NOWHERE))
+    daemon = TorSupervisor(reactor, LaunchSettings(tmp_path / "data", torrc_lines=NOWHERE))
     start.daemons.append(daemon)
     daemon.start()
     status = await when_status(daemon, BackingOff)
@@ -207,7 +207,7 @@ async def test_what_only_a_running_tor_finds_is_hopeless(start: Started, tmp_pat
 def test_owned_lines_are_refused_at_once(tmp_path: Path) -> None:
     settings = LaunchSettings(tmp_path / "data", torrc_lines=("+controlport 9051",))
     with pytest.raises(SetupError, match="ControlPort"):
-        TorDaemon(reactor, settings).start()
+        TorSupervisor(reactor, settings).start()
     assert not (tmp_path / "data").exists()
 
 
@@ -259,8 +259,8 @@ from pathlib import Path
 from twisted.internet import reactor
 from tests.tor.lone_tor import NOWHERE
 from tortxd.addresses import SocksAddress
-from tortxd.tor.daemon import LaunchSettings, TorDaemon
-daemon = TorDaemon(reactor, LaunchSettings(
+from tortxd.tor.supervisor import LaunchSettings, TorSupervisor
+daemon = TorSupervisor(reactor, LaunchSettings(
     Path(sys.argv[1]), socks=SocksAddress(port=int(sys.argv[2])), torrc_lines=NOWHERE))
 daemon.start()
 daemon.when_usable().addCallback(lambda _: print("usable", daemon.pid, flush=True))

@@ -215,14 +215,14 @@ def test_a_stream_that_no_circuit_is_enough_for_is_told_once() -> None:
     waits(table, "21", "other")
     for number in range(MOST_CIRCUITS):
         launched(table, str(number))
-        assert table.take_insatiable() == []
+        assert table.take_unroutable() == []
     launched(table, "100", "other")
     launched(table, "101", "u", "HS_CLIENT_REND")
-    assert table.take_insatiable() == []
+    assert table.take_unroutable() == []
     launched(table, "102")
-    assert table.take_insatiable() == ["20"]
+    assert table.take_unroutable() == ["20"]
     launched(table, "103")
-    assert table.take_insatiable() == []
+    assert table.take_unroutable() == []
 
 
 def test_circuits_count_only_while_a_stream_waits() -> None:
@@ -236,7 +236,7 @@ def test_circuits_count_only_while_a_stream_waits() -> None:
     waits(table, "21", "u")
     for number in range(100, 100 + MOST_CIRCUITS):
         launched(table, str(number))
-    assert table.take_insatiable() == []
+    assert table.take_unroutable() == []
 
 
 def test_what_was_there_before_us() -> None:
@@ -297,7 +297,7 @@ def test_strangers_streams_may_be_left_alone() -> None:
     for number in range(MOST_CIRCUITS + 1):
         launched(table, f"1{number:03}", "ours-1")
         launched(table, f"2{number:03}", "theirs")
-    assert table.take_insatiable("ours") == ["20"]
+    assert table.take_unroutable("ours") == ["20"]
 
 
 def test_a_stream_is_found_by_its_source_and_username() -> None:
@@ -469,7 +469,7 @@ def test_a_change_of_purpose_is_no_launch() -> None:
     for n in range(2 * MOST_CIRCUITS):
         table.circuit_event(f"{n} LAUNCHED PURPOSE=GENERAL", 2.0)
         table.circuit_minor_event(f'{n} PURPOSE_CHANGED PURPOSE=GENERAL SOCKS_USERNAME="u"')
-    assert table.take_insatiable() == []
+    assert table.take_unroutable() == []
 
 
 def test_a_circuit_for_many_waiting_streams_costs_little() -> None:
@@ -481,4 +481,4 @@ def test_a_circuit_for_many_waiting_streams_costs_little() -> None:
         table.stream_event(f"{n} SENTCONNECT 7 a.example:80", 1.0)
     for n in range(MOST_CIRCUITS + 1):
         table.circuit_event(f'{n} LAUNCHED PURPOSE=GENERAL SOCKS_USERNAME="u"', 1.0)
-    assert table.take_insatiable() == [str(n) for n in range(500, 756)]
+    assert table.take_unroutable() == [str(n) for n in range(500, 756)]

@@ -16,8 +16,8 @@ from twisted.internet.defer import Deferred, gatherResults
 from tests.tor.daemons import Started, when_control
 from tests.tor.lone_tor import bare_tor, free_port, free_socks
 from tortxd.testing.network import PrivateNetwork
-from tortxd.tor.daemon import AttachSettings, LaunchSettings, TorDaemon
 from tortxd.tor.status import Bootstrapping, Degraded, Ready, Status
+from tortxd.tor.supervisor import AttachSettings, LaunchSettings, TorSupervisor
 
 BRIDGE = "127.0.0.1:{} " + "A" * 40
 
@@ -29,7 +29,7 @@ async def start() -> AsyncIterator[Started]:
     await started.stop()
 
 
-def when_told(daemon: TorDaemon, text: str) -> Deferred[Status]:
+def when_told(daemon: TorSupervisor, text: str) -> Deferred[Status]:
     """Fire with the first status that gives ``text`` as a cause, the present one included."""
     told: Deferred[Status] = Deferred()
 

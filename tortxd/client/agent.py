@@ -31,10 +31,10 @@ from tortxd.errors import BadRequest, BadResponse, OriginTimeout, TortxdError
 from tortxd.policy.headers import framed_anew
 from tortxd.policy.site import site_of
 from tortxd.policy.target import Target, TargetPolicy
-from tortxd.relay.exchange import Exchange, Order
-from tortxd.relay.outbound import Carrier, Interim, NoReading, Reading, Start
+from tortxd.relay.exchange import Exchange, UpstreamRequest
+from tortxd.relay.outbound import Carrier, Interim, NoUpload, Start, UploadProducer
 from tortxd.relay.timeouts import Timeout
-from tortxd.relay.upstream import Route
+from tortxd.relay.upstream import PoolKey
 from tortxd.tor.isolation import Isolation, IsolationKeys
 from tortxd.wire.http1 import ResponseHead, head_bytes
 
@@ -128,10 +128,10 @@ class TorAgent:
         left = expires - self.clock.seconds()
         if left <= 0:
             raise OriginTimeout
-        order = Order(
+        order = UpstreamRequest(
             method=method,
             head=request_head(method, target, headers, body),
-            route=self._route(target),
+            pool_key=self._pool_key(target),
             timeout=left,
             idle_timeout=left,
             has_body=body is not None,
@@ -144,13 +144,13 @@ class TorAgent:
         asking.start(self._exchange(self._carrier, order, asking), left)
         return asking.answer
 
-    def _route(self, target: Target) -> Route:
+    def _pool_key(self, target: Target) -> PoolKey:
         if self._key is not None:
             isolation = Isolation("key", self._key, self._caller)
         else:
             isolation = Isolation("site", site_of(target.host).encode("ascii"), self._caller)
         credentials = self._keys.credentials(isolation)
-        return Route(credentials, target.scheme, target.host, target.port)
+        return PoolKey(credentials, target.scheme, target.host, target.port)
 
 
 def request_head(
@@ -197,7 +197,7 @@ class _Asking:
         self._timeout: Timeout | None = None
         self._exchange: Exchange | None = None
         self._upload = None if body is None else Upload(self._timeouts.clock, body, self.give_up)
-        self.reading: Reading = self._upload or NoReading()
+        self.upload_producer: UploadProducer = self._upload or NoUpload()
         self._headers = Headers()
         self._body = Body(self._timeouts.clock, self._leave)
 
@@ -226,13 +226,13 @@ class _Asking:
     # --- what the exchange says -------------------------------------------------------------------
 
     def proceed(self) -> None:
-        """See :class:`tortxd.relay.outbound.Client`; no body is held back."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`; no body is held back."""
 
     def interim(self, interim: Interim) -> None:
-        """See :class:`tortxd.relay.outbound.Client`; interim responses are passed over."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`; interim responses are passed over."""
 
     def respond(self, start: Start, data: bytes) -> None:
-        """See :class:`tortxd.relay.outbound.Client`."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
         bodiless = self._request.method == b"HEAD" or start.status in (204, 304)
         length = 0 if bodiless else start.content_length
         response = TorResponse(
@@ -247,26 +247,26 @@ class _Asking:
         self._soon(lambda: self.answer.callback(response))
 
     def write(self, data: bytes) -> None:
-        """See :class:`tortxd.relay.outbound.Client`."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
         self._body.write(data)
 
     def finish(self) -> None:
-        """See :class:`tortxd.relay.outbound.Client`."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
         self._stop()
         self._body.end(Failure(ResponseDone()))
 
     def truncate(self, error: TortxdError) -> None:
-        """See :class:`tortxd.relay.outbound.Client`."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
         self._stop()
         self._body.end(Failure(error))
 
     def fail(self, error: TortxdError) -> None:
-        """See :class:`tortxd.relay.outbound.Client`."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
         self._stop()
         self._soon(lambda: self.answer.errback(error))
 
     def draw_from(self, producer: IPushProducer | None) -> None:
-        """See :class:`tortxd.relay.outbound.Client`."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
         self._body.draw_from(producer)
 
     # --- the end ----------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from tortxd.client.installed import installed
 from tortxd.config import Config
 from tortxd.errors import BadResponse, OriginReset, OriginTimeout
-from tortxd.policy.addresses import public_host
+from tortxd.policy.hosts import public_host
 from tortxd.policy.site import site_of
 from tortxd.tor.isolation import Isolation, IsolationKeys
 from tortxd.tor.socks import TorEndpoint

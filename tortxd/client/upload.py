@@ -16,12 +16,12 @@ from zope.interface import implementer
 
 from tortxd.errors import BadRequest
 from tortxd.relay.exchange import Exchange
-from tortxd.relay.outbound import Reading
+from tortxd.relay.outbound import UploadProducer
 
 log = Logger()
 
 
-@implementer(Reading, IConsumer)
+@implementer(UploadProducer, IConsumer)
 class Upload:
     """Feeds what ``producer`` writes to an exchange, no faster than it is taken, and not before the
     destination is reached.

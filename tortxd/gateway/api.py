@@ -25,7 +25,7 @@ from tortxd._version import __version__
 from tortxd.errors import (
     BadRequest,
     BadResponse,
-    Internal,
+    InternalError,
     MethodNotAllowed,
     NotFound,
     NotServed,
@@ -52,7 +52,7 @@ from tortxd.gateway.probes import Probe
 from tortxd.gateway.verification import Verification
 from tortxd.gateway.views import address_in, circuit_json, stream_json, verdict
 from tortxd.gateway.web import head_of, relay, send
-from tortxd.policy.access import Admission, RouteKind
+from tortxd.policy.access import Admission, Audience
 from tortxd.policy.query import token_of
 from tortxd.policy.request import (
     OPERATOR_COOKIE,
@@ -88,14 +88,14 @@ class Call:
 
 
 Handler = Callable[["Api", Call], Awaitable[Answer]]
-Route = Callable[Concatenate["Api", Any, ...], Deferred[None]]
+KleinRoute = Callable[Concatenate["Api", Any, ...], Deferred[None]]
 
 
 @frozen
 class Served:
     """Whom a route serves, and which methods."""
 
-    kind: RouteKind
+    audience: Audience
     methods: tuple[bytes, ...] | None
     """None: whatever method."""
 
@@ -113,15 +113,15 @@ _FOR_EVERYONE = (
     "Bearer or Tortxd-Token."
 )
 
-_UNKNOWN = Served(RouteKind.CLIENT, None)
+_UNKNOWN = Served(Audience.CLIENT, None)
 """Whatever path is none of the routes."""
 
 
-def serves_to(kind: RouteKind, *methods: bytes) -> Callable[[Handler], Route]:
-    """Make a handler a klein route for ``kind`` of caller and these methods; HEAD goes with GET."""
-    served = Served(kind, (*methods, b"HEAD") if b"GET" in methods else methods)
+def serves_to(audience: Audience, *methods: bytes) -> Callable[[Handler], KleinRoute]:
+    """Make a handler a klein route for this audience and these methods; HEAD goes with GET."""
+    served = Served(audience, (*methods, b"HEAD") if b"GET" in methods else methods)
 
-    def decorate(handler: Handler) -> Route:
+    def decorate(handler: Handler) -> KleinRoute:
         @wraps(handler)
         def route(self: Api, request: Any, **_: str) -> Deferred[None]:
             return self.start(request, served, handler)
@@ -204,7 +204,7 @@ class Api:
             answer = self._refusal(TorDown(STOPPING), head, served)
         except Exception:
             log.failure("A route failed")
-            answer = self._refusal(Internal(), head, served)
+            answer = self._refusal(InternalError(), head, served)
         if not request._disconnected:
             send(request, answer.readable_to(head))
 
@@ -216,7 +216,7 @@ class Api:
         admission = self._plane.policy.access.admit(
             gateway_fields(head.headers),
             method=head.method,
-            kind=served.kind,
+            audience=served.audience,
             given=_token_in(head.target, served),
             minor=head.minor,
         )
@@ -230,11 +230,11 @@ class Api:
 
     def _refusal(self, error: TortxdError, head: RequestHead, served: Served) -> Answer:
         # What operators' routes answer is for no other origin to read, errors neither.
-        operators = served.kind is RouteKind.OPERATOR
+        operators = served.audience is Audience.OPERATOR
         answer = self._plane.refusal(error, None if operators else head)
         if isinstance(error, MethodNotAllowed):
             answer.headers.append(served.allow)
-        if served.kind is not RouteKind.PAGE:
+        if served.audience is not Audience.PAGE:
             return answer
         if takes_html(head):
             html = error_page(HTTPStatus(answer.status).phrase, str(error))
@@ -244,7 +244,7 @@ class Api:
     # --- clients ---------------------------------------------------------------------------------
 
     @app.route("/health")
-    @serves_to(RouteKind.CLIENT, b"GET")
+    @serves_to(Audience.CLIENT, b"GET")
     async def health(self, _: Call) -> Answer:
         """Whether requests are served, and how far Tor is."""
         link = self._plane.link
@@ -257,7 +257,7 @@ class Api:
         return json_answer(200 if serves(link.status) else 503, told)
 
     @app.route("/ip")
-    @serves_to(RouteKind.CLIENT, b"GET")
+    @serves_to(Audience.CLIENT, b"GET")
     async def ip(self, call: Call) -> Answer:
         """The address from which the caller's requests leave Tor."""
         plane, asked = self._plane, directives(call.fields)
@@ -265,7 +265,7 @@ class Api:
         credentials = plane.credentials(call.admission, asked, call.peer, target.host)
         probed = await Probe(plane, target, credentials, plane.timeout_for(asked)).probed
         if probed.answer is None:
-            raise probed.error or Internal()
+            raise probed.error or InternalError()
         address = address_in(probed.answer, "ip", "IP")
         if address is None:
             raise BadResponse("The service's answer names no address.")
@@ -274,7 +274,7 @@ class Api:
         )
 
     @app.route("/verify-tor")
-    @serves_to(RouteKind.CLIENT, b"GET")
+    @serves_to(Audience.CLIENT, b"GET")
     async def verify_tor(self, call: Call) -> Answer:
         """Whether requests go through Tor: by the control port's word and a check service's."""
         plane, asked = self._plane, directives(call.fields)
@@ -296,7 +296,7 @@ class Api:
         return finished
 
     @app.route("/identity/new")
-    @serves_to(RouteKind.CLIENT, b"POST")
+    @serves_to(Audience.CLIENT, b"POST")
     async def new_identity(self, call: Call) -> Answer:
         """New circuits for the caller's own key, or, for operators, for everyone."""
         keys = _keys_to_renew(call.body)
@@ -308,7 +308,7 @@ class Api:
             self._plane.policy.access.admit(
                 call.fields,
                 method=b"POST",
-                kind=RouteKind.OPERATOR,
+                audience=Audience.OPERATOR,
                 minor=call.minor,
             )
         except Unauthorized:
@@ -317,7 +317,7 @@ class Api:
         return json_answer(200, {"renewed": "all"})
 
     @app.route("/")
-    @serves_to(RouteKind.PAGE, b"GET")
+    @serves_to(Audience.PAGE, b"GET")
     async def page(self, call: Call) -> Answer:
         """What a person sees who opens the gateway in a browser; for programs, what there is. With
         an operator's token in the address, that becomes a cookie."""
@@ -367,7 +367,7 @@ class Api:
     # --- operators -------------------------------------------------------------------------------
 
     @app.route("/circuits")
-    @serves_to(RouteKind.OPERATOR, b"GET")
+    @serves_to(Audience.OPERATOR, b"GET")
     async def circuits(self, _: Call) -> Answer:
         """The circuits that Tor has open now."""
         now = self._plane.reactor.seconds()
@@ -375,7 +375,7 @@ class Api:
         return json_answer(200, {"circuits": circuits})
 
     @app.route("/streams")
-    @serves_to(RouteKind.OPERATOR, b"GET")
+    @serves_to(Audience.OPERATOR, b"GET")
     async def streams(self, _: Call) -> Answer:
         """The streams that Tor has open now."""
         now = self._plane.reactor.seconds()
@@ -385,20 +385,20 @@ class Api:
     # --- what is not served ----------------------------------------------------------------------
 
     @app.route("/openapi.json")
-    @serves_to(RouteKind.CLIENT, b"GET")
+    @serves_to(Audience.CLIENT, b"GET")
     async def later(self, _: Call) -> Answer:
         """Part of the contract, but not there yet."""
         raise NotServed
 
     @app.route("/events")
     @app.route("/metrics")
-    @serves_to(RouteKind.OPERATOR, b"GET")
+    @serves_to(Audience.OPERATOR, b"GET")
     async def later_for_operators(self, _: Call) -> Answer:
         """Part of the contract, but not there yet."""
         raise NotServed
 
     @app.route("/circuits/<_id>/close")
-    @serves_to(RouteKind.OPERATOR, b"POST")
+    @serves_to(Audience.OPERATOR, b"POST")
     async def close_circuit_later(self, _: Call) -> Answer:
         """Part of the contract, but not there yet."""
         raise NotServed
@@ -477,7 +477,7 @@ def _served_at(path: bytes) -> Served:
 
 def _token_in(target: bytes, served: Served) -> bytes | None:
     """The token that the address of the page gives; those of other routes give none."""
-    return token_of(target.partition(b"?")[2]) if served.kind is RouteKind.PAGE else None
+    return token_of(target.partition(b"?")[2]) if served.audience is Audience.PAGE else None
 
 
 def _address_of(request: Any) -> Address:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IConsumer, IPushProducer, ITCPTransport
 from zope.interface import implementer
 
-from tortxd.relay.outbound import Reading
+from tortxd.relay.outbound import UploadProducer
 from tortxd.relay.timeouts import Timeout, Timeouts
 
 LOOK_EVERY = 1.0
@@ -30,7 +30,7 @@ class ClientTransport(ITCPTransport, IConsumer, IPushProducer):
     """Twisted's own TCP transport (unix sockets and TLS have most of it)."""
 
 
-class Departures:
+class DisconnectWatch:
     """Notices clients that leave while their connection is not read: the reactor hears nothing of
     those, but the kernel knows.
 
@@ -101,12 +101,12 @@ class Reader(Protocol):
     def resumed(self) -> None:
         """It is read again."""
 
-    def congested(self, is_so: bool) -> None:
+    def congested(self, congested: bool) -> None:
         """The client takes no more for now, or takes it again."""
 
 
-@implementer(Reading)
-class ClientReading:
+@implementer(UploadProducer)
+class ClientUpload:
     """Pauses and resumes the reading of a client; a destination cannot end it."""
 
     def __init__(self, front: Reader) -> None:

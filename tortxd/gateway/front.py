@@ -28,7 +28,7 @@ from zope.interface import alsoProvides
 
 from tortxd.errors import (
     BadRequest,
-    Internal,
+    InternalError,
     Overloaded,
     RequestTimeout,
     TorDown,
@@ -36,15 +36,15 @@ from tortxd.errors import (
 )
 from tortxd.gateway.answers import Answer
 from tortxd.gateway.endings import IDLE_TIME, LINGER_TIME, Broken, InOrder, LastBytes
-from tortxd.gateway.flow import ClientReading, ClientTransport, ClientWriting
+from tortxd.gateway.flow import ClientTransport, ClientUpload, ClientWriting
 from tortxd.gateway.framing import Framing, answer_bytes
 from tortxd.gateway.handover import Handover
 from tortxd.gateway.plane import peer_name
 from tortxd.gateway.proxy_mode import decide, is_proxy_mode, refusal
-from tortxd.relay.exchange import Exchange, Order
-from tortxd.relay.outbound import STOPPING, Interim, Reading, Start
+from tortxd.relay.exchange import Exchange, UpstreamRequest
+from tortxd.relay.outbound import STOPPING, Interim, Start, UploadProducer
 from tortxd.relay.timeouts import Timeout
-from tortxd.relay.tunnel import Tunnel, TunnelOrder
+from tortxd.relay.tunnel import Tunnel, TunnelRequest
 from tortxd.wire.http1 import (
     CONTINUE,
     LAST_CHUNK,
@@ -60,14 +60,14 @@ if TYPE_CHECKING:
 
 HEAD_TIME = 10.0
 """Seconds for a request head from its first byte."""
-MAX_AHEAD = 64 * 1024
+MAX_PIPELINED = 64 * 1024
 """Bytes that a client may send ahead of their turn."""
 REFUSAL_TIME = 1.0
 """Seconds in which a client that is one too many can say what it wants, before it is refused."""
 
 _PROXY = b"/proxy"
 
-Decided = Order | TunnelOrder | Answer
+Decided = UpstreamRequest | TunnelRequest | Answer
 
 log = Logger()
 
@@ -85,8 +85,8 @@ class Front(Protocol):
         self._body: BodyReader | None = None
         self._exchange: Exchange | Tunnel | None = None
         self._site: IProtocol | None = None
-        self._ahead = b""
-        self._serving_ahead = False
+        self._pipelined = b""
+        self._serving_pipelined = False
         self._handover: Handover | None = None
         self._source: IPushProducer | None = None
         self._congested = False
@@ -100,7 +100,7 @@ class Front(Protocol):
         self._take: Callable[[bytes], None] = self._read_head
         self._timeout: Timeout | None = None
         self._peer = b""
-        self.reading: Reading = ClientReading(self)
+        self.upload_producer: UploadProducer = ClientUpload(self)
 
     # --- the connection --------------------------------------------------------------------------
 
@@ -150,7 +150,7 @@ class Front(Protocol):
         self._wait(0, None)
         if self._last is not None:
             self._last.cancel()
-        self._plane.departures.forget(self)
+        self._plane.disconnects.forget(self)
         self._take = _ignore
         exchange, self._exchange = self._exchange, None
         try:
@@ -184,9 +184,9 @@ class Front(Protocol):
 
     def _hold(self, data: bytes) -> None:
         """Keep what is sent ahead of its turn, and no more than there is room for."""
-        self._ahead += data
-        if len(self._ahead) > MAX_AHEAD and not self.reading.paused:
-            self.reading.pauseProducing()
+        self._pipelined += data
+        if len(self._pipelined) > MAX_PIPELINED and not self.upload_producer.paused:
+            self.upload_producer.pauseProducing()
 
     def _abort(self) -> None:
         self._take = _ignore
@@ -207,23 +207,23 @@ class Front(Protocol):
         if self._half_closed:
             self._watch(half_closed=True)
         else:
-            self._plane.departures.forget(self)
+            self._plane.disconnects.forget(self)
 
     def _watch(self, *, half_closed: bool) -> None:
-        self._plane.departures.watch(self, self.transport, self._abort, half_closed=half_closed)
+        self._plane.disconnects.watch(self, self.transport, self._abort, half_closed=half_closed)
 
-    def congested(self, is_so: bool) -> None:
+    def congested(self, congested: bool) -> None:
         """The client takes no more for now, or takes it again."""
-        self._congested = is_so
+        self._congested = congested
         if self._source is not None:
-            if is_so:
+            if congested:
                 self._source.pauseProducing()
             else:
                 self._source.resumeProducing()
-        if not is_so:
+        if not congested:
             if self._take == self._read_head and self._reader is None:
                 self._is_idle()
-            self._serve_ahead()
+            self._serve_pipelined()
 
     # --- requests --------------------------------------------------------------------------------
 
@@ -247,7 +247,7 @@ class Front(Protocol):
             self._refuse(error if foreign is None else BadRequest(foreign.sentence))
         except Exception:
             log.failure("A request could not be served")
-            self._refuse(Internal())
+            self._refuse(InternalError())
 
     def _too_slow(self) -> None:
         self._timeout = None
@@ -295,7 +295,7 @@ class Front(Protocol):
             if self._head is head:  # else the body was refused, and the request with it
                 self._answer(decided)
             return
-        if isinstance(decided, TunnelOrder):
+        if isinstance(decided, TunnelRequest):
             tunnel = self._exchange = Tunnel(self._plane, decided, self)
             self._take = tunnel.upload
             if rest:
@@ -366,18 +366,18 @@ class Front(Protocol):
     # --- the client, as the exchange sees it -----------------------------------------------------
 
     def proceed(self) -> None:
-        """See :class:`tortxd.relay.outbound.Client`."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
         self.transport.write(CONTINUE)
 
     def interim(self, interim: Interim) -> None:
-        """See :class:`tortxd.relay.outbound.Client`."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
         head = self._head
         if head is not None and head.minor == 1:  # RFC 9110, section 15.2
             line = b"HTTP/1.1 %d %b" % (interim.status, interim.reason)
             self.transport.write(head_bytes(line, interim.headers))
 
     def respond(self, start: Start, data: bytes) -> None:
-        """See :class:`tortxd.relay.outbound.Client`."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
         head = self._head
         assert head is not None
         if start.switches:
@@ -399,9 +399,9 @@ class Front(Protocol):
         line = b"HTTP/1.1 %d %b" % (start.status, start.reason)
         self.transport.write(head_bytes(line, start.headers) + data)
         self._take = exchange.upload
-        ahead, self._ahead = self._ahead, b""
-        if ahead:
-            exchange.upload(ahead)
+        pipelined, self._pipelined = self._pipelined, b""
+        if pipelined:
+            exchange.upload(pipelined)
         if isinstance(exchange, Tunnel):
             self._may_half_close = True
             alsoProvides(self, IHalfCloseableProtocol)
@@ -420,7 +420,7 @@ class Front(Protocol):
         """We have no more to say; the client may not be done."""
 
     def write(self, data: bytes) -> None:
-        """See :class:`tortxd.relay.outbound.Client`."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
         self.transport.write(self._framed(data))
         if self._half_closed:
             self._is_idle()
@@ -429,13 +429,13 @@ class Front(Protocol):
         return chunk(data) if self._chunked and data else data
 
     def finish(self) -> None:
-        """See :class:`tortxd.relay.outbound.Client`."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
         if self._chunked:
             self.transport.write(LAST_CHUNK)
         self._done(self._is_unread())
 
     def truncate(self, error: TortxdError) -> None:
-        """See :class:`tortxd.relay.outbound.Client`."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
         if self._delimited:
             # What there is still reaches the client, which sees that the rest is missing.
             self._keep = False
@@ -444,11 +444,11 @@ class Front(Protocol):
             self._abort_when_sent()
 
     def fail(self, error: TortxdError) -> None:
-        """See :class:`tortxd.relay.outbound.Client`."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
         self._answer(self._refusal(error))
 
     def draw_from(self, producer: IPushProducer | None) -> None:
-        """See :class:`tortxd.relay.outbound.Client`."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
         self._source = producer
         if producer is not None and self._congested:
             producer.pauseProducing()
@@ -492,7 +492,7 @@ class Front(Protocol):
         client may still be sending what nobody reads."""
         head = self._head
         # It may also have gone on to its next request, which nobody will read, or be in a tunnel.
-        sending = unread or head is None or head.keep_alive or bool(self._ahead)
+        sending = unread or head is None or head.keep_alive or bool(self._pipelined)
         self._head = self._body = self._reader = self._exchange = None
         self._handover = None
         self._chunked = False
@@ -501,21 +501,21 @@ class Front(Protocol):
             return
         self._take = self._read_head
         self._rest()
-        if self.reading.paused:  # by the exchange, or for what was sent ahead
-            self.reading.resumeProducing()
-        self._serve_ahead()
+        if self.upload_producer.paused:  # by the exchange, or for what was sent ahead
+            self.upload_producer.resumeProducing()
+        self._serve_pipelined()
 
-    def _serve_ahead(self) -> None:
+    def _serve_pipelined(self) -> None:
         """Go on with what was sent ahead of its turn, one request after the other."""
-        if self._serving_ahead:
+        if self._serving_pipelined:
             return
-        self._serving_ahead = True
-        while self._ahead and self._head is None and not self._congested:
-            ahead, self._ahead = self._ahead, b""
-            self._take(ahead)
-        self._serving_ahead = False
-        if not self._ahead and self._head is None and self.reading.paused:
-            self.reading.resumeProducing()
+        self._serving_pipelined = True
+        while self._pipelined and self._head is None and not self._congested:
+            pipelined, self._pipelined = self._pipelined, b""
+            self._take(pipelined)
+        self._serving_pipelined = False
+        if not self._pipelined and self._head is None and self.upload_producer.paused:
+            self.upload_producer.resumeProducing()
 
     def _close(self, *, sending: bool) -> None:
         """Close once everything is written. ``sending``: the client may still be sending."""
@@ -534,9 +534,9 @@ class Front(Protocol):
         """Nothing more is asked for, or answered, here."""
         self._last = last
         self._take = _ignore
-        self._ahead = b""
+        self._pipelined = b""
         self._wait(0, None)
-        self._plane.departures.forget(self)
+        self._plane.disconnects.forget(self)
         self._is_taking()
         last.start()
 

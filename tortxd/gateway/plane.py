@@ -16,10 +16,10 @@ from twisted.internet.interfaces import IAddress
 
 from tortxd.errors import BadRequest, BadResponse, ForbiddenHost, TortxdError
 from tortxd.gateway.answers import OWN_HEADERS, Answer, error_answer
-from tortxd.gateway.flow import Departures
+from tortxd.gateway.flow import DisconnectWatch
 from tortxd.gateway.hops import counted_down, hops_left, last_answer
 from tortxd.gateway.limits import Limits
-from tortxd.policy.access import AccessPolicy, Admission, RouteKind
+from tortxd.policy.access import AccessPolicy, Admission, Audience
 from tortxd.policy.headers import UserAgent, incoming, outgoing
 from tortxd.policy.query import ProxyQuery, target_of
 from tortxd.policy.redirects import check_redirected
@@ -34,11 +34,11 @@ from tortxd.policy.request import (
 from tortxd.policy.site import public_suffixes, site_of
 from tortxd.policy.target import HTTP_SCHEMES, WEBSOCKET_SCHEMES, Target, TargetPolicy
 from tortxd.relay.direct import connect_upstream
-from tortxd.relay.exchange import Order
+from tortxd.relay.exchange import UpstreamRequest
 from tortxd.relay.failures import Failures
 from tortxd.relay.outbound import Outbound
 from tortxd.relay.timeouts import Timeouts
-from tortxd.relay.upstream import Pool, Route, Upstream
+from tortxd.relay.upstream import Pool, PoolKey, Upstream
 from tortxd.tor.isolation import Credentials, Isolation, IsolationKeys
 from tortxd.tor.link import SocksAddress, TorLink
 from tortxd.tor.tls import ClientTls
@@ -57,7 +57,7 @@ _JUDGEMENTS = 1024
 """Header sections of which it is remembered what follows from them."""
 # Equal ones are one and the same, which makes comparing them cheap.
 _isolated = lru_cache(4096)(Isolation)
-_route = lru_cache(4096)(Route)
+_pool_key = lru_cache(4096)(PoolKey)
 
 
 @frozen
@@ -78,7 +78,7 @@ class _Judged:
     fields: Fields
     admission: Admission
     asked: Directives
-    sent: bytes
+    field_lines: bytes
     """The fields that go on to the destination, as lines."""
     browser: bool = False
     """Whether a browser asks."""
@@ -102,7 +102,7 @@ class DataPlane:
         self.keys = keys or IsolationKeys()
         self.tls = tls or ClientTls()
         self.timeouts = Timeouts(reactor)
-        self.departures = Departures(self.timeouts)
+        self.disconnects = DisconnectWatch(self.timeouts)
         self.limits = limits or Limits()
         self.pool = Pool(self.timeouts, self.limits.idle)
         self.failures = Failures(reactor)
@@ -127,7 +127,7 @@ class DataPlane:
     def stop(self) -> None:
         """End what is under way, and let go of waiting connections and of timers."""
         self.end_under_way()
-        self.departures.stop()
+        self.disconnects.stop()
         self.pool.clear()
         self.timeouts.stop()
 
@@ -139,8 +139,8 @@ class DataPlane:
     # --- admission -------------------------------------------------------------------------------
 
     def admit(
-        self, head: RequestHead, query: bytes, peer: bytes, route: bytes = b"/proxy"
-    ) -> Order | Answer:
+        self, head: RequestHead, query: bytes, peer: bytes, mount: bytes = b"/proxy"
+    ) -> UpstreamRequest | Answer:
         """What to do about a request to ``/proxy``: an order, or an answer of the gateway's own.
 
         :param query: the raw query of the request target.
@@ -165,7 +165,7 @@ class DataPlane:
             asked = with_key(asked, wanted.isolation)
         schemes = WEBSOCKET_SCHEMES if upgrade else HTTP_SCHEMES
         target = policy.targets.parse(wanted.url, schemes)
-        sent = judged.sent
+        lines = judged.field_lines
         hops = hops_left(head) if b"max-forwards" in head.fields else None
         if wanted.redirected or upgrade or hops is not None:
             headers = head.headers
@@ -177,16 +177,16 @@ class DataPlane:
             if hops == 0:
                 answer = last_answer(head, fields)
                 return answer.with_headers(admission.cors(answer.headers))
-            sent = field_lines(fields)
+            lines = field_lines(fields)
         return self.order(
             head,
             target,
-            sent,
+            lines,
             path=target.path,
             credentials=self.credentials(admission, asked, peer, target.host),
             timeout=self.timeout_for(asked),
             upgrade=upgrade,
-            filter=self._filter(judged, target, wanted, route),
+            filter=self._filter(judged, target, wanted, mount),
         )
 
     def _judge_section(self, method: bytes, section: HeaderSection) -> _Judged:
@@ -195,11 +195,11 @@ class DataPlane:
     def _judge(self, method: bytes, headers: Headers, minor: int = 1) -> _Judged:
         policy = self._policy
         fields = gateway_fields(headers)
-        admission = policy.access.admit(fields, method=method, kind=RouteKind.PROXY, minor=minor)
+        admission = policy.access.admit(fields, method=method, audience=Audience.PROXY, minor=minor)
         if admission.preflight is not None:
             return _Judged(fields, admission, Directives(), b"")
-        sent = field_lines(outgoing(headers, user_agent=policy.user_agent))
-        return _Judged(fields, admission, directives(fields), sent, from_browser(fields))
+        lines = field_lines(outgoing(headers, user_agent=policy.user_agent))
+        return _Judged(fields, admission, directives(fields), lines, from_browser(fields))
 
     def asks_for_websocket(self, head: RequestHead) -> bool:
         """Whether the request is a WebSocket's handshake (RFC 6455, section 4.1). Offers of other
@@ -227,14 +227,14 @@ class DataPlane:
         self,
         head: RequestHead,
         target: Target,
-        sent: bytes,
+        field_lines: bytes,
         *,
         path: bytes,
         credentials: Credentials,
         timeout: float,
         upgrade: bool,
         filter: Callable[[ResponseHead], Headers],
-    ) -> Order:
+    ) -> UpstreamRequest:
         """The order for a request that goes to ``target`` with these fields, framed anew."""
         framing = b""
         if upgrade:
@@ -244,11 +244,11 @@ class DataPlane:
             framing += b"Transfer-Encoding: chunked\r\n"
         elif head.length is not None:
             framing += b"Content-Length: %d\r\n" % head.length
-        return Order(
+        return UpstreamRequest(
             method=head.method,
             head=b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n"
-            % (head.method, path, target.authority, sent, framing),
-            route=_route(credentials, target.scheme, target.host, target.port),
+            % (head.method, path, target.authority, field_lines, framing),
+            pool_key=_pool_key(credentials, target.scheme, target.host, target.port),
             timeout=timeout,
             idle_timeout=self.policy.idle_timeout,
             has_body=head.has_body,
@@ -293,7 +293,7 @@ class DataPlane:
             answer, headers=[*answer.headers, *self.policy.access.cors(fields, answer.headers)]
         )
 
-    def _filter(self, judged: _Judged, target: Target, asked: ProxyQuery, route: bytes) -> Any:
+    def _filter(self, judged: _Judged, target: Target, asked: ProxyQuery, mount: bytes) -> Any:
         admission, browser = judged.admission, judged.browser
         redirected, isolation = asked.redirected, asked.isolation
         destinations = judged.fields.get(b"sec-fetch-dest")
@@ -308,7 +308,7 @@ class DataPlane:
                 policy=targets,
                 redirected=redirected,
                 isolation=isolation,
-                route=route,
+                mount=mount,
                 browser=browser,
             )
             headers.append((b"Proxy-Status", b"tortxd; received-status=%d" % response.status))

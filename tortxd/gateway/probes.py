@@ -16,10 +16,10 @@ from twisted.internet.interfaces import IPushProducer
 from tortxd.errors import BadResponse, OriginTimeout, TorError, TortxdError
 from tortxd.gateway.plane import DataPlane
 from tortxd.policy.target import Target
-from tortxd.relay.exchange import Exchange, Order
-from tortxd.relay.outbound import Interim, NoReading, Reading, Start
+from tortxd.relay.exchange import Exchange, UpstreamRequest
+from tortxd.relay.outbound import Interim, NoUpload, Start, UploadProducer
 from tortxd.relay.timeouts import Timeout
-from tortxd.relay.upstream import Route, Upstream
+from tortxd.relay.upstream import PoolKey, Upstream
 from tortxd.tor.isolation import Credentials
 from tortxd.tor.link import Circuit, SocksAddress
 from tortxd.wire.http1 import Headers, head_bytes
@@ -84,13 +84,13 @@ class Probe:
         return Probed(answer, error, self.circuit())
 
 
-def _order(target: Target, credentials: Credentials, timeout: float, keep: bool) -> Order:
+def _order(target: Target, credentials: Credentials, timeout: float, keep: bool) -> UpstreamRequest:
     """A request that says nothing of who asks."""
     line = b"GET %b HTTP/1.1" % target.path
-    return Order(
+    return UpstreamRequest(
         method=b"GET",
         head=head_bytes(line, [(b"Host", target.authority)]),
-        route=Route(credentials, target.scheme, target.host, target.port),
+        pool_key=PoolKey(credentials, target.scheme, target.host, target.port),
         timeout=timeout,
         idle_timeout=timeout,
         has_body=False,
@@ -149,8 +149,8 @@ class _Asking:
     the exchange.
     """
 
-    def __init__(self, plane: DataPlane, streams: _Streams, order: Order) -> None:
-        self.reading: Reading = NoReading()
+    def __init__(self, plane: DataPlane, streams: _Streams, order: UpstreamRequest) -> None:
+        self.upload_producer: UploadProducer = NoUpload()
         self.body: Deferred[bytes] = Deferred(lambda _: self._leave())
         self._received = bytearray()
         self._timeouts = plane.timeouts
@@ -160,13 +160,13 @@ class _Asking:
         self._exchange.start()
 
     def proceed(self) -> None:
-        """See :class:`tortxd.relay.outbound.Client`; there is no body to ask for."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`; there is no body to ask for."""
 
     def interim(self, interim: Interim) -> None:
-        """See :class:`tortxd.relay.outbound.Client`; it says nothing of the answer."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`; it says nothing of the answer."""
 
     def respond(self, start: Start, data: bytes) -> None:
-        """See :class:`tortxd.relay.outbound.Client`."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
         if start.status != 200:
             self._give_up(BadResponse("The service did not answer with a result."))
             return
@@ -176,29 +176,29 @@ class _Asking:
         self.write(data)
 
     def write(self, data: bytes) -> None:
-        """See :class:`tortxd.relay.outbound.Client`."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
         self._received += data
         if len(self._received) > MAX_ANSWER:
             self._give_up(BadResponse("The service's answer is too long."))
 
     def finish(self) -> None:
-        """See :class:`tortxd.relay.outbound.Client`."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
         self._stop_timer()
         if not self.body.called:
             self.body.callback(bytes(self._received))
 
     def truncate(self, error: TortxdError) -> None:
-        """See :class:`tortxd.relay.outbound.Client`."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
         self.fail(error)
 
     def fail(self, error: TortxdError) -> None:
-        """See :class:`tortxd.relay.outbound.Client`."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
         self._stop_timer()
         if not self.body.called:
             self.body.errback(error)
 
     def draw_from(self, producer: IPushProducer | None) -> None:
-        """See :class:`tortxd.relay.outbound.Client`; what is short need not be slowed down."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`; a short answer need not be slowed."""
 
     def _give_up(self, error: TortxdError) -> None:
         self._leave()

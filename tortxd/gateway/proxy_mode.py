@@ -15,9 +15,9 @@ from tortxd.gateway.plane import DataPlane
 from tortxd.policy.headers import incoming_proxy_mode, outgoing_proxy_mode
 from tortxd.policy.request import directives, gateway_fields
 from tortxd.policy.target import HTTP_SCHEMES, WEBSOCKET_SCHEMES
-from tortxd.relay.exchange import Order
-from tortxd.relay.tunnel import TunnelOrder
-from tortxd.relay.upstream import Route
+from tortxd.relay.exchange import UpstreamRequest
+from tortxd.relay.tunnel import TunnelRequest
+from tortxd.relay.upstream import PoolKey
 from tortxd.wire.http1 import Headers, RequestHead, ResponseHead, field_lines
 
 _OF_TOR: Headers = [
@@ -52,7 +52,9 @@ def is_proxy_mode(head: RequestHead) -> bool:
     return head.method == b"CONNECT" or not head.target.startswith(b"/")
 
 
-def decide(plane: DataPlane, head: RequestHead, peer: bytes) -> Order | TunnelOrder | Answer:
+def decide(
+    plane: DataPlane, head: RequestHead, peer: bytes
+) -> UpstreamRequest | TunnelRequest | Answer:
     """What to do about a request in proxy mode.
 
     :raises TortxdError: if it is refused.
@@ -82,7 +84,7 @@ def refusal(error: TortxdError, head: RequestHead) -> Answer:
     return answer
 
 
-def _tunnel(plane: DataPlane, head: RequestHead, peer: bytes) -> TunnelOrder:
+def _tunnel(plane: DataPlane, head: RequestHead, peer: bytes) -> TunnelRequest:
     fields = gateway_fields(head.headers)
     admission = plane.policy.access.admit_proxy_mode(fields)
     if head.has_body:
@@ -90,12 +92,12 @@ def _tunnel(plane: DataPlane, head: RequestHead, peer: bytes) -> TunnelOrder:
     asked = directives(fields, proxy_mode=True)
     to = plane.policy.targets.tunnel(head.target)
     credentials = plane.credentials(admission, asked, peer, to.host)
-    return TunnelOrder(
-        Route(credentials, "tcp", to.host, to.port), plane.timeout_for(asked), _OF_TOR
+    return TunnelRequest(
+        PoolKey(credentials, "tcp", to.host, to.port), plane.timeout_for(asked), _OF_TOR
     )
 
 
-def _forward(plane: DataPlane, head: RequestHead, peer: bytes) -> Order | Answer:
+def _forward(plane: DataPlane, head: RequestHead, peer: bytes) -> UpstreamRequest | Answer:
     fields = gateway_fields(head.headers)
     admission = plane.policy.access.admit_proxy_mode(fields)
     asked = directives(fields, proxy_mode=True)

@@ -16,12 +16,12 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tortxd.errors import Internal, OriginTimeout, TorTimeout
+from tortxd.errors import InternalError, OriginTimeout, TorTimeout
 from tortxd.gateway.plane import DataPlane
 from tortxd.gateway.probes import Probe, Probed
 from tortxd.policy.target import Target
 from tortxd.tor.isolation import Credentials, Isolation
-from tortxd.tor.waiting import Waiting
+from tortxd.tor.waiters import Waiters
 
 log = Logger()
 
@@ -48,7 +48,7 @@ class Verification:
         self._credentials: Credentials | None = None
         """Kept for the next probe where one was given up: its circuit may be there."""
         self._probe: Probe | None = None
-        self._waiting: Waiting[Probed] = Waiting()
+        self._waiting: Waiters[Probed] = Waiters()
         self._known: _Known | None = None
 
     async def ask(self, target: Target, timeout: float) -> tuple[Probed, float]:
@@ -95,7 +95,7 @@ class Verification:
             if failure.check(CancelledError) is None:
                 log.failure("A fault of ours while Tor was verified.", failure)
                 self._probe = self._credentials = None
-                self._waiting.fail(Internal())
+                self._waiting.fail(InternalError())
 
         probe.probed.addCallbacks(done, failed)
         return probe

@@ -18,10 +18,10 @@ from zope.interface import implementer
 from tortxd.errors import TortxdError
 from tortxd.gateway.answers import Answer
 from tortxd.gateway.endings import Broken, InOrder, LastBytes
-from tortxd.gateway.flow import ClientReading, ClientTransport, Departures
+from tortxd.gateway.flow import ClientTransport, ClientUpload, DisconnectWatch
 from tortxd.gateway.plane import DataPlane, peer_name
 from tortxd.relay.exchange import Exchange
-from tortxd.relay.outbound import Interim, Reading, Start
+from tortxd.relay.outbound import Interim, Start, UploadProducer
 from tortxd.wire.http1 import RequestHead, head_bytes
 
 PIECE = 64 * 1024
@@ -33,7 +33,7 @@ def relay(plane: DataPlane, request: Any) -> None:
     path, _, query = request.uri.partition(b"?")
     client = RequestClient(plane, request, head)
     try:
-        decided = plane.admit(head, query, peer_name(request.getClientAddress()), route=path)
+        decided = plane.admit(head, query, peer_name(request.getClientAddress()), mount=path)
     except TortxdError as error:
         client.fail(error)
         return
@@ -101,7 +101,7 @@ class RequestClient:
         self._exchange: Exchange | None = None
         self._switched: Switched | None = None
         self._stored = StoredBody(request.content)
-        self.reading: Reading = self._stored
+        self.upload_producer: UploadProducer = self._stored
 
     def start(self, exchange: Exchange) -> None:
         """Go on with ``exchange``."""
@@ -112,10 +112,10 @@ class RequestClient:
         exchange.start()
 
     def proceed(self) -> None:
-        """See :class:`tortxd.relay.outbound.Client`; twisted.web has asked for it itself."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`; twisted.web has asked for it itself."""
 
     def interim(self, interim: Interim) -> None:
-        """See :class:`tortxd.relay.outbound.Client`; twisted.web itself has no way to say it."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`; twisted.web has no way to say it."""
         channel = self._request.channel
         if self._head.minor == 1 and isinstance(channel, HTTPChannel):
             line = b"HTTP/1.1 %d %b" % (interim.status, interim.reason)
@@ -123,12 +123,12 @@ class RequestClient:
             transport.write(head_bytes(line, interim.headers))
 
     def respond(self, start: Start, data: bytes) -> None:
-        """See :class:`tortxd.relay.outbound.Client`."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
         request = self._request
         if start.switches:
             assert self._exchange is not None
-            self._switched = Switched(request, self._exchange, self._plane.departures)
-            self.reading = ClientReading(self._switched)
+            self._switched = Switched(request, self._exchange, self._plane.disconnects)
+            self.upload_producer = ClientUpload(self._switched)
             line = b"HTTP/1.1 %d %b" % (start.status, start.reason)
             self._switched.transport.write(head_bytes(line, start.headers) + data)
             return
@@ -141,18 +141,18 @@ class RequestClient:
         request.write(data)
 
     def write(self, data: bytes) -> None:
-        """See :class:`tortxd.relay.outbound.Client`."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
         (self._switched.transport if self._switched else self._request).write(data)
 
     def finish(self) -> None:
-        """See :class:`tortxd.relay.outbound.Client`."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
         if self._switched is not None:
             self._switched.see_off(InOrder(self._switched.transport, self._plane.timeouts))
         else:
             self._request.finish()
 
     def truncate(self, error: TortxdError) -> None:
-        """See :class:`tortxd.relay.outbound.Client`."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
         if self._switched is not None:
             self._switched.see_off(Broken(self._switched.transport, self._plane.timeouts))
             return
@@ -164,11 +164,11 @@ class RequestClient:
             Broken(channel.transport, self._plane.timeouts).start()
 
     def fail(self, error: TortxdError) -> None:
-        """See :class:`tortxd.relay.outbound.Client`."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
         send(self._request, self._plane.refusal(error, self._head))
 
     def draw_from(self, producer: IPushProducer | None) -> None:
-        """See :class:`tortxd.relay.outbound.Client`."""
+        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
         consumer = self._switched.transport if self._switched else self._request
         if producer is not None:
             consumer.registerProducer(producer, True)
@@ -182,10 +182,10 @@ class Switched(Protocol):
 
     transport: ClientTransport
 
-    def __init__(self, request: Any, exchange: Exchange, departures: Departures) -> None:
+    def __init__(self, request: Any, exchange: Exchange, disconnects: DisconnectWatch) -> None:
         self._request = request
         self._exchange = exchange
-        self._departures = departures
+        self._disconnects = disconnects
         self._last: LastBytes | None = None
         channel = request.channel
         transport = channel.transport
@@ -203,11 +203,11 @@ class Switched(Protocol):
     def see_off(self, last: LastBytes) -> None:
         """Nothing more is written."""
         self._last = last
-        self._departures.forget(self)
+        self._disconnects.forget(self)
         last.start()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._departures.forget(self)
+        self._disconnects.forget(self)
         if self._last is not None:
             self._last.cancel()
         self._exchange.client_gone()
@@ -216,17 +216,17 @@ class Switched(Protocol):
     def paused(self) -> None:
         """See :class:`tortxd.gateway.flow.Reader`."""
         gone = self.transport.abortConnection
-        self._departures.watch(self, self.transport, gone, half_closed=False)
+        self._disconnects.watch(self, self.transport, gone, half_closed=False)
 
     def resumed(self) -> None:
         """See :class:`tortxd.gateway.flow.Reader`."""
-        self._departures.forget(self)
+        self._disconnects.forget(self)
 
-    def congested(self, is_so: bool) -> None:
+    def congested(self, congested: bool) -> None:
         """The destination's connection is told by the transport itself."""
 
 
-@implementer(Reading)
+@implementer(UploadProducer)
 class StoredBody:
     """Feeds a body that a ``Site`` has stored to an exchange, no faster than it is taken."""
 

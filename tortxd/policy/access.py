@@ -62,7 +62,7 @@ _PREFLIGHT_SECONDS = b"600"
 _NOT_FOR_OTHERS = "Other web origins may not use the routes for operators."
 
 
-class RouteKind(Enum):
+class Audience(Enum):
     """Whom a route is for, and where its token is looked for."""
 
     PROXY = "proxy"
@@ -125,7 +125,7 @@ class AccessPolicy:
         fields: Fields,
         *,
         method: bytes,
-        kind: RouteKind,
+        audience: Audience,
         given: bytes | None = None,
         minor: int = 1,
     ) -> Admission:
@@ -140,19 +140,19 @@ class AccessPolicy:
         host = self._one_host(fields, minor)
         origin = None
         if any(name in fields for name in _BROWSERS):
-            origin = self._judge_origin(fields, host, method, kind)
+            origin = self._judge_origin(fields, host, method, audience)
             if origin and method == b"OPTIONS" and b"access-control-request-method" in fields:
                 return Admission(origin, preflight=_preflight(origin, fields))
         check_names(fields)
-        if method == b"OPTIONS" and kind is not RouteKind.PROXY:
+        if method == b"OPTIONS" and audience is not Audience.PROXY:
             return Admission(origin)
-        presented = _presented(fields, kind)
+        presented = _presented(fields, audience)
         own = origin is None or _is_own(origin, host)
-        if own and kind is not RouteKind.PROXY:
+        if own and audience is not Audience.PROXY:
             presented += self._cookies(fields)
-        if kind is RouteKind.PAGE:
+        if audience is Audience.PAGE:
             return self._admit_to_page(origin, presented, given, own=own)
-        token = self._judge_token(presented, kind)
+        token = self._judge_token(presented, audience)
         if origin is None:
             return _PLAIN if token is None else Admission(token=token)
         return Admission(origin, token)
@@ -208,7 +208,7 @@ class AccessPolicy:
         """
         host = self._one_host(fields, minor)
         if any(name in fields for name in _BROWSERS):
-            self._judge_origin(fields, host, b"OPTIONS", RouteKind.CLIENT)
+            self._judge_origin(fields, host, b"OPTIONS", Audience.CLIENT)
         return self.admit_proxy_mode(fields)
 
     def cors(self, fields: Fields, headers: Headers) -> Headers:
@@ -246,22 +246,22 @@ class AccessPolicy:
         return host
 
     def _judge_origin(
-        self, fields: Fields, host: bytes, method: bytes, kind: RouteKind
+        self, fields: Fields, host: bytes, method: bytes, audience: Audience
     ) -> bytes | None:
         ahead = b"sec-purpose" in fields
         untainted = not ahead and _UNTAINTED.issuperset(fields.get(b"sec-fetch-site", ()))
         origin = single(fields, b"origin")
         if origin is None:
-            to_page = kind is RouteKind.PAGE and method == b"GET"
+            to_page = audience is Audience.PAGE and method == b"GET"
             navigates = to_page and _is_navigation(fields)
             if untainted or (navigates and not ahead):
                 return None
         elif _is_own(origin, host):
-            if untainted or kind is not RouteKind.OPERATOR:
+            if untainted or audience is not Audience.OPERATOR:
                 return origin
-        elif kind is not RouteKind.OPERATOR and self.allows_origin(origin):
+        elif audience is not Audience.OPERATOR and self.allows_origin(origin):
             return origin
-        if kind is RouteKind.OPERATOR:
+        if audience is Audience.OPERATOR:
             raise ForbiddenOrigin(_NOT_FOR_OTHERS)
         raise ForbiddenOrigin
 
@@ -272,8 +272,8 @@ class AccessPolicy:
         right = _find(fields.get(b"cookie", ()), known) is not None
         return [token] if right and token is not None else []
 
-    def _judge_token(self, presented: Sequence[bytes], kind: RouteKind) -> bytes | None:
-        if kind is RouteKind.OPERATOR:
+    def _judge_token(self, presented: Sequence[bytes], audience: Audience) -> bytes | None:
+        if audience is Audience.OPERATOR:
             token = _find(presented, self.operator_token)
             if token is None:
                 raise Unauthorized(
@@ -318,9 +318,9 @@ def _is_navigation(fields: Fields) -> bool:
     )
 
 
-def _presented(fields: Fields, kind: RouteKind) -> list[bytes]:
+def _presented(fields: Fields, audience: Audience) -> list[bytes]:
     tokens = list(fields.get(b"tortxd-token", ()))
-    if kind is not RouteKind.PROXY:
+    if audience is not Audience.PROXY:
         for value in fields.get(b"authorization", ()):
             scheme, _, credentials = value.partition(b" ")
             if scheme.lower() == b"bearer":

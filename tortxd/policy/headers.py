@@ -121,13 +121,13 @@ def incoming(
     policy: TargetPolicy,
     redirected: bool = False,
     isolation: bytes | None = None,
-    route: bytes = b"/proxy",
+    mount: bytes = b"/proxy",
     browser: bool = True,
 ) -> list[tuple[bytes, bytes]]:
     """What a response to ``/proxy`` carries back, in its order, then what the gateway adds.
 
     ``target``, ``policy``, ``redirected`` and ``isolation`` (of the request's query) decide what
-    Location and Content-Location become; ``route`` is where this gateway's ``/proxy`` is mounted.
+    Location and Content-Location become; ``mount`` is where this gateway's ``/proxy`` is mounted.
     Link makes browsers connect, and passes where none asks. CORS headers and framing are the
     caller's to add.
     """
@@ -152,7 +152,7 @@ def incoming(
                     raise BadResponse("The destination redirects to two places at once.")
                 kept.append((b"Tortxd-Location", value))
             value = gateway_link(
-                value, target, policy, redirected=redirected, isolation=isolation, route=route
+                value, target, policy, redirected=redirected, isolation=isolation, mount=mount
             )
         elif browser or key != b"link":
             continue

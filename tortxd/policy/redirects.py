@@ -26,7 +26,7 @@ def gateway_link(
     *,
     redirected: bool = False,
     isolation: bytes | None = None,
-    route: bytes = b"/proxy",
+    mount: bytes = b"/proxy",
 ) -> bytes:
     """What the gateway says instead of a destination's ``Location`` or ``Content-Location``.
 
@@ -37,7 +37,7 @@ def gateway_link(
     """
     reference, hash_, fragment = utf8(reference.strip(b" \t")).partition(b"#")
     url = resolve(reference, base)
-    link = route + b"?url=" + quote(url, safe="").encode("ascii")
+    link = mount + b"?url=" + quote(url, safe="").encode("ascii")
     if redirected or not _same_origin(url, base, policy):
         link += b"&redirected=1"
     if isolation is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
-from tortxd.policy.addresses import is_address
+from tortxd.policy.hosts import is_address
 
 if TYPE_CHECKING:
     from publicsuffixlist import PublicSuffixList

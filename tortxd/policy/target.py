@@ -14,7 +14,7 @@ from functools import lru_cache
 from attrs import field, frozen
 
 from tortxd.errors import BadUrl, SetupError, TargetForbidden, TortxdError, in_quotes
-from tortxd.policy.addresses import MAP_IT, canonical_host, is_address, judge_host
+from tortxd.policy.hosts import MAP_IT, canonical_host, is_address, judge_host
 from tortxd.policy.paths import as_browsers_do, as_they_came
 
 HTTP_SCHEMES = frozenset({"http", "https"})
@@ -85,7 +85,7 @@ class Target:
 
 
 @frozen
-class Tunnel:
+class HostPort:
     """Where a CONNECT leads."""
 
     host: str = field(repr=False)
@@ -180,7 +180,7 @@ class TargetPolicy:
             return self._parse(url, schemes, verbatim)
         return self._cached(url, schemes, verbatim)
 
-    def tunnel(self, authority: bytes) -> Tunnel:
+    def tunnel(self, authority: bytes) -> HostPort:
         """The destination of a CONNECT (RFC 9110, section 9.3.6: ``host:port``).
 
         Raises as :meth:`parse` does.
@@ -188,7 +188,7 @@ class TargetPolicy:
         host, port = _host_and_port(authority)
         if port is None:
             raise BadUrl("CONNECT needs a host and a port.")
-        return Tunnel(*self._judge(host, port))
+        return HostPort(*self._judge(host, port))
 
     def _parse(self, url: bytes, schemes: frozenset[str], verbatim: bool) -> Target:
         url = url.strip(b" ")

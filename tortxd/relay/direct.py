@@ -64,7 +64,7 @@ class SocksLink:
         """Fire with None: nobody tells."""
         return succeed(None)
 
-    def forsake(self, source: tuple[str, int], username: bytes) -> None:
+    def close_abandoned(self, source: tuple[str, int], username: bytes) -> None:
         """Nobody can be told."""
 
     def admit(self, credentials: Credentials, within: float) -> None:
@@ -128,16 +128,16 @@ def connect_upstream(
     timeout: float,
 ) -> Deferred[Upstream]:
     """Connect ``upstream`` to its destination, through the Tor at ``address``."""
-    route = upstream.route
+    pool_key = upstream.pool_key
     return open_stream(
         reactor,
         address,
-        route.host,
-        route.port,
-        route.credentials,
+        pool_key.host,
+        pool_key.port,
+        pool_key.credentials,
         upstream,
         early=early,
-        tls=tls if route.scheme == "https" else None,
+        tls=tls if pool_key.scheme == "https" else None,
         timeout=timeout,
         reached=upstream.reached,
     )

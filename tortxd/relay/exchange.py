@@ -1,8 +1,9 @@
 """One request on its way through Tor to its destination, and the response on its way back.
 
 An exchange knows neither how the client speaks (the front's bytes, a twisted.web request, a user of
-the library: each is a :class:`~tortxd.relay.outbound.Client`) nor why the request may pass (whoever
-judged it has made an :class:`Order` of it). It goes through these steps, and every step may end it:
+the library: each is a :class:`~tortxd.relay.outbound.ResponseSink`) nor why the request may pass
+(whoever judged it has made an :class:`UpstreamRequest` of it). It goes through these steps, and
+every step may end it:
 
     waiting for Tor's SOCKS port -> connecting -> sending -> reading the head -> relaying the body
 
@@ -19,25 +20,25 @@ from twisted.python.failure import Failure
 
 from tortxd.errors import OriginReset, RequestTimeout, TortxdError
 from tortxd.relay.outbound import (
-    AHEAD,
+    TIMER_MARGIN,
     TUNNEL_IDLE_TIME,
     Carrier,
-    Client,
     Interim,
     Outbound,
+    ResponseSink,
     Start,
 )
-from tortxd.relay.upstream import Route, Upstream
+from tortxd.relay.upstream import PoolKey, Upstream
 from tortxd.wire.http1 import LAST_CHUNK, BodyReader, Headers, ResponseHead, ResponseReader, chunk
 
 
-class Order(NamedTuple):
+class UpstreamRequest(NamedTuple):
     """A request that may pass, ready to be sent."""
 
     method: bytes
     head: bytes
     """What the destination is sent, up to and including the empty line."""
-    route: Route
+    pool_key: PoolKey
     timeout: float
     """Seconds until the response head."""
     idle_timeout: float
@@ -62,12 +63,12 @@ class Order(NamedTuple):
 class Exchange(Outbound):
     """See the module's description."""
 
-    def __init__(self, carrier: Carrier, order: Order, client: Client) -> None:
-        super().__init__(carrier, client, order.route, order.timeout)
-        self.order = order
-        self.early = order.repeatable
-        self._uploaded = not order.has_body
-        self._left = order.timeout
+    def __init__(self, carrier: Carrier, request: UpstreamRequest, sink: ResponseSink) -> None:
+        super().__init__(carrier, sink, request.pool_key, request.timeout)
+        self.request = request
+        self.early = request.repeatable
+        self._uploaded = not request.has_body
+        self._left = request.timeout
         """Seconds for the response head after the upload, whose own time does not count."""
         self._reader: ResponseReader | None = None
         self._body: BodyReader | None = None
@@ -77,8 +78,8 @@ class Exchange(Outbound):
 
     def start(self) -> None:
         """Find or make a connection, and send the request."""
-        order = self.order
-        upstream = self._carrier.pool.take(order.route, self, fresh=not order.repeatable)
+        request = self.request
+        upstream = self._carrier.pool.take(request.pool_key, self, fresh=not request.repeatable)
         if upstream is not None:
             self.upstream_open(upstream)
             self._established()
@@ -89,17 +90,17 @@ class Exchange(Outbound):
         """``upstream`` takes bytes now; the SOCKS reply may still be on its way."""
         self._upstream = upstream
         upstream.requests += 1
-        self._reader = ResponseReader(self.order.method, upgrade=self.order.upgrade)
-        upstream.transport.write(self.order.head)
+        self._reader = ResponseReader(self.request.method, upgrade=self.request.upgrade)
+        upstream.transport.write(self.request.head)
 
     def _established(self) -> None:
         self._connected = True
-        if self._upstream is None or not self.order.has_body:
+        if self._upstream is None or not self.request.has_body:
             return
-        self._left = max(AHEAD, self._deadline - self._carrier.timeouts.clock.seconds())
-        self._wait(self.order.idle_timeout)
-        if self.order.expects_continue and not self._held:
-            self._client.proceed()
+        self._left = max(TIMER_MARGIN, self._deadline - self._carrier.timeouts.clock.seconds())
+        self._wait(self.request.idle_timeout)
+        if self.request.expects_continue and not self._held:
+            self._sink.proceed()
         whole = self._uploaded  # then all of it is held
         self._draw_from_client()
         if whole:
@@ -119,24 +120,26 @@ class Exchange(Outbound):
         upstream, head = self._upstream, self._head
         if not self._over and upstream is not None and head is not None and head.status == 101:
             self._upstream = None
-            upstream.leave(lambda: self._forsake(upstream))
+            upstream.leave(lambda: self._close_abandoned(upstream))
         super().client_gone()
 
-    def _forsake(self, upstream: Upstream) -> None:
+    def _close_abandoned(self, upstream: Upstream) -> None:
         if upstream.source is not None:
-            self._carrier.link.forsake(upstream.source, upstream.route.credentials.username)
+            self._carrier.link.close_abandoned(
+                upstream.source, upstream.pool_key.credentials.username
+            )
 
     def _forward(self, data: bytes) -> None:
         if data and self._upstream is not None:
-            self._upstream.transport.write(chunk(data) if self.order.chunked else data)
+            self._upstream.transport.write(chunk(data) if self.request.chunked else data)
 
     def _end_upload(self) -> None:
         if self._upstream is not None:
-            if self.order.chunked:
+            if self.request.chunked:
                 self._upstream.transport.write(LAST_CHUNK)
             self._upstream.transport.unregisterProducer()
             # Whoever is not read cannot be seen to leave.
-            self._client.reading.resumeProducing()
+            self._sink.upload_producer.resumeProducing()
             if self._head is None:
                 self._wait(self._left)
 
@@ -159,7 +162,7 @@ class Exchange(Outbound):
             self._not_understood(error)
             return
         if body:
-            self._client.write(body)
+            self._sink.write(body)
         if self._over:
             return
         if self._body.done:
@@ -173,7 +176,7 @@ class Exchange(Outbound):
         interim, reader.interim = reader.interim, []
         for head in interim:
             if head.status != 100 and not self._over:
-                self._client.interim(Interim(head.status, head.reason, self.order.filter(head)))
+                self._sink.interim(Interim(head.status, head.reason, self.request.filter(head)))
 
     def _not_understood(self, error: TortxdError) -> None:
         """What came is no response, or none to this request: on a connection that was used before
@@ -183,8 +186,8 @@ class Exchange(Outbound):
         if reader.is_http or upstream.requests == 1:
             self._fail(error)
             return
-        self._carrier.pool.distrust(upstream.route)
-        if not self.order.repeatable:
+        self._carrier.pool.distrust(upstream.pool_key)
+        if not self.request.repeatable:
             self._fail(error)
             return
         self._upstream = None
@@ -201,7 +204,7 @@ class Exchange(Outbound):
         assert upstream is not None
         body = reader.body(head)
         first = body.feed(reader.rest) if reader.rest else b""
-        headers = self.order.filter(head)
+        headers = self.request.filter(head)
         headers += self._carrier.annotate(upstream)
         self._head, self._body = head, body
         self.started = True
@@ -209,14 +212,14 @@ class Exchange(Outbound):
         delimited = head.length is not None or switches
         length = head.declared_length if head.length is not None else None
         start = Start(head.status, head.reason, headers, length, delimited, switches)
-        self._client.respond(start, first)
+        self._sink.respond(start, first)
         if self._over:
             return
         if body.done:
             self._complete()
             return
-        self._wait(TUNNEL_IDLE_TIME if switches else self.order.idle_timeout)
-        self._client.draw_from(upstream.transport)
+        self._wait(TUNNEL_IDLE_TIME if switches else self.request.idle_timeout)
+        self._sink.draw_from(upstream.transport)
         if switches:
             self._draw_from_client()
 
@@ -225,9 +228,9 @@ class Exchange(Outbound):
         upstream, self._upstream = self._upstream, None
         assert upstream is not None and self._head is not None and self._body is not None
         if self._body.rest:
-            self._carrier.pool.distrust(upstream.route)
+            self._carrier.pool.distrust(upstream.pool_key)
         reusable = (
-            self.order.keep
+            self.request.keep
             and self._head.keep_alive
             and self._uploaded
             and self._connected
@@ -240,7 +243,7 @@ class Exchange(Outbound):
             self._carrier.pool.give(upstream)
         else:
             self._drop(upstream)
-        self._client.finish()
+        self._sink.finish()
 
     def upstream_lost(self, reason: Failure) -> None:
         """The connection to the destination is gone."""
@@ -252,7 +255,7 @@ class Exchange(Outbound):
                 self._ended(upstream, reason)
             else:
                 self._fail(OriginReset())
-        elif upstream.requests > 1 and self.order.repeatable and self._untouched():
+        elif upstream.requests > 1 and self.request.repeatable and self._untouched():
             # It died while it waited in the pool: that says nothing of the destination.
             self._reconnect()
         elif isinstance(reason.value, TortxdError):
@@ -263,7 +266,9 @@ class Exchange(Outbound):
             self._ask_how_it_ended(upstream, lambda _: self._fail(self._why_lost()))
 
     def _late(self) -> None:
-        stands_still = self._connected and not self._uploaded and not self._client.reading.paused
+        stands_still = (
+            self._connected and not self._uploaded and not self._sink.upload_producer.paused
+        )
         if stands_still and not self.started:
             self._timeout = None
             # What of it has arrived may be at the destination: to repeat it is not for programs.

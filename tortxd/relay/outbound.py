@@ -19,8 +19,8 @@ from zope.interface import Attribute, implementer
 from tortxd.errors import (
     ConnectFailed,
     ConnectRefused,
-    ExitPolicy,
-    Internal,
+    ExitPolicyRejected,
+    InternalError,
     OriginReset,
     OriginTimeout,
     Overloaded,
@@ -31,7 +31,7 @@ from tortxd.errors import (
 )
 from tortxd.relay.failures import Failures
 from tortxd.relay.timeouts import Timeout, Timeouts
-from tortxd.relay.upstream import Pool, Route, Upstream
+from tortxd.relay.upstream import Pool, PoolKey, Upstream
 from tortxd.tor.link import SocksAddress, TorLink
 from tortxd.tor.report import is_down, not_ready
 from tortxd.tor.status import serves
@@ -42,7 +42,7 @@ T = TypeVar("T")
 STOPPING = "The gateway is being stopped."
 HELD = 64 * 1024
 """Bytes from the client that wait for the connection before the client is paused."""
-AHEAD = 0.01
+TIMER_MARGIN = 0.01
 """Seconds by which a connection attempt ends before the request's time is over."""
 CLOSE_REASON_WAIT = 1.0
 """Seconds to wait for the control port's word on how a stream ended."""
@@ -53,7 +53,7 @@ TUNNEL_IDLE_TIME = 3600.0
 
 _REASONS: dict[str, type[TortxdError]] = {
     "CONNECTREFUSED": ConnectRefused,
-    "EXITPOLICY": ExitPolicy,
+    "EXITPOLICY": ExitPolicyRejected,
     "NOROUTE": ResolveFailed,
     "RESOLVEFAILED": ResolveFailed,
     "TIMEOUT": TorTimeout,
@@ -85,14 +85,14 @@ class Interim(NamedTuple):
     headers: Headers
 
 
-class Reading(IPushProducer):
+class UploadProducer(IPushProducer):
     """What a client sends."""
 
     paused: bool = Attribute("Whether it is not taken for now.")
 
 
-@implementer(Reading)
-class NoReading:
+@implementer(UploadProducer)
+class NoUpload:
     """There is nothing to pause: the client sends no body."""
 
     paused = False
@@ -107,11 +107,11 @@ class NoReading:
         pass
 
 
-class Client(Protocol):
+class ResponseSink(Protocol):
     """Who asked."""
 
     @property
-    def reading(self) -> Reading:
+    def upload_producer(self) -> UploadProducer:
         """Pauses and resumes what the client sends."""
 
     def proceed(self) -> None:
@@ -170,10 +170,12 @@ class Outbound:
     unclear: tuple[type[TortxdError], ...] = (ConnectFailed,)
     """Refusals by Tor of which the reason is asked for: the SOCKS reply alone does not say it."""
 
-    def __init__(self, carrier: Carrier, client: Client, route: Route, timeout: float) -> None:
+    def __init__(
+        self, carrier: Carrier, sink: ResponseSink, pool_key: PoolKey, timeout: float
+    ) -> None:
         self._carrier = carrier
-        self._client = client
-        self._route = route
+        self._sink = sink
+        self._pool_key = pool_key
         self._upstream: Upstream | None = None
         self._pending: Deferred[Any] | None = None
         self._connected = False
@@ -228,14 +230,14 @@ class Outbound:
 
     def _look_for_exits(self, address: SocksAddress) -> None:
         """Tor asked for an IPv6 address that no exit carries would work without end."""
-        host, port = self._route.host, self._route.port
+        host, port = self._pool_key.host, self._pool_key.port
         if ":" not in host:
             self._look_for_circuit(address)
             return
 
         def found(carried: bool | None) -> None:
             if carried is False:
-                self._fail(ExitPolicy())
+                self._fail(ExitPolicyRejected())
             else:
                 self._look_for_circuit(address)
 
@@ -243,15 +245,15 @@ class Outbound:
 
     def _look_for_circuit(self, address: SocksAddress) -> None:
         """Fresh circuits have a budget; and what has only just failed is not tried on and on."""
-        carrier, route = self._carrier, self._route
-        failure = carrier.failures.recall(route.credentials.owner, route.host, route.port)
+        carrier, pool_key = self._carrier, self._pool_key
+        failure = carrier.failures.recall(pool_key.credentials.owner, pool_key.host, pool_key.port)
         if failure is not None:
             self._fail(failure)
             return
         # The other half is for the request itself.
         within = (self._deadline - carrier.timeouts.clock.seconds()) / 2
         try:
-            waiting = carrier.link.admit(route.credentials, within)
+            waiting = carrier.link.admit(pool_key.credentials, within)
         except Overloaded as error:
             self._fail(error)
             return
@@ -265,16 +267,20 @@ class Outbound:
         if link.socks_address is not None:
             self._open(link.socks_address)
         else:  # Tor has gone meanwhile
-            link.opened(self._route.credentials, reached=None)
+            link.opened(self._pool_key.credentials, reached=None)
             self._connect()
 
     def _open(self, address: SocksAddress) -> None:
-        upstream = Upstream(self._carrier.pool, self._route, self)
+        upstream = Upstream(self._carrier.pool, self._pool_key, self)
         self._tried = self._carrier.timeouts.clock.seconds()
         # The connection's own timer says best what was waited for: it is a little ahead of ours.
-        left = self._deadline - self._tried - AHEAD
+        left = self._deadline - self._tried - TIMER_MARGIN
         connecting = maybeDeferred(
-            self._carrier.connect, address, upstream, early=self.early, timeout=max(left, AHEAD)
+            self._carrier.connect,
+            address,
+            upstream,
+            early=self.early,
+            timeout=max(left, TIMER_MARGIN),
         ).addBoth(self._opened)
         self._await(
             connecting,
@@ -286,7 +292,7 @@ class Outbound:
         reached: bool | None = True
         if isinstance(result, Failure):
             reached = None if isinstance(result.value, CancelledError) else False
-        self._carrier.link.opened(self._route.credentials, reached=reached)
+        self._carrier.link.opened(self._pool_key.credentials, reached=reached)
         return result
 
     def _await(
@@ -327,12 +333,16 @@ class Outbound:
         self._await(link.close_reason(upstream.source, FAILURE_REASON_WAIT), told)
 
     def _reached(self) -> None:
-        route = self._route
-        self._carrier.failures.reached(route.credentials.owner, route.host, route.port)
+        pool_key = self._pool_key
+        self._carrier.failures.reached(pool_key.credentials.owner, pool_key.host, pool_key.port)
         self._established()
 
     def _not_reached(self, error: TortxdError) -> None:
-        owner, host, port = self._route.credentials.owner, self._route.host, self._route.port
+        owner, host, port = (
+            self._pool_key.credentials.owner,
+            self._pool_key.host,
+            self._pool_key.port,
+        )
         self._carrier.failures.failed(owner, host, port, error, self._tried)
         self._fail(error)
 
@@ -349,13 +359,13 @@ class Outbound:
         self._held.append(data)
         self._held_bytes += len(data)
         if self._held_bytes > HELD:
-            self._client.reading.pauseProducing()
+            self._sink.upload_producer.pauseProducing()
 
     def _draw_from_client(self) -> None:
         """Pass on what was held, then take from the client as fast as the destination takes it."""
         assert self._upstream is not None
-        self._upstream.transport.registerProducer(self._client.reading, True)
-        self._client.reading.resumeProducing()
+        self._upstream.transport.registerProducer(self._sink.upload_producer, True)
+        self._sink.upload_producer.resumeProducing()
         held, self._held = self._held, []
         for data in held:
             self._forward(data)
@@ -373,7 +383,7 @@ class Outbound:
 
     def _ended(self, upstream: Upstream, reason: Failure) -> None:
         """``upstream`` closed where closing is how it ends: well, or not."""
-        if upstream.route.scheme == "https":
+        if upstream.pool_key.scheme == "https":
             # TLS says by itself whether the end is the destination's (close_notify).
             self._end_at_close(reason.check(ConnectionDone) is not None)
         else:
@@ -391,7 +401,7 @@ class Outbound:
     def _end_at_close(self, whole: bool) -> None:
         if whole:
             self._end()
-            self._client.finish()
+            self._sink.finish()
         else:
             self._fail(OriginReset())
 
@@ -418,11 +428,11 @@ class Outbound:
         self._end()
         status = self._carrier.link.status
         if self.started:
-            self._client.truncate(error)
+            self._sink.truncate(error)
         elif isinstance(error, TorTimeout | TorDown | Overloaded) and not serves(status):
-            self._client.fail(not_ready(status))
+            self._sink.fail(not_ready(status))
         else:
-            self._client.fail(error)
+            self._sink.fail(error)
 
     def _end(self) -> None:
         """Let go of everything but the client."""
@@ -438,17 +448,19 @@ class Outbound:
         if pending is not None:
             pending.cancel()
         self._held.clear()
-        self._client.draw_from(None)
+        self._sink.draw_from(None)
 
     def _drop(self, upstream: Upstream) -> None:
         """Close a connection whose stream is of no use any more."""
         upstream.abort()
         if upstream.source is not None:
-            self._carrier.link.forsake(upstream.source, upstream.route.credentials.username)
+            self._carrier.link.close_abandoned(
+                upstream.source, upstream.pool_key.credentials.username
+            )
 
 
 def as_error(failure: Failure) -> TortxdError:
     """The error of ours behind ``failure``."""
     if isinstance(failure.value, TortxdError):
         return failure.value
-    return Internal()
+    return InternalError()

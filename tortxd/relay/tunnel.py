@@ -11,16 +11,16 @@ from attrs import frozen
 from twisted.python.failure import Failure
 
 from tortxd.errors import UNREACHED, TorTimeout
-from tortxd.relay.outbound import TUNNEL_IDLE_TIME, Carrier, Client, Outbound, Start
-from tortxd.relay.upstream import Route, Upstream
+from tortxd.relay.outbound import TUNNEL_IDLE_TIME, Carrier, Outbound, ResponseSink, Start
+from tortxd.relay.upstream import PoolKey, Upstream
 from tortxd.wire.http1 import Headers
 
 
 @frozen
-class TunnelOrder:
+class TunnelRequest:
     """A CONNECT that may pass."""
 
-    route: Route
+    pool_key: PoolKey
     timeout: float
     """Seconds until the destination is reached."""
     headers: Headers
@@ -33,9 +33,9 @@ class Tunnel(Outbound):
 
     unclear = (*UNREACHED, TorTimeout)
 
-    def __init__(self, carrier: Carrier, order: TunnelOrder, client: Client) -> None:
-        super().__init__(carrier, client, order.route, order.timeout)
-        self._headers = order.headers
+    def __init__(self, carrier: Carrier, request: TunnelRequest, sink: ResponseSink) -> None:
+        super().__init__(carrier, sink, request.pool_key, request.timeout)
+        self._headers = request.headers
 
     def start(self) -> None:
         """Connect: a tunnel shares its connection with nobody."""
@@ -51,11 +51,11 @@ class Tunnel(Outbound):
         assert upstream is not None
         self.started = True
         headers = [*self._headers, *self._carrier.annotate(upstream)]
-        self._client.respond(Start(200, b"OK", headers, None, True, switches=True), b"")
+        self._sink.respond(Start(200, b"OK", headers, None, True, switches=True), b"")
         if self._over:
             return
         self._wait(TUNNEL_IDLE_TIME)
-        self._client.draw_from(upstream.transport)
+        self._sink.draw_from(upstream.transport)
         self._draw_from_client()
 
     def upload_done(self) -> None:
@@ -67,7 +67,7 @@ class Tunnel(Outbound):
 
     def upstream_data(self, data: bytes) -> None:
         """Bytes from the destination."""
-        self._client.write(data)
+        self._sink.write(data)
         self._touch()
 
     def upstream_lost(self, reason: Failure) -> None:

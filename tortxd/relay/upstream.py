@@ -1,6 +1,6 @@
 """Connections through Tor to destinations, and the pools in which they wait for their next request.
 
-A connection may be shared by requests of one :class:`Route` only: the same isolation credentials,
+A connection may be shared by requests of one :class:`PoolKey` only: the same isolation credentials,
 the same destination. So a connection never links what isolation keeps apart.
 """
 
@@ -42,7 +42,7 @@ DISTRUST = 60.0
 
 
 @frozen(cache_hash=True)
-class Route:
+class PoolKey:
     """What requests must have in common to share a connection."""
 
     credentials: Credentials
@@ -56,8 +56,8 @@ class Upstream(Protocol):
 
     transport: TorTransport
 
-    def __init__(self, pool: Pool, route: Route, exchange: Outbound) -> None:
-        self.route = route
+    def __init__(self, pool: Pool, pool_key: PoolKey, exchange: Outbound) -> None:
+        self.pool_key = pool_key
         self.exchange: Outbound | None = exchange
         self.requests = 0
         """How many requests it has carried, the present one included."""
@@ -90,7 +90,7 @@ class Upstream(Protocol):
         if self.exchange is None:
             # What comes unasked for belongs to no request (RFC 9112, section 9.2).
             self._pool.discard(self)
-            self._pool.distrust(self.route)
+            self._pool.distrust(self.pool_key)
         else:
             self.exchange.upstream_data(data)
 
@@ -149,19 +149,21 @@ class Pool:
         self.generation = 0
         """Raised when everything is retired."""
         self._limit = limit
-        self._by_route: dict[Route, list[Upstream]] = {}
+        self._by_key: dict[PoolKey, list[Upstream]] = {}
         self._waiting: dict[Upstream, Timeout] = {}
         self._retired: dict[bytes, None] = {}
-        self._distrusted: dict[Route, float] = {}
+        self._distrusted: dict[PoolKey, float] = {}
         """Destinations that said more than they were asked, and until when that counts."""
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def take(self, route: Route, exchange: Outbound, *, fresh: bool = False) -> Upstream | None:
-        """The connection of ``route`` that was used last, now carrying ``exchange``; with
+    def take(
+        self, pool_key: PoolKey, exchange: Outbound, *, fresh: bool = False
+    ) -> Upstream | None:
+        """The connection of ``pool_key`` that was used last, now carrying ``exchange``; with
         ``fresh``, only if that was in the last :data:`FRESH` seconds."""
-        while waiting := self._by_route.get(route):
+        while waiting := self._by_key.get(pool_key):
             upstream = waiting[-1]
             if fresh and self.timeouts.clock.seconds() - upstream.waiting_since > FRESH:
                 return None
@@ -170,7 +172,7 @@ class Pool:
             if unasked is not None:
                 upstream.abort()
                 if unasked:
-                    self.distrust(route)
+                    self.distrust(pool_key)
                 continue
             upstream.exchange = exchange
             return upstream
@@ -180,12 +182,12 @@ class Pool:
         """Keep a connection whose exchange has ended cleanly, if it is young enough."""
         upstream.exchange = None
         left = LIFETIME - (self.timeouts.clock.seconds() - upstream.born)
-        if left < 1 or self._is_retired(upstream) or self._is_distrusted(upstream.route):
+        if left < 1 or self._is_retired(upstream) or self._is_distrusted(upstream.pool_key):
             upstream.abort()
             return
         if len(self._waiting) >= self._limit:
             self.discard(next(iter(self._waiting)))
-        self._by_route.setdefault(upstream.route, []).append(upstream)
+        self._by_key.setdefault(upstream.pool_key, []).append(upstream)
         upstream.waiting_since = self.timeouts.clock.seconds()
         self._waiting[upstream] = self.timeouts.start(
             min(IDLE, int(left)), lambda: self.discard(upstream)
@@ -202,28 +204,28 @@ class Pool:
         if timeout is None:
             return
         timeout.cancel()
-        waiting = self._by_route[upstream.route]
+        waiting = self._by_key[upstream.pool_key]
         waiting.remove(upstream)
         if not waiting:
-            del self._by_route[upstream.route]
+            del self._by_key[upstream.pool_key]
 
-    def distrust(self, route: Route) -> None:
-        """Keep no connection of ``route`` for :data:`DISTRUST` seconds: what its destination sends
-        unasked could be taken for the answer to the next request."""
-        self._distrusted.pop(route, None)
-        self._distrusted[route] = self.timeouts.clock.seconds() + DISTRUST
+    def distrust(self, pool_key: PoolKey) -> None:
+        """Keep no connection of ``pool_key`` for :data:`DISTRUST` seconds: what its destination
+        sends unasked could be taken for the answer to the next request."""
+        self._distrusted.pop(pool_key, None)
+        self._distrusted[pool_key] = self.timeouts.clock.seconds() + DISTRUST
         if len(self._distrusted) > REMEMBERED:
             del self._distrusted[next(iter(self._distrusted))]
-        for upstream in list(self._by_route.get(route, ())):
+        for upstream in list(self._by_key.get(pool_key, ())):
             self.discard(upstream)
 
-    def _is_distrusted(self, route: Route) -> bool:
-        until = self._distrusted.get(route)
+    def _is_distrusted(self, pool_key: PoolKey) -> bool:
+        until = self._distrusted.get(pool_key)
         if until is None:
             return False
         if self.timeouts.clock.seconds() < until:
             return True
-        del self._distrusted[route]
+        del self._distrusted[pool_key]
         return False
 
     def retire(self, credentials: Credentials) -> None:
@@ -250,7 +252,7 @@ class Pool:
     def _is_retired(self, upstream: Upstream) -> bool:
         return (
             upstream.generation != self.generation
-            or upstream.route.credentials.username in self._retired
+            or upstream.pool_key.credentials.username in self._retired
         )
 
     def _discard_retired(self) -> None:

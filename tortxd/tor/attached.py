@@ -57,7 +57,7 @@ class Attached:
         wanted: SocksAddress | None,
         known: SocksAddress | None,
         watch: Watch,
-        mark: str,
+        username_prefix: str,
         first: bool,
     ) -> None:
         self._reactor = reactor
@@ -69,7 +69,7 @@ class Attached:
         self._wanted = wanted
         self._known = known
         self._watch = watch
-        self._mark = mark
+        self._username_prefix = username_prefix
         self._first = first
         self._over = False
         self._unwanted = False
@@ -100,7 +100,7 @@ class Attached:
             self._listener,
             hung=self.control_lost,
             watch=self._watch,
-            mark=self._mark,
+            username_prefix=self._username_prefix,
             causes=Causes(self._reactor, self._listener.trouble, exists=None),
         )
         told = await control.ask("net/listeners/socks")
@@ -129,7 +129,7 @@ class Attached:
             self._over = True
             self._let_go()
             self._listener.socks_at(None)
-            self._listener.hopeless(failure.getErrorMessage())
+            self._listener.fatal(failure.getErrorMessage())
             return
         if not failure.check(TortxdError):
             self._log.failure("A fault of ours while attaching to Tor.", failure)

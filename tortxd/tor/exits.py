@@ -14,8 +14,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from tortxd.errors import Internal, TortxdError
-from tortxd.tor.waiting import Waiting
+from tortxd.errors import InternalError, TortxdError
+from tortxd.tor.waiters import Waiters
 from tortxd.wire.control import Implausible
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Exits:
         self._policies: tuple[PortPolicy, ...] | None = None
         self._read_at = 0.0
         self._reading = False
-        self._waiting: Waiting[None] = Waiting()
+        self._waiting: Waiters[None] = Waiters()
 
     async def carry_ipv6(self, port: int) -> bool | None:
         """Whether some exit carries traffic to ``port`` of IPv6 addresses; None where nothing is
@@ -95,7 +95,7 @@ class Exits:
     def _is_not_read(self, failure: Failure) -> None:
         self._reading = False
         error = failure.value
-        self._waiting.fail(error if isinstance(error, TortxdError) else Internal())
+        self._waiting.fail(error if isinstance(error, TortxdError) else InternalError())
 
     async def _read(self) -> tuple[PortPolicy, ...] | None:
         """Every IPv6 policy that some relay has. Few differ, so few are kept."""

@@ -19,7 +19,7 @@ _REMEMBERED_EPOCHS = 1_000
 """Of each caller."""
 _REMEMBERED_CALLERS = 256
 _MARK = 8
-"""Characters of :attr:`IsolationKeys.mark`; 24 more, 96 bits, tell usernames apart."""
+"""Characters of :attr:`IsolationKeys.username_prefix`; 24 more, 96 bits, tell usernames apart."""
 _REMEMBERED_CREDENTIALS = 4_096
 
 
@@ -75,7 +75,7 @@ class IsolationKeys:
         self._derived = lru_cache(maxsize=_REMEMBERED_CREDENTIALS)(self._derive)
 
     @property
-    def mark(self) -> str:
+    def username_prefix(self) -> str:
         """How every username of these keys begins, and hardly another's."""
         return self._digest(b"mark").decode("ascii")[:_MARK]
 
@@ -121,7 +121,7 @@ class IsolationKeys:
             isolation.origin,
             str(epoch).encode(),
         )
-        username = self.mark.encode("ascii") + self._digest(b"username", *parts)[_MARK:]
+        username = self.username_prefix.encode("ascii") + self._digest(b"username", *parts)[_MARK:]
         password = self._digest(b"password", *parts, salt)
         return Credentials(username, password, isolation.caller)
 

@@ -255,7 +255,7 @@ class Launched:
         refused = by_itself and self._first and self.session is None
         self._finish(
             reason if by_itself else self._reason or reason,
-            hopeless=refused and not self._choice.lost_race(reason),
+            fatal=refused and not self._choice.lost_race(reason),
         )
 
     def control_lost(self, reason: str) -> None:
@@ -279,15 +279,15 @@ class Launched:
         if self._process is not None and self._process.pid is not None:
             self._kill(reason)
         else:
-            self._finish(reason, hopeless=bool(failure.check(SetupError)) and self._first)
+            self._finish(reason, fatal=bool(failure.check(SetupError)) and self._first)
 
-    def _finish(self, reason: str, *, hopeless: bool) -> None:
+    def _finish(self, reason: str, *, fatal: bool) -> None:
         self._over = True
         self._let_go()
         self._tidy()
         self._listener.socks_at(None)
-        if hopeless:
-            self._listener.hopeless(reason)
+        if fatal:
+            self._listener.fatal(reason)
         else:
             self._listener.gone(reason)
 

@@ -78,7 +78,7 @@ class Lifecycle(TypingProtocol):
     def detached(self, reason: str) -> None:
         """Its control connection is lost, or was not restored; its SOCKS port may well go on."""
 
-    def hopeless(self, reason: str) -> None:
+    def fatal(self, reason: str) -> None:
         """It cannot be started as things are."""
 
     def retry(self) -> None:
@@ -224,7 +224,7 @@ def _build() -> Callable[[Core], Lifecycle]:
 
     for state in live:
         state.upon(Lifecycle.gone).to(backing_off)(back_off)
-        state.upon(Lifecycle.hopeless).to(failed)(fail)
+        state.upon(Lifecycle.fatal).to(failed)(fail)
     for state in early:
         state.upon(Lifecycle.detached).to(backing_off)(back_off)
     for state in (launching, detached):
@@ -249,7 +249,7 @@ def _build() -> Callable[[Core], Lifecycle]:
         state.upon(Lifecycle.trouble).loop().returns(None)
         state.upon(Lifecycle.gone).loop().returns(None)
         state.upon(Lifecycle.detached).loop().returns(None)
-        state.upon(Lifecycle.hopeless).loop().returns(None)
+        state.upon(Lifecycle.fatal).loop().returns(None)
     return machine.build()
 
 

@@ -1,6 +1,6 @@
 """What the rest of tortxd needs of a Tor: the seam behind which txtorcon stands.
 
-:class:`tortxd.tor.daemon.TorDaemon` provides it for a real Tor; tests provide their own.
+:class:`tortxd.tor.supervisor.TorSupervisor` provides it for a real Tor; tests provide their own.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class TorLink(Protocol):
         """Fire with the REASON of the STREAM CLOSED or FAILED event of that SOCKS connection
         (``DONE`` for an orderly end), or with None when none has come after ``timeout`` seconds."""
 
-    def forsake(self, source: tuple[str, int], username: bytes) -> None:
+    def close_abandoned(self, source: tuple[str, int], username: bytes) -> None:
         """See that the stream of this SOCKS connection ends, which we have just closed. A Tor
         that may not send on a stream does not read what comes for it, and misses its end."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from attrs import frozen
 
 from tortxd.addresses import is_address
-from tortxd.errors import Internal, SetupError, printable
+from tortxd.errors import InternalError, SetupError, printable
 from tortxd.tor.link import SocksAddress
 from tortxd.tor.process import listener_address
 from tortxd.tor.status import Bootstrapping
@@ -84,7 +84,7 @@ def parse_protocolinfo(reply: str) -> AuthenticationOffer:
     )
 
 
-class CommandRefused(Internal):
+class CommandRefused(InternalError):
     """Tor did not accept a command; ``reply_code`` is its three-digit code (control-spec, 4)."""
 
     def __init__(self, sentence: str, reply_code: int) -> None:

@@ -101,7 +101,7 @@ class SessionListener(Protocol):
     def detached(self, reason: str) -> None:
         """The session is over; Tor may live on."""
 
-    def hopeless(self, reason: str) -> None:
+    def fatal(self, reason: str) -> None:
         """The session is over, and another would end the same way."""
 
 
@@ -126,12 +126,12 @@ class Session:
         hung: Callable[[str], None],
         watch: Watch,
         free_bytes: Callable[[], int] | None = None,
-        mark: str = "",
+        username_prefix: str = "",
         causes: Causes | None = None,
         clock_offset: Callable[[], float] = wall_clock_offset,
     ) -> None:
         self._clock = clock
-        self._mark = mark
+        self._username_prefix = username_prefix
         self._control = control
         self._table = table
         self._listener = listener
@@ -239,7 +239,7 @@ class Session:
         self._sweep = None
         if self._closed:
             return
-        for id in self._table.usage.take_useless(self._clock.seconds(), self._mark):
+        for id in self._table.usage.take_useless(self._clock.seconds(), self._username_prefix):
             closing = self._control.tell(f"CLOSECIRCUIT {id} IfUnused")
             Deferred.fromCoroutine(closing).addErrback(lambda failure: failure.trap(TortxdError))
         self._watch_use()
@@ -269,7 +269,7 @@ class Session:
     def _circuit(self, line: str) -> None:
         self._want(self._table.circuit_event(line, self._clock.seconds()))
         self._watch_use()
-        for stream in self._table.take_insatiable(self._mark):
+        for stream in self._table.take_unroutable(self._username_prefix):
             self._repeats.say(_log, "Tor finds no circuit for a stream; it is closed.")
             self.close_stream(stream)
 

@@ -127,7 +127,7 @@ class Table:
         self._past_circuits: OrderedDict[str, _Circuit] = OrderedDict()
         self._past_streams: deque[_Stream] = deque()
         self._relays: dict[str, Relay] = {}
-        self._insatiable: list[_Stream] = []
+        self._unroutable: list[_Stream] = []
         self._text = 0
         self.usage: Usage[_Circuit] = Usage()
         """Who uses which circuit."""
@@ -161,7 +161,7 @@ class Table:
         self._by_login.clear()
         self._past_circuits.clear()
         self._past_streams.clear()
-        self._insatiable.clear()
+        self._unroutable.clear()
         self.usage.clear()
         self._text = 0
 
@@ -224,12 +224,14 @@ class Table:
                 self.usage.served(self._circuits[circuit])
         return None
 
-    def take_insatiable(self, mark: str = "") -> list[str]:
+    def take_unroutable(self, username_prefix: str = "") -> list[str]:
         """The ids of waiting streams for which Tor has launched more than
-        :data:`MOST_CIRCUITS` circuits, so far as their SOCKS usernames begin with ``mark``; each is
-        told once."""
-        found, self._insatiable = self._insatiable, []
-        return [stream.id for stream in found if (stream.login or "").startswith(f'"{mark}')]
+        :data:`MOST_CIRCUITS` circuits, so far as their SOCKS usernames begin with
+        ``username_prefix``; each is told once."""
+        found, self._unroutable = self._unroutable, []
+        return [
+            stream.id for stream in found if (stream.login or "").startswith(f'"{username_prefix}')
+        ]
 
     def relay_known(self, relay: Relay) -> None:
         """Remember the details of a relay."""
@@ -357,7 +359,7 @@ class Table:
         for stream in islice(self._by_login.get(login, {}).values(), _MOST_ALIKE):
             stream.tried += 1
             if stream.tried == MOST_CIRCUITS + 1:
-                self._insatiable.append(stream)
+                self._unroutable.append(stream)
 
     def _stream_new(self, stream: _Stream, words: list[str]) -> _Stream:
         if len(self._streams) >= MOST_OPEN_STREAMS:

@@ -33,7 +33,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tortxd.errors import OriginReset, TlsFailed, TortxdError
-from tortxd.policy.addresses import is_onion_service
+from tortxd.policy.hosts import is_onion_service
 
 _CODES = SSL.X509VerificationCodes
 _UNTRUSTED = "The destination's certificate was not issued by an authority that is trusted here."

@@ -132,10 +132,10 @@ class Usage(Generic[C]):
         """Whether :meth:`take_useless` is to be asked, sooner or later."""
         return bool(self._suspects)
 
-    def take_useless(self, now: float, mark: str = "") -> list[str]:
+    def take_useless(self, now: float, username_prefix: str = "") -> list[str]:
         """The ids of circuits that have served failures only, and carry no stream now, so far as
-        their SOCKS usernames begin with ``mark``; each is told once. One that Tor gives no further
-        streams is told at once, another after :data:`GRACE_SECONDS`."""
+        their SOCKS usernames begin with ``username_prefix``; each is told once. One that Tor gives
+        no further streams is told at once, another after :data:`GRACE_SECONDS`."""
         useless: list[str] = []
         for id, (circuit, due) in list(self._suspects.items()):
             if id not in self._suspects:
@@ -146,6 +146,6 @@ class Usage(Generic[C]):
             elif due <= now and not any(leg.streams for leg in legs):
                 for leg in (circuit, *legs):
                     self._suspects.pop(leg.id, None)
-                if (circuit.login or "").startswith(f'"{mark}'):
+                if (circuit.login or "").startswith(f'"{username_prefix}'):
                     useless += [leg.id for leg in legs]
         return useless

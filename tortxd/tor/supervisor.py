@@ -40,7 +40,7 @@ from tortxd.tor.status import (
 )
 from tortxd.tor.table import Source, Table
 from tortxd.tor.torrc import check_lines
-from tortxd.tor.waiting import Waiting
+from tortxd.tor.waiters import Waiters
 
 if TYPE_CHECKING:
     import txtorcon
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 _NEWNYM_PATIENCE = 20.0
 """Seconds; Tor carries out one NEWNYM in 10 s, and keeps further ones waiting."""
 
-_FORSAKEN_FOR = 0.5
+_ABANDONED_FOR = 0.5
 """Seconds that Tor has for noticing by itself that a client has closed its SOCKS connection."""
 
 log = Logger(namespace="tortxd.tor")
@@ -92,7 +92,7 @@ class AttachSettings:
     """The SOCKS address to use; None: the one that Tor names."""
 
 
-class TorDaemon:
+class TorSupervisor:
     """A supervised Tor; provides :class:`tortxd.tor.link.TorLink`.
 
     :param reactor: of its clock, processes and connections.
@@ -107,11 +107,11 @@ class TorDaemon:
         reactor: Any,
         settings: LaunchSettings | AttachSettings,
         watch: Watch | None = None,
-        mark: str = "",
+        username_prefix: str = "",
         budget: CircuitBudget | None = None,
     ) -> None:
         self._reactor = reactor
-        self._mark = mark
+        self._username_prefix = username_prefix
         self._settings = settings
         self._watch = watch or Watch()
         self._status: Status = Stopped()
@@ -121,11 +121,11 @@ class TorDaemon:
         self._session: Launched | Attached | None = None
         self._open_session: Callable[[], Launched | Attached] | None = None
         self._observers: list[Callable[[Status], None]] = []
-        self._usable: Waiting[SocksAddress] = Waiting()
-        self._ready: Waiting[None] = Waiting()
-        self._failed: Waiting[TortxdError] = Waiting()
-        self._new_identity: Waiting[None] = Waiting()
-        self._reasons: dict[Source, Waiting[str | None]] = {}
+        self._usable: Waiters[SocksAddress] = Waiters()
+        self._ready: Waiters[None] = Waiters()
+        self._failed: Waiters[TortxdError] = Waiters()
+        self._new_identity: Waiters[None] = Waiters()
+        self._reasons: dict[Source, Waiters[str | None]] = {}
         self._ended: Deferred[None] = succeed(None)
         self._repeats = Repeats(reactor)
         self._budget = budget or CircuitBudget(reactor, None, None)
@@ -265,7 +265,7 @@ class TorDaemon:
         reason = self._table.reason_of(source, self._reactor.seconds())
         if reason is not None:
             return succeed(reason)
-        waiting = self._reasons.setdefault(source, Waiting())
+        waiting = self._reasons.setdefault(source, Waiters())
         answer = waiting.add()
         timer = self._reactor.callLater(timeout, waiting.resolve, answer, None)
 
@@ -278,7 +278,7 @@ class TorDaemon:
 
         return answer.addBoth(done)
 
-    def forsake(self, source: tuple[str, int], username: bytes) -> None:
+    def close_abandoned(self, source: tuple[str, int], username: bytes) -> None:
         """See that the stream of this SOCKS connection ends, which we have just closed. A Tor
         that may not send on a stream does not read what comes for it, and misses its end."""
         session, stream = self._session, self._table.stream_of(source, username.decode("ascii"))
@@ -289,7 +289,7 @@ class TorDaemon:
             if session.session is not None and self._table.is_open(stream):
                 session.session.close_stream(stream)
 
-        self._reactor.callLater(_FORSAKEN_FOR, look)
+        self._reactor.callLater(_ABANDONED_FOR, look)
 
     def admit(self, credentials: Credentials, within: float) -> Deferred[None] | None:
         """See :meth:`tortxd.tor.link.TorLink.admit`."""
@@ -405,9 +405,9 @@ class TorDaemon:
         """The session is over; Tor may live on."""
         self._life.detached(reason)
 
-    def hopeless(self, reason: str) -> None:
+    def fatal(self, reason: str) -> None:
         """The session is over, and another would end the same way."""
-        self._life.hopeless(reason)
+        self._life.fatal(reason)
 
     # --- inside --------------------------------------------------------------------------------
 
@@ -466,7 +466,7 @@ class TorDaemon:
                 wanted=settings.socks,
                 known=self._socks,
                 watch=self._watch,
-                mark=self._mark,
+                username_prefix=self._username_prefix,
                 first=not self._served,
             )
 
@@ -524,7 +524,7 @@ class TorDaemon:
         for waiting in (self._usable, self._ready, self._new_identity):
             waiting.fail(TorDown(reason, retryable=False))
 
-    def _wait(self, waiting: Waiting[Any]) -> Deferred[Any]:
+    def _wait(self, waiting: Waiters[Any]) -> Deferred[Any]:
         answer = waiting.add()
         if isinstance(self._status, Failed):
             self._nothing_comes(self._status.reason)

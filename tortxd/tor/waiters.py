@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 _T = TypeVar("_T")
 
 
-class Waiting(Generic[_T]):
+class Waiters(Generic[_T]):
     """Deferreds that fire together; one that is cancelled just leaves."""
 
     def __init__(self) -> None:

@@ -12,7 +12,6 @@ from twisted.logger import capturedLogs, formatEvent
 
 from tortxd.addresses import SocksAddress
 from tortxd.errors import SetupError, TorDown, TorNotReady, TorTimeout
-from tortxd.tor.daemon import AttachSettings, LaunchSettings, TorDaemon
 from tortxd.tor.link import TorLink
 from tortxd.tor.status import (
     BackingOff,
@@ -23,6 +22,7 @@ from tortxd.tor.status import (
     Ready,
     Stopped,
 )
+from tortxd.tor.supervisor import AttachSettings, LaunchSettings, TorSupervisor
 
 SOURCE = ("127.0.0.1", 5)
 
@@ -30,7 +30,7 @@ SOURCE = ("127.0.0.1", 5)
 class World:
     def __init__(self) -> None:
         self.reactor: Any = MemoryReactorClock()
-        self.daemon = TorDaemon(self.reactor, AttachSettings("tcp:127.0.0.1:9051"))
+        self.daemon = TorSupervisor(self.reactor, AttachSettings("tcp:127.0.0.1:9051"))
         self.link: TorLink = self.daemon
 
 
@@ -93,7 +93,7 @@ def test_nothing_more_comes_of_a_failure(world: World) -> None:
     world.daemon.start()
     waiting = [result_of(world.daemon.when_usable()), result_of(world.daemon.when_ready())]
     failed = result_of(world.daemon.when_failed())
-    world.daemon.hopeless("Bad torrc.")
+    world.daemon.fatal("Bad torrc.")
     assert world.daemon.status == Failed("Bad torrc.")
     waiting += [result_of(world.daemon.when_usable()), result_of(world.daemon.when_ready())]
     for (failure,) in waiting:
@@ -174,9 +174,9 @@ def test_a_stream_that_is_forsaken_is_closed_if_tor_does_not_notice(
     world.daemon._session = cast(Any, session)
     table = world.daemon._table
     table.stream_event('20 NEW 0 a:1 SOURCE_ADDR=127.0.0.1:5 SOCKS_USERNAME="u"', 0.0)
-    world.daemon.forsake(SOURCE, b"u")
-    world.daemon.forsake(SOURCE, b"stranger")
-    world.daemon.forsake(("127.0.0.1", 6), b"u")
+    world.daemon.close_abandoned(SOURCE, b"u")
+    world.daemon.close_abandoned(SOURCE, b"stranger")
+    world.daemon.close_abandoned(("127.0.0.1", 6), b"u")
     if ends:
         table.stream_event("20 CLOSED 0 a:1 REASON=DONE", 0.0)
         table.stream_event('21 NEW 0 a:1 SOURCE_ADDR=127.0.0.1:5 SOCKS_USERNAME="u"', 0.0)
@@ -187,7 +187,7 @@ def test_a_stream_that_is_forsaken_is_closed_if_tor_does_not_notice(
 def test_no_tor_executable(tmp_path: Path) -> None:
     settings = LaunchSettings(tmp_path / "data", tor=str(tmp_path / "none"))
     with pytest.raises(SetupError, match="`tor`"):
-        TorDaemon(MemoryReactorClock(), settings).start()
+        TorSupervisor(MemoryReactorClock(), settings).start()
 
 
 def test_a_new_identity_that_does_not_come_in_time(world: World) -> None:
@@ -249,5 +249,5 @@ def test_what_it_becomes_is_logged_each_time_and_how_far_it_is_once(world: World
     with capturedLogs() as events:
         world.daemon.start()
         world.daemon.when_failed()
-        world.daemon.hopeless("Bad torrc.")
+        world.daemon.fatal("Bad torrc.")
     assert "Tor cannot run: Bad torrc." not in [formatEvent(event) for event in events]
