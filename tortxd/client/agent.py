@@ -32,7 +32,7 @@ from tortxd.policy.headers import framed_anew
 from tortxd.policy.site import site_of
 from tortxd.policy.target import Target, TargetPolicy
 from tortxd.relay.exchange import Exchange, UpstreamRequest
-from tortxd.relay.outbound import Carrier, Interim, NoUpload, Start, UploadProducer
+from tortxd.relay.interfaces import Carrier, Interim, NoUpload, Start, UploadProducer
 from tortxd.relay.timeouts import Timeout
 from tortxd.relay.upstream import PoolKey
 from tortxd.tor.isolation import Isolation, IsolationKeys
@@ -226,13 +226,13 @@ class _Asking:
     # --- what the exchange says -------------------------------------------------------------------
 
     def proceed(self) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`; no body is held back."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`; no body is held back."""
 
     def interim(self, interim: Interim) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`; interim responses are passed over."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`; interim responses are passed over."""
 
     def respond(self, start: Start, data: bytes) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         bodiless = self._request.method == b"HEAD" or start.status in (204, 304)
         length = 0 if bodiless else start.content_length
         response = TorResponse(
@@ -247,26 +247,26 @@ class _Asking:
         self._soon(lambda: self.answer.callback(response))
 
     def write(self, data: bytes) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         self._body.write(data)
 
     def finish(self) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         self._stop()
         self._body.end(Failure(ResponseDone()))
 
     def truncate(self, error: TortxdError) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         self._stop()
         self._body.end(Failure(error))
 
     def fail(self, error: TortxdError) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         self._stop()
         self._soon(lambda: self.answer.errback(error))
 
     def draw_from(self, producer: IPushProducer | None) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         self._body.draw_from(producer)
 
     # --- the end ----------------------------------------------------------------------------------

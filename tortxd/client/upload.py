@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from tortxd.errors import BadRequest
 from tortxd.relay.exchange import Exchange
-from tortxd.relay.outbound import UploadProducer
+from tortxd.relay.interfaces import UploadProducer
 
 log = Logger()
 

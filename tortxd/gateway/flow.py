@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IConsumer, IPushProducer, ITCPTransport
 from zope.interface import implementer
 
-from tortxd.relay.outbound import UploadProducer
+from tortxd.relay.interfaces import UploadProducer
 from tortxd.relay.timeouts import Timeout, Timeouts
 
 LOOK_EVERY = 1.0

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from tortxd.gateway.answers import Answer
-from tortxd.relay.outbound import Start
+from tortxd.relay.interfaces import Start
 from tortxd.wire.http1 import Headers, RequestHead, head_bytes
 
 _CLOSE = (b"Connection", b"close")

@@ -42,7 +42,8 @@ from tortxd.gateway.handover import Handover
 from tortxd.gateway.plane import peer_name
 from tortxd.gateway.proxy_mode import decide, is_proxy_mode, refusal
 from tortxd.relay.exchange import Exchange, UpstreamRequest
-from tortxd.relay.outbound import STOPPING, Interim, Start, UploadProducer
+from tortxd.relay.interfaces import Interim, Start, UploadProducer
+from tortxd.relay.outbound import STOPPING
 from tortxd.relay.timeouts import Timeout
 from tortxd.relay.tunnel import Tunnel, TunnelRequest
 from tortxd.wire.http1 import (
@@ -319,8 +320,9 @@ class Front(Protocol):
             except TortxdError as error:
                 self._exchange = None
                 if exchange is not None:
+                    responding = exchange.responding
                     exchange.client_gone()
-                    if exchange.started:
+                    if responding:
                         # There is a response already, which nothing may look part of.
                         self._abort_when_sent()
                         return
@@ -366,18 +368,18 @@ class Front(Protocol):
     # --- the client, as the exchange sees it -----------------------------------------------------
 
     def proceed(self) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         self.transport.write(CONTINUE)
 
     def interim(self, interim: Interim) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         head = self._head
         if head is not None and head.minor == 1:  # RFC 9110, section 15.2
             line = b"HTTP/1.1 %d %b" % (interim.status, interim.reason)
             self.transport.write(head_bytes(line, interim.headers))
 
     def respond(self, start: Start, data: bytes) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         head = self._head
         assert head is not None
         if start.switches:
@@ -420,7 +422,7 @@ class Front(Protocol):
         """We have no more to say; the client may not be done."""
 
     def write(self, data: bytes) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         self.transport.write(self._framed(data))
         if self._half_closed:
             self._is_idle()
@@ -429,13 +431,13 @@ class Front(Protocol):
         return chunk(data) if self._chunked and data else data
 
     def finish(self) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         if self._chunked:
             self.transport.write(LAST_CHUNK)
         self._done(self._is_unread())
 
     def truncate(self, error: TortxdError) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         if self._delimited:
             # What there is still reaches the client, which sees that the rest is missing.
             self._keep = False
@@ -444,11 +446,11 @@ class Front(Protocol):
             self._abort_when_sent()
 
     def fail(self, error: TortxdError) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         self._answer(self._refusal(error))
 
     def draw_from(self, producer: IPushProducer | None) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         self._source = producer
         if producer is not None and self._congested:
             producer.pauseProducing()

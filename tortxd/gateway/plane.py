@@ -36,7 +36,7 @@ from tortxd.policy.target import HTTP_SCHEMES, WEBSOCKET_SCHEMES, Target, Target
 from tortxd.relay.direct import connect_upstream
 from tortxd.relay.exchange import UpstreamRequest
 from tortxd.relay.failures import Failures
-from tortxd.relay.outbound import Outbound
+from tortxd.relay.interfaces import Stoppable
 from tortxd.relay.timeouts import Timeouts
 from tortxd.relay.upstream import Pool, PoolKey, Upstream
 from tortxd.tor.isolation import Credentials, Isolation, IsolationKeys
@@ -106,7 +106,7 @@ class DataPlane:
         self.limits = limits or Limits()
         self.pool = Pool(self.timeouts, self.limits.idle)
         self.failures = Failures(reactor)
-        self.under_way: set[Outbound] = set()
+        self.under_way: set[Stoppable] = set()
         self._judged = lru_cache(_JUDGEMENTS)(self._judge_section)
 
     @property

@@ -17,7 +17,7 @@ from tortxd.errors import BadResponse, OriginTimeout, TorError, TortxdError
 from tortxd.gateway.plane import DataPlane
 from tortxd.policy.target import Target
 from tortxd.relay.exchange import Exchange, UpstreamRequest
-from tortxd.relay.outbound import Interim, NoUpload, Start, UploadProducer
+from tortxd.relay.interfaces import Interim, NoUpload, Start, UploadProducer
 from tortxd.relay.timeouts import Timeout
 from tortxd.relay.upstream import PoolKey, Upstream
 from tortxd.tor.isolation import Credentials
@@ -123,12 +123,12 @@ class _Streams:
     def connect(
         self, address: SocksAddress, upstream: Upstream, *, early: bool, timeout: float
     ) -> Deferred[Upstream]:
-        """See :class:`tortxd.relay.outbound.Carrier`."""
+        """See :class:`tortxd.relay.interfaces.Carrier`."""
         self._used.append(upstream)
         return self._plane.connect(address, upstream, early=early, timeout=timeout)
 
     def annotate(self, upstream: Upstream) -> Headers:
-        """See :class:`tortxd.relay.outbound.Carrier`; an old connection may answer, too."""
+        """See :class:`tortxd.relay.interfaces.Carrier`; an old connection may answer, too."""
         self._used.append(upstream)
         return []
 
@@ -160,13 +160,13 @@ class _Asking:
         self._exchange.start()
 
     def proceed(self) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`; there is no body to ask for."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`; there is no body to ask for."""
 
     def interim(self, interim: Interim) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`; it says nothing of the answer."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`; it says nothing of the answer."""
 
     def respond(self, start: Start, data: bytes) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         if start.status != 200:
             self._give_up(BadResponse("The service did not answer with a result."))
             return
@@ -176,29 +176,29 @@ class _Asking:
         self.write(data)
 
     def write(self, data: bytes) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         self._received += data
         if len(self._received) > MAX_ANSWER:
             self._give_up(BadResponse("The service's answer is too long."))
 
     def finish(self) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         self._stop_timer()
         if not self.body.called:
             self.body.callback(bytes(self._received))
 
     def truncate(self, error: TortxdError) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         self.fail(error)
 
     def fail(self, error: TortxdError) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         self._stop_timer()
         if not self.body.called:
             self.body.errback(error)
 
     def draw_from(self, producer: IPushProducer | None) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`; a short answer need not be slowed."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`; a short answer need not be slowed."""
 
     def _give_up(self, error: TortxdError) -> None:
         self._leave()

@@ -21,7 +21,7 @@ from tortxd.gateway.endings import Broken, InOrder, LastBytes
 from tortxd.gateway.flow import ClientTransport, ClientUpload, DisconnectWatch
 from tortxd.gateway.plane import DataPlane, peer_name
 from tortxd.relay.exchange import Exchange
-from tortxd.relay.outbound import Interim, Start, UploadProducer
+from tortxd.relay.interfaces import Interim, Start, UploadProducer
 from tortxd.wire.http1 import RequestHead, head_bytes
 
 PIECE = 64 * 1024
@@ -112,10 +112,10 @@ class RequestClient:
         exchange.start()
 
     def proceed(self) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`; twisted.web has asked for it itself."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`; twisted.web has asked already."""
 
     def interim(self, interim: Interim) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`; twisted.web has no way to say it."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`; twisted.web has no way to say it."""
         channel = self._request.channel
         if self._head.minor == 1 and isinstance(channel, HTTPChannel):
             line = b"HTTP/1.1 %d %b" % (interim.status, interim.reason)
@@ -123,7 +123,7 @@ class RequestClient:
             transport.write(head_bytes(line, interim.headers))
 
     def respond(self, start: Start, data: bytes) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         request = self._request
         if start.switches:
             assert self._exchange is not None
@@ -141,18 +141,18 @@ class RequestClient:
         request.write(data)
 
     def write(self, data: bytes) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         (self._switched.transport if self._switched else self._request).write(data)
 
     def finish(self) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         if self._switched is not None:
             self._switched.see_off(InOrder(self._switched.transport, self._plane.timeouts))
         else:
             self._request.finish()
 
     def truncate(self, error: TortxdError) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         if self._switched is not None:
             self._switched.see_off(Broken(self._switched.transport, self._plane.timeouts))
             return
@@ -164,11 +164,11 @@ class RequestClient:
             Broken(channel.transport, self._plane.timeouts).start()
 
     def fail(self, error: TortxdError) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         send(self._request, self._plane.refusal(error, self._head))
 
     def draw_from(self, producer: IPushProducer | None) -> None:
-        """See :class:`~tortxd.relay.outbound.ResponseSink`."""
+        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         consumer = self._switched.transport if self._switched else self._request
         if producer is not None:
             consumer.registerProducer(producer, True)

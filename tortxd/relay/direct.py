@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from tortxd.errors import NotServed
 from tortxd.relay.exchange import Exchange
 from tortxd.relay.failures import Failures
+from tortxd.relay.interfaces import Stoppable
 from tortxd.relay.timeouts import Timeouts
 from tortxd.relay.upstream import Pool, Upstream
 from tortxd.tor.isolation import Credentials
@@ -87,7 +88,7 @@ class SocksLink:
 
 class DirectCarrier:
     """Carries requests through the Tor at ``address``; provides
-    :class:`tortxd.relay.outbound.Carrier`."""
+    :class:`tortxd.relay.interfaces.Carrier`."""
 
     def __init__(self, reactor: Any, address: SocksAddress, tls: ClientTls) -> None:
         self._reactor = reactor
@@ -96,25 +97,25 @@ class DirectCarrier:
         self.timeouts = Timeouts(reactor)
         self.pool = Pool(self.timeouts, KEPT)
         self.failures = Failures(reactor, free=math.inf)
-        self.under_way: set[Any] = set()
+        self.under_way: set[Stoppable] = set()
 
     def connect(
         self, address: SocksAddress, upstream: Upstream, *, early: bool, timeout: float
     ) -> Deferred[Upstream]:
-        """See :class:`tortxd.relay.outbound.Carrier`."""
+        """See :class:`tortxd.relay.interfaces.Carrier`."""
         return connect_upstream(
             self._reactor, self._tls, address, upstream, early=early, timeout=timeout
         )
 
     def annotate(self, upstream: Upstream) -> Headers:
-        """See :class:`tortxd.relay.outbound.Carrier`; nothing is known."""
+        """See :class:`tortxd.relay.interfaces.Carrier`; nothing is known."""
         return []
 
 
 class DirectExchange(Exchange):
     """An exchange where nobody tells how a stream ended."""
 
-    def _ended(self, upstream: Upstream, reason: Failure) -> None:
+    def _closed(self, upstream: Upstream, reason: Failure) -> None:
         self._end_at_close(reason.check(ConnectionDone) is not None)
 
 

@@ -1,11 +1,11 @@
 """One request on its way through Tor to its destination, and the response on its way back.
 
 An exchange knows neither how the client speaks (the front's bytes, a twisted.web request, a user of
-the library: each is a :class:`~tortxd.relay.outbound.ResponseSink`) nor why the request may pass
+the library: each is a :class:`~tortxd.relay.interfaces.ResponseSink`) nor why the request may pass
 (whoever judged it has made an :class:`UpstreamRequest` of it). It goes through these steps, and
 every step may end it:
 
-    waiting for Tor's SOCKS port -> connecting -> sending -> reading the head -> relaying the body
+    connecting, or taking a connection that waits -> sending -> reading the head -> relaying
 
 Where the request was for a WebSocket and the destination takes it, what follows the response's head
 is relayed both ways, like a body that ends with the connection.
@@ -19,15 +19,9 @@ from typing import NamedTuple
 from twisted.python.failure import Failure
 
 from tortxd.errors import OriginReset, RequestTimeout, TortxdError
-from tortxd.relay.outbound import (
-    TIMER_MARGIN,
-    TUNNEL_IDLE_TIME,
-    Carrier,
-    Interim,
-    Outbound,
-    ResponseSink,
-    Start,
-)
+from tortxd.relay.attempt import TIMER_MARGIN
+from tortxd.relay.interfaces import Carrier, Interim, ResponseSink, Start
+from tortxd.relay.outbound import TUNNEL_IDLE_TIME, Outbound, Phase
 from tortxd.relay.upstream import PoolKey, Upstream
 from tortxd.wire.http1 import LAST_CHUNK, BodyReader, Headers, ResponseHead, ResponseReader, chunk
 
@@ -82,9 +76,9 @@ class Exchange(Outbound):
         upstream = self._carrier.pool.take(request.pool_key, self, fresh=not request.repeatable)
         if upstream is not None:
             self.upstream_open(upstream)
-            self._established()
+            self.reached()
             return
-        self._connect()
+        self._try()
 
     def upstream_open(self, upstream: Upstream) -> None:
         """``upstream`` takes bytes now; the SOCKS reply may still be on its way."""
@@ -94,7 +88,6 @@ class Exchange(Outbound):
         upstream.transport.write(self.request.head)
 
     def _established(self) -> None:
-        self._connected = True
         if self._upstream is None or not self.request.has_body:
             return
         self._left = max(TIMER_MARGIN, self._deadline - self._carrier.timeouts.clock.seconds())
@@ -111,23 +104,17 @@ class Exchange(Outbound):
     def upload_done(self) -> None:
         """The request's body is whole."""
         self._uploaded = True
-        if self._connected and not self._over:
+        if self._phase in (Phase.AWAITING, Phase.RESPONDING):
             self._end_upload()
 
     def client_gone(self) -> None:
         """See :class:`~tortxd.relay.outbound.Outbound`. Of a WebSocket's client, what it said last
         still goes: that it has left does not make that less than whole."""
         upstream, head = self._upstream, self._head
-        if not self._over and upstream is not None and head is not None and head.status == 101:
+        if upstream is not None and head is not None and head.status == 101:
             self._upstream = None
-            upstream.leave(lambda: self._close_abandoned(upstream))
+            upstream.leave(lambda: self._close_stream(upstream))
         super().client_gone()
-
-    def _close_abandoned(self, upstream: Upstream) -> None:
-        if upstream.source is not None:
-            self._carrier.link.close_abandoned(
-                upstream.source, upstream.pool_key.credentials.username
-            )
 
     def _forward(self, data: bytes) -> None:
         if data and self._upstream is not None:
@@ -153,7 +140,7 @@ class Exchange(Outbound):
                 head = self._reader.feed(data)
                 if self._reader.interim:
                     self._pass_on_interim(self._reader)
-                if head is not None and not self._over:
+                if head is not None and self._phase is not Phase.OVER:
                     self._respond(head, self._reader)
                 return
             assert self._body is not None
@@ -163,7 +150,7 @@ class Exchange(Outbound):
             return
         if body:
             self._sink.write(body)
-        if self._over:
+        if self._phase is Phase.OVER:
             return
         if self._body.done:
             self._complete()
@@ -175,7 +162,7 @@ class Exchange(Outbound):
         100: the gateway asks the client for its body by itself."""
         interim, reader.interim = reader.interim, []
         for head in interim:
-            if head.status != 100 and not self._over:
+            if head.status != 100 and self._phase is not Phase.OVER:
                 self._sink.interim(Interim(head.status, head.reason, self.request.filter(head)))
 
     def _not_understood(self, error: TortxdError) -> None:
@@ -187,17 +174,7 @@ class Exchange(Outbound):
             self._fail(error)
             return
         self._carrier.pool.distrust(upstream.pool_key)
-        if not self.request.repeatable:
-            self._fail(error)
-            return
-        self._upstream = None
-        self._drop(upstream)
-        self._reconnect()
-
-    def _reconnect(self) -> None:
-        """Send the request once more, on a fresh connection."""
-        self._connected = False
-        self._connect()
+        self._attempt_failed(error, again=self.request.repeatable)
 
     def _respond(self, head: ResponseHead, reader: ResponseReader) -> None:
         upstream = self._upstream
@@ -207,13 +184,13 @@ class Exchange(Outbound):
         headers = self.request.filter(head)
         headers += self._carrier.annotate(upstream)
         self._head, self._body = head, body
-        self.started = True
+        self._phase = Phase.RESPONDING
         switches = head.status == 101
         delimited = head.length is not None or switches
         length = head.declared_length if head.length is not None else None
         start = Start(head.status, head.reason, headers, length, delimited, switches)
         self._sink.respond(start, first)
-        if self._over:
+        if self._phase is Phase.OVER:
             return
         if body.done:
             self._complete()
@@ -230,11 +207,7 @@ class Exchange(Outbound):
         if self._body.rest:
             self._carrier.pool.distrust(upstream.pool_key)
         reusable = (
-            self.request.keep
-            and self._head.keep_alive
-            and self._uploaded
-            and self._connected
-            and not self._body.rest
+            self.request.keep and self._head.keep_alive and self._uploaded and not self._body.rest
         )
         self._end()
         if reusable:
@@ -248,28 +221,26 @@ class Exchange(Outbound):
     def upstream_lost(self, reason: Failure) -> None:
         """The connection to the destination is gone."""
         upstream, self._upstream = self._upstream, None
-        if self._over or upstream is None:
+        if upstream is None:
             return
         if self._head is not None:
             if self._head.until_close:
-                self._ended(upstream, reason)
+                self._closed(upstream, reason)
             else:
                 self._fail(OriginReset())
         elif upstream.requests > 1 and self.request.repeatable and self._untouched():
             # It died while it waited in the pool: that says nothing of the destination.
-            self._reconnect()
+            self._attempt_failed(OriginReset(), again=True)
         elif isinstance(reason.value, TortxdError):
-            if self._pending is None:
-                self._fail(reason.value)
-            # else the connection attempt says the same, and is asked why
+            if self._attempt is None:
+                self._attempt_failed(reason.value)
+            # else the attempt fails with the same, once it is known why
         else:
-            self._ask_how_it_ended(upstream, lambda _: self._fail(self._why_lost()))
+            self._ask_how_it_ended(upstream, lambda _: self._attempt_failed(self._why_lost()))
 
     def _late(self) -> None:
-        stands_still = (
-            self._connected and not self._uploaded and not self._sink.upload_producer.paused
-        )
-        if stands_still and not self.started:
+        stands_still = not self._uploaded and not self._sink.upload_producer.paused
+        if stands_still and self._phase is Phase.AWAITING:
             self._timeout = None
             # What of it has arrived may be at the destination: to repeat it is not for programs.
             sentence = "The body of the request took too long to arrive."

@@ -11,7 +11,8 @@ from attrs import frozen
 from twisted.python.failure import Failure
 
 from tortxd.errors import UNREACHED, TorTimeout
-from tortxd.relay.outbound import TUNNEL_IDLE_TIME, Carrier, Outbound, ResponseSink, Start
+from tortxd.relay.interfaces import Carrier, ResponseSink, Start
+from tortxd.relay.outbound import TUNNEL_IDLE_TIME, Outbound, Phase
 from tortxd.relay.upstream import PoolKey, Upstream
 from tortxd.wire.http1 import Headers
 
@@ -39,20 +40,19 @@ class Tunnel(Outbound):
 
     def start(self) -> None:
         """Connect: a tunnel shares its connection with nobody."""
-        self._connect()
+        self._try()
 
     def upstream_open(self, upstream: Upstream) -> None:
-        """``upstream`` takes bytes now: it does so only once the destination is reached."""
+        """``upstream`` takes bytes now: a tunnel's only once the destination is reached."""
         self._upstream = upstream
 
     def _established(self) -> None:
-        self._connected = True
         upstream = self._upstream
         assert upstream is not None
-        self.started = True
+        self._phase = Phase.RESPONDING
         headers = [*self._headers, *self._carrier.annotate(upstream)]
         self._sink.respond(Start(200, b"OK", headers, None, True, switches=True), b"")
-        if self._over:
+        if self._phase is Phase.OVER:
             return
         self._wait(TUNNEL_IDLE_TIME)
         self._sink.draw_from(upstream.transport)
@@ -73,5 +73,5 @@ class Tunnel(Outbound):
     def upstream_lost(self, reason: Failure) -> None:
         """The connection to the destination is gone."""
         upstream, self._upstream = self._upstream, None
-        if not self._over and upstream is not None:
-            self._ended(upstream, reason)
+        if upstream is not None:
+            self._closed(upstream, reason)

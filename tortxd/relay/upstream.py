@@ -10,7 +10,8 @@ import fcntl
 import socket
 import termios
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from typing import Protocol as TypingProtocol
 
 from attrs import frozen
 from OpenSSL import SSL
@@ -20,9 +21,6 @@ from twisted.python.failure import Failure
 from tortxd.relay.timeouts import Timeout, Timeouts
 from tortxd.tor.isolation import Credentials
 from tortxd.tor.socks import TorTransport
-
-if TYPE_CHECKING:
-    from tortxd.relay.outbound import Outbound
 
 LIFETIME = 600.0
 """Seconds after which a connection takes no further request, like Tor's own dirty circuits (tor(1),
@@ -51,14 +49,27 @@ class PoolKey:
     port: int
 
 
+class Carried(TypingProtocol):
+    """What a connection carries: it hears of what becomes of that."""
+
+    def upstream_open(self, upstream: Upstream) -> None:
+        """``upstream`` takes bytes now; the SOCKS reply may still be on its way."""
+
+    def upstream_data(self, data: bytes) -> None:
+        """Bytes from the destination."""
+
+    def upstream_lost(self, reason: Failure) -> None:
+        """The connection to the destination is gone."""
+
+
 class Upstream(Protocol):
     """One connection to a destination. It carries one exchange at a time."""
 
     transport: TorTransport
 
-    def __init__(self, pool: Pool, pool_key: PoolKey, exchange: Outbound) -> None:
+    def __init__(self, pool: Pool, pool_key: PoolKey, exchange: Carried) -> None:
         self.pool_key = pool_key
-        self.exchange: Outbound | None = exchange
+        self.exchange: Carried | None = exchange
         self.requests = 0
         """How many requests it has carried, the present one included."""
         self.born = pool.timeouts.clock.seconds()
@@ -158,9 +169,7 @@ class Pool:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def take(
-        self, pool_key: PoolKey, exchange: Outbound, *, fresh: bool = False
-    ) -> Upstream | None:
+    def take(self, pool_key: PoolKey, exchange: Carried, *, fresh: bool = False) -> Upstream | None:
         """The connection of ``pool_key`` that was used last, now carrying ``exchange``; with
         ``fresh``, only if that was in the last :data:`FRESH` seconds."""
         while waiting := self._by_key.get(pool_key):

@@ -1,0 +1,192 @@
+"""One try to open a stream to a destination through Tor.
+
+    waiting for Tor's SOCKS port -> looking for exits -> for the circuit's turn -> connecting
+
+It ends in :meth:`Trying.reached` or in :meth:`Trying.failed`, once, unless it is let go of before.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+from twisted.internet.defer import CancelledError, maybeDeferred
+from twisted.python.failure import Failure
+
+from tortxd.errors import (
+    ConnectFailed,
+    ConnectRefused,
+    ExitPolicyRejected,
+    Overloaded,
+    ResolveFailed,
+    TorTimeout,
+    TortxdError,
+)
+from tortxd.relay.interfaces import Carrier
+from tortxd.relay.pending import Pending
+from tortxd.relay.upstream import Carried, PoolKey, Upstream
+from tortxd.tor.link import SocksAddress
+from tortxd.tor.report import is_down, not_ready
+
+T = TypeVar("T")
+
+_REASONS: dict[str, type[TortxdError]] = {
+    "CONNECTREFUSED": ConnectRefused,
+    "EXITPOLICY": ExitPolicyRejected,
+    "NOROUTE": ResolveFailed,
+    "RESOLVEFAILED": ResolveFailed,
+    "TIMEOUT": TorTimeout,
+}
+"""What Tor's reasons (control-spec, section 4.1.2) mean where its SOCKS reply says only that it
+failed."""
+
+TIMER_MARGIN = 0.01
+"""Seconds by which a connection attempt ends before the request's time is over."""
+FAILURE_REASON_WAIT = 0.25
+"""Seconds to wait for the control port's word on why a stream was not opened."""
+
+
+class Trying(Carried, Protocol):
+    """Whose attempt it is."""
+
+    def reached(self) -> None:
+        """The destination is reached, by the connection that :meth:`upstream_open` gave."""
+
+    def failed(self, error: TortxdError) -> None:
+        """It is not: why."""
+
+
+class Attempt:
+    """See the module's description.
+
+    :param owner: hears what comes of it.
+    :param deadline: on the carrier's clock.
+    :param early: whether what goes first may go before the SOCKS reply.
+    :param unclear: refusals by Tor of which the control port is asked the reason: the SOCKS reply
+        alone does not tell it.
+    """
+
+    def __init__(
+        self,
+        carrier: Carrier,
+        pool_key: PoolKey,
+        owner: Trying,
+        *,
+        deadline: float,
+        early: bool,
+        unclear: tuple[type[TortxdError], ...],
+    ) -> None:
+        self._carrier = carrier
+        self._pool_key = pool_key
+        self._owner = owner
+        self._deadline = deadline
+        self._early = early
+        self._unclear = unclear
+        self._pending = Pending()
+        self._began = 0.0
+        """When Tor was asked for the stream."""
+
+    def start(self) -> None:
+        """Begin."""
+        link = self._carrier.link
+        address = link.socks_address
+        if address is not None:
+            self._look_for_exits(address)
+        elif is_down(link.status):
+            self._owner.failed(not_ready(link.status))
+        else:
+            self._pending.wait_for(link.when_usable(), self._look_for_exits, self._owner.failed)
+
+    def let_go(self) -> None:
+        """Nobody waits for it any more: the stream is closed if it is still being opened. One that
+        was opened is the owner's."""
+        self._pending.cancel()
+
+    def _look_for_exits(self, address: SocksAddress) -> None:
+        """Tor asked for an IPv6 address that no exit carries would work without end."""
+        host, port = self._pool_key.host, self._pool_key.port
+        if ":" not in host:
+            self._look_for_circuit(address)
+            return
+
+        def answered(carried: bool | None) -> None:
+            if carried is False:
+                self._owner.failed(ExitPolicyRejected())
+            else:
+                self._look_for_circuit(address)
+
+        carried = self._carrier.link.exits_carry(host, port)
+        self._pending.wait_for(carried, answered, self._owner.failed)
+
+    def _look_for_circuit(self, address: SocksAddress) -> None:
+        """Fresh circuits have a budget; and what has only just failed is not tried on and on."""
+        carrier, key = self._carrier, self._pool_key
+        failure = carrier.failures.recall(key.credentials.owner, key.host, key.port)
+        if failure is not None:
+            self._owner.failed(failure)
+            return
+        # The other half is for the request itself.
+        within = (self._deadline - carrier.timeouts.clock.seconds()) / 2
+        try:
+            turn = carrier.link.admit(key.credentials, within)
+        except Overloaded as error:
+            self._owner.failed(error)
+            return
+        if turn is None:
+            self._open(address)
+        else:
+            self._pending.wait_for(turn, lambda _: self._admitted(), self._owner.failed)
+
+    def _admitted(self) -> None:
+        link = self._carrier.link
+        if link.socks_address is not None:
+            self._open(link.socks_address)
+        else:  # Tor has gone meanwhile
+            link.opened(self._pool_key.credentials, reached=None)
+            self.start()
+
+    def _open(self, address: SocksAddress) -> None:
+        upstream = Upstream(self._carrier.pool, self._pool_key, self._owner)
+        self._began = self._carrier.timeouts.clock.seconds()
+        # The connection's own timer knows best what was waited for: it is a little ahead of ours.
+        left = max(self._deadline - self._began - TIMER_MARGIN, TIMER_MARGIN)
+        connecting = maybeDeferred(
+            self._carrier.connect, address, upstream, early=self._early, timeout=left
+        ).addBoth(self._account_for)
+        self._pending.wait_for(
+            connecting,
+            lambda _: self._reached(),
+            lambda error: self._not_opened(upstream, error),
+        )
+
+    def _account_for(self, result: T) -> T:
+        reached: bool | None = True
+        if isinstance(result, Failure):
+            reached = None if isinstance(result.value, CancelledError) else False
+        self._carrier.link.opened(self._pool_key.credentials, reached=reached)
+        return result
+
+    def _reached(self) -> None:
+        key = self._pool_key
+        self._carrier.failures.reached(key.credentials.owner, key.host, key.port)
+        self._owner.reached()
+
+    def _not_opened(self, upstream: Upstream, error: TortxdError) -> None:
+        """Tor has not opened the stream; the control port may know better why."""
+        if upstream.source is None or not isinstance(error, self._unclear):
+            self._not_reached(error)
+            return
+
+        def answered(reason: str | None) -> None:
+            better = error
+            if isinstance(error, ConnectFailed) and reason in _REASONS:
+                better = _REASONS[reason]()
+            better.tor_reason = reason
+            self._not_reached(better)
+
+        reason = self._carrier.link.close_reason(upstream.source, FAILURE_REASON_WAIT)
+        self._pending.wait_for(reason, answered, self._not_reached)
+
+    def _not_reached(self, error: TortxdError) -> None:
+        key = self._pool_key
+        self._carrier.failures.failed(key.credentials.owner, key.host, key.port, error, self._began)
+        self._owner.failed(error)
