@@ -137,7 +137,7 @@ def test_one_module_knows_txtorcon() -> None:
 
 
 def test_one_module_knows_klein() -> None:
-    assert users_of("klein") == {"gateway/api.py"}
+    assert users_of("klein") == {"gateway/control/app.py"}
 
 
 def test_the_reactor_is_a_parameter() -> None:

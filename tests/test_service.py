@@ -35,8 +35,8 @@ def test_agents_share_what_the_gateway_has(service: TorService) -> None:
     """So a new identity, and a stop, are theirs too: tests/gateway/test_library.py."""
     for agent in (service.agent(), service.agent(isolation="a"), service.http._agent):
         assert isinstance(agent, TorAgent)
-        assert agent._carrier is service._plane
-        assert agent._keys is service._plane.keys
+        assert agent._carrier is service._gateway
+        assert agent._keys is service._gateway.keys
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/", "http://localhost/", "https://[/"])

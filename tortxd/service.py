@@ -31,9 +31,10 @@ from tortxd.config import DaemonConfig
 from tortxd.endpoints import not_a_server, plain, split_endpoint
 from tortxd.errors import SetupError, TorDown, TortxdError
 from tortxd.files import read_whole
+from tortxd.gateway.admission.admission import GatewayPolicy
+from tortxd.gateway.front.listener import FrontFactory
+from tortxd.gateway.gateway import Gateway
 from tortxd.gateway.limits import Limits
-from tortxd.gateway.listener import FrontFactory
-from tortxd.gateway.plane import DataPlane, GatewayPolicy
 from tortxd.policy.access import AccessPolicy
 from tortxd.policy.headers import UserAgent
 from tortxd.policy.hosts import MAP_IT, public_host
@@ -53,7 +54,7 @@ from tortxd.tor.torrc import exposed_listener
 if TYPE_CHECKING:
     from tortxd.client.agent import TorAgent
     from tortxd.client.treq_client import TreqClient
-    from tortxd.gateway.api import Api
+    from tortxd.gateway.control.app import Api
 
 _EMBEDDER = b"\x00embedder"
 """The caller that the embedding app is, unlike any peer or token."""
@@ -87,7 +88,7 @@ class TorService(Service):
             )
             policy = _policy(self.config, None)
             _check_services(self.config, policy.targets)
-        self._plane = DataPlane(reactor, self._supervisor, policy, keys, limits=Limits.here())
+        self._gateway = Gateway(reactor, self._supervisor, policy, keys, limits=Limits.here())
         self._http: TreqClient | None = None
         self._api: Api | None = None
         self._prepared: GatewayPolicy | None = None
@@ -115,17 +116,17 @@ class TorService(Service):
         if self._prepared is None:
             self.prepare()
         assert self._prepared is not None
-        self._plane.policy, self._prepared = self._prepared, None
+        self._gateway.policy, self._prepared = self._prepared, None
         _warn_of_readers(self.config)
         self._supervisor.start()
-        self.reactor.callLater(0, self._plane.prepare)
+        self.reactor.callLater(0, self._gateway.prepare)
         super().startService()  # type: ignore[no-untyped-call]
 
     def stopService(self) -> Deferred[None]:
         """End what is under way and close what is kept, then stop Tor; fires when it is gone."""
         super().stopService()  # type: ignore[no-untyped-call]
         self._prepared = None
-        self._plane.stop()
+        self._gateway.stop()
         return self._supervisor.stop()
 
     def wind_down(self) -> None:
@@ -166,7 +167,7 @@ class TorService(Service):
 
         Fires when Tor has accepted; it takes one such signal in 10 seconds.
         """
-        return self._plane.renew_all()
+        return self._gateway.renew_all()
 
     @property
     def txtorcon(self) -> Any:
@@ -187,8 +188,8 @@ class TorService(Service):
         from tortxd.client.agent import TorAgent
 
         return TorAgent(
-            self._plane,
-            self._plane.keys,
+            self._gateway,
+            self._gateway.keys,
             key=None if isolation is None else isolation_key(isolation),
             caller=_EMBEDDER,
             timeout=self.config.timeout,
@@ -215,14 +216,14 @@ class TorService(Service):
             kept_apart = Isolation("site", site_of(name).encode(), _EMBEDDER)
         else:
             kept_apart = Isolation("key", isolation_key(isolation), _EMBEDDER)
-        credentials = self._plane.keys.credentials(kept_apart)
+        credentials = self._gateway.keys.credentials(kept_apart)
         return TorEndpoint(
             self.reactor,
             lambda: self._supervisor.when_admitted(credentials, self.config.timeout / 2),
             name,
             port,
             credentials,
-            tls=self._plane.tls if tls else None,
+            tls=self._gateway.tls if tls else None,
             timeout=self.config.timeout,
         )
 
@@ -237,14 +238,14 @@ class TorService(Service):
     def gateway_factory(self) -> FrontFactory:
         """The gateway as a protocol factory, to listen with on an endpoint of your own. Give its
         ``listens_on`` the port, so that all who come at once are answered from the first on."""
-        return FrontFactory(self._plane, self._make_api)
+        return FrontFactory(self._gateway, self._make_api)
 
     def _make_api(self) -> Api:
         if self._api is None:
             # Importing klein installs the reactor: not before there is a gateway to make.
-            from tortxd.gateway.api import Api
+            from tortxd.gateway.control.app import Api
 
-            self._api = Api(self._plane, self.config.check_url, self.config.ip_url)
+            self._api = Api(self._gateway, self.config.check_url, self.config.ip_url)
         return self._api
 
 

@@ -19,8 +19,8 @@ from tests.browser.tap import Tap
 from tests.daemon.process import installed, soon
 from tests.gateway.conftest import OPERATOR, FakeLink, policy
 from tortxd.addresses import SocksAddress
-from tortxd.gateway.listener import FrontFactory
-from tortxd.gateway.plane import DataPlane
+from tortxd.gateway.front.listener import FrontFactory
+from tortxd.gateway.gateway import Gateway as Core
 from tortxd.policy.access import AccessPolicy
 from tortxd.tor.link import Circuit, Relay
 from tortxd.tor.status import Bootstrapping, Ready
@@ -53,7 +53,7 @@ class Here:
     """A gateway in this process, over no Tor at all."""
 
     link: Link
-    plane: DataPlane
+    plane: Core
     tap: Tap
 
     @property
@@ -71,11 +71,11 @@ class Here:
 
 @pytest_twisted.async_yield_fixture
 async def here() -> AsyncIterator[Here]:
-    from tortxd.gateway.api import Api
+    from tortxd.gateway.control.app import Api
 
     link = Link(socks_address=SocksAddress("127.0.0.1", 9050), network="public")
     access = AccessPolicy(operator_token=OPERATOR, operator_cookie=b"cookie-of-this-process")
-    plane = DataPlane(installed(), link, policy(access=access))
+    plane = Core(installed(), link, policy(access=access))
     api = Api(plane, "https://check.example/api/ip", "https://ip.example/")
     factory = FrontFactory(plane, lambda: api)
     port = installed().listenTCP(0, factory, interface="127.0.0.1")

@@ -14,7 +14,7 @@ from attrs import fields
 from tests.docs.documents import blocks, names, read, rows, section
 from tortxd.config import DEFAULT_HTTP, DaemonConfig
 from tortxd.errors import NotServed, kinds
-from tortxd.gateway.probes import Probed
+from tortxd.gateway.control.probes import Probed
 from tortxd.policy.headers import incoming, outgoing
 from tortxd.policy.request import directives
 from tortxd.tap import Options
@@ -106,7 +106,7 @@ def test_every_error_has_its_status() -> None:
 
 def routes() -> dict[str, str]:
     """The endpoint names of the klein app, by path."""
-    from tortxd.gateway.api import Api  # klein: not before there is a reactor
+    from tortxd.gateway.control.app import Api  # klein: not before there is a reactor
 
     found = {}
     for rule in Api.app.url_map.iter_rules():
@@ -175,7 +175,7 @@ VERDICTS = rows(section(HTTP_API, "### Verify Tor"))
 
 @pytest.mark.parametrize("row", VERDICTS, ids=lambda row: ", ".join(row[:3]))
 def test_verdicts(row: list[str]) -> None:
-    from tortxd.gateway.views import verdict
+    from tortxd.gateway.control.views import verdict
 
     word, control, service, is_tor, address = row
     said: dict[str, dict[str, Any] | None] = {

@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from tests.gateway.conftest import Gateway
-from tortxd.gateway.flow import LOOK_EVERY
+from tortxd.gateway.front.flow import LOOK_EVERY
 
 BOUND = 4.0
 """Seconds in which something must have happened. Nothing here waits on purpose for so long."""
@@ -100,7 +100,7 @@ async def _check_nothing_is_left(gateway: Gateway, before: int, others: set[IDel
     ``others`` that were there before."""
     plane, served = gateway.plane, gateway.socks.served
     await until(gateway, lambda: not gateway.factory.connections, "a client's connection is left")
-    assert not gateway.factory.idle
+    assert not gateway.factory.connections.idle
     assert not plane.disconnects._fds
     assert len(plane.pool) <= len(served)
     plane.pool.clear()

@@ -19,8 +19,9 @@ from zope.interface import implementer
 from tests.socks_server import Served, SocksServer
 from tests.web_client import Reply, Wire, ask, connect
 from tortxd.config import SocksAddress
-from tortxd.gateway.listener import FrontFactory
-from tortxd.gateway.plane import DataPlane, GatewayPolicy
+from tortxd.gateway.admission.admission import GatewayPolicy
+from tortxd.gateway.front.listener import FrontFactory
+from tortxd.gateway.gateway import Gateway as Core
 from tortxd.policy.access import AccessPolicy
 from tortxd.policy.headers import UserAgent
 from tortxd.policy.target import TargetPolicy
@@ -101,7 +102,7 @@ class Gateway:
     link: FakeLink
     origin: Origin
     socks: SocksServer
-    plane: DataPlane
+    plane: Core
     factory: FrontFactory
     ports: dict[str, int]
     way: str = "front"
@@ -173,7 +174,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     """A gateway whose front and whose klein site listen on ports of their own."""
     from twisted.internet import reactor as installed
 
-    from tortxd.gateway.api import Api
+    from tortxd.gateway.control.app import Api
 
     gc.freeze()  # what there is already need not be looked through at the end
     logged = Failures()
@@ -184,7 +185,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     socks = SocksServer(reactor, origin.http_port)
     socks_port = reactor.listenTCP(0, socks, interface="127.0.0.1")
     link = FakeLink(socks_address=SocksAddress("127.0.0.1", port_of(socks_port)))
-    plane = DataPlane(reactor, link, policy(timeout=5.0))
+    plane = Core(reactor, link, policy(timeout=5.0))
     api = Api(plane, "http://origin.test.example/api/ip", "http://origin.test.example/ip")
     factory = FrontFactory(plane, lambda: api)
     front_port = reactor.listenTCP(0, factory, interface="127.0.0.1")

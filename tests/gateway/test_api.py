@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from tests.gateway.conftest import CIRCUIT, EXIT, OPERATOR, Gateway
-from tortxd.gateway.verification import SHARED
+from tortxd.gateway.control.verification import SHARED
 from tortxd.rates import Rate
 from tortxd.testing import Canned
 from tortxd.tor.budget import CircuitBudget
@@ -176,7 +176,7 @@ async def test_a_verification_is_shared_for_some_seconds_and_says_how_old_it_is(
     assert first.json["age"] == 0 < second.json["age"] < SHARED
     assert {**first.json, "age": 0} == {**second.json, "age": 0}
     assert len(either.socks.served) == 1
-    monkeypatch.setattr("tortxd.gateway.verification.SHARED", 0.0)
+    monkeypatch.setattr("tortxd.gateway.control.verification.SHARED", 0.0)
     assert (await either.ask("/verify-tor")).json["age"] == 0
     assert len(either.socks.served) == 2
 
@@ -185,7 +185,7 @@ async def test_a_verification_is_shared_for_some_seconds_and_says_how_old_it_is(
 async def test_a_verification_that_ends_at_once_is_answered(
     either: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tortxd.gateway.verification.SHARED", 0.0)
+    monkeypatch.setattr("tortxd.gateway.control.verification.SHARED", 0.0)
     either.socks.code = 5
     for _ in range(5):  # the later ones are answered from memory
         reply = await either.ask("/verify-tor")

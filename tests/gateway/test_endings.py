@@ -17,8 +17,8 @@ from zope.interface import alsoProvides
 
 from tests.gateway.conftest import Gateway
 from tests.slow_client import with_little_room
-from tortxd.gateway import endings, listener
-from tortxd.gateway.endings import (
+from tortxd.gateway.front import connections, endings
+from tortxd.gateway.front.endings import (
     IDLE_TIME,
     LINGER_TIME,
     MAX_LOOK,
@@ -234,7 +234,7 @@ async def test_an_end_that_stalls_makes_room_for_others(
     gateway.plane.limits = Limits(clients=1)
     client = await stall()
     assert (await gateway.ask("/health")).status == 503  # it has taken something just now
-    monkeypatch.setattr(listener, "LONG_IDLE", 0.0)
+    monkeypatch.setattr(connections, "LONG_IDLE", 0.0)
     assert (await gateway.ask("/health")).status == 200
     assert all_of(client) < SIZE
 

@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from tests.gateway.conftest import Gateway, Policy
 from tests.web_client import Reply
-from tortxd.gateway.foreign import recognise
+from tortxd.gateway.front.foreign import recognise
 from tortxd.policy.access import AccessPolicy
 from tortxd.tor.repeats import INTERVAL, Repeats
 
@@ -45,7 +45,7 @@ class Warnings:
     lines: list[str] = field(factory=list)
 
     def __call__(self, event: LogEvent) -> None:
-        if event["log_namespace"] == "tortxd.gateway.listener":
+        if event["log_namespace"] == "tortxd.gateway.front.listener":
             assert event["log_level"].name == "warn"
             self.lines.append(event["text"])
 

@@ -12,9 +12,9 @@ from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransportWithDisconnection
 
 from tests.gateway.conftest import OPERATOR, Gateway
-from tortxd.gateway.endings import IDLE_TIME
-from tortxd.gateway.front import HEAD_TIME
-from tortxd.gateway.listener import FrontFactory
+from tortxd.gateway.front.connection import HEAD_TIME
+from tortxd.gateway.front.endings import IDLE_TIME
+from tortxd.gateway.front.listener import FrontFactory
 from tortxd.testing import Canned, pattern
 
 GET = "GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -225,7 +225,7 @@ async def test_an_empty_line_behind_a_request_is_none(gateway: Gateway, behind: 
     (front,) = gateway.factory.connections
     wire.send(post(gateway, "/upload", "Content-Length: 2") + b"ab" + behind)
     assert (await wire.reply()).status == 200
-    while front not in gateway.factory.idle:
+    while front not in gateway.factory.connections.idle:
         await deferLater(gateway.reactor, 0)
     assert not front.busy
     wire.send(get(gateway, "/bytes/5"))
@@ -236,14 +236,14 @@ async def test_an_empty_line_behind_a_request_is_none(gateway: Gateway, behind: 
 async def test_a_client_that_reads_late_gets_all_its_answers(gateway: Gateway) -> None:
     wire = await gateway.connect()
     (front,) = gateway.factory.connections
-    front.congested(True)
+    front.set_congested(True)
     for _ in range(3):
         wire.send(GET.format("/proxy").encode())
     came = wire.when_came(b"Missing url")
     asked = await gateway.ask("/health")
     assert asked.status == 200
     assert not came.called
-    front.congested(False)
+    front.set_congested(False)
     for _ in range(3):
         assert (await wire.reply()).status == 400
 
@@ -533,7 +533,7 @@ async def test_rule_30_what_a_stop_cuts_off_is_told_so(gateway: Gateway, request
             await deferLater(gateway.reactor, 0)
     else:
         (front,) = gateway.factory.connections
-        while front in gateway.factory.idle:
+        while front in gateway.factory.connections.idle:
             await deferLater(gateway.reactor, 0)
     drained = gateway.factory.drain(0.1)
     reply = await wire.reply()

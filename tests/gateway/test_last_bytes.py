@@ -24,7 +24,7 @@ from tests.gateway.test_tunnel import connect_to
 from tests.gateway.test_websocket import SWITCHED, handshake
 from tests.slow_client import Got, converse, with_little_room
 from tests.socks_server import Served
-from tortxd.gateway import listener
+from tortxd.gateway.front import connections
 from tortxd.gateway.limits import Limits
 from tortxd.testing import pattern
 
@@ -180,7 +180,7 @@ async def test_rule_25_each_that_is_too_many_is_told_so_on_each_kind_of_port(
     gateway: Gateway, way_in: WayIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One at a time is refused here; the others wait for their turn."""
-    monkeypatch.setattr(listener, "REFUSALS", 1)
+    monkeypatch.setattr(connections, "REFUSALS", 1)
     gateway.plane.limits = Limits(clients=0)
     get = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
     first = await way_in.talk(get)

@@ -20,7 +20,7 @@ from tests.gateway.test_any_client import Way, way
 from tests.gateway.test_https import secure, url
 from tests.gateway.test_websocket import SWITCHED, handshake
 from tests.web_client import Wire
-from tortxd.gateway.front import Front
+from tortxd.gateway.front.connection import Front
 from tortxd.relay import upstream
 from tortxd.testing import Canned, pattern
 

@@ -19,7 +19,7 @@ from twisted.web.server import Site
 
 from tests.gateway.conftest import EXIT, OPERATOR, Gateway, Policy, port_of
 from tests.web_client import Reply
-from tortxd.gateway.page import (
+from tortxd.gateway.control.page import (
     MOST_CIRCUITS,
     Address,
     ForOperators,

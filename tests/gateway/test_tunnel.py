@@ -13,7 +13,7 @@ from twisted.internet.task import deferLater
 from tests.gateway.conftest import Gateway, Policy
 from tests.socks_server import Served
 from tests.web_client import Reply, Wire
-from tortxd.gateway import flow, listener
+from tortxd.gateway.front import connections, flow
 from tortxd.gateway.limits import Limits
 from tortxd.policy.access import AccessPolicy
 from tortxd.relay import outbound
@@ -481,7 +481,7 @@ async def test_tunnels_whose_clients_say_no_more_make_room(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rule 25: such a client may have left. One that still gets bytes has not."""
-    monkeypatch.setattr(listener, "LONG_IDLE", 0.5)
+    monkeypatch.setattr(connections, "LONG_IDLE", 0.5)
     gateway.plane.limits = Limits(clients=2)
     silent, _ = await tunnel(gateway)
     talking, far = await tunnel(gateway)
@@ -505,7 +505,7 @@ async def test_a_client_that_says_no_more_while_it_is_not_read(
     monkeypatch.setattr(flow, "LOOK_EVERY", 0.2)
     wire, served = await tunnel(gateway)
     (front,) = gateway.factory.connections
-    upstream: Any = front._exchange._upstream  # type: ignore[union-attr]
+    upstream: Any = front._request._exchange._upstream  # type: ignore[union-attr]
     served.transport.pauseProducing()
     for end, option in ((served, socket.SO_RCVBUF), (upstream, socket.SO_SNDBUF)):
         end.transport.getHandle().setsockopt(socket.SOL_SOCKET, option, 4096)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tortxd.errors import BadRequest, ForbiddenHost, ForbiddenOrigin, TortxdError, Unauthorized
-from tortxd.policy.access import AccessPolicy, Admission, Audience
+from tortxd.policy.access import AccessPolicy, Audience, Caller
 from tortxd.policy.request import gateway_fields
 
 PROXY, CLIENT, OPERATOR = Audience.PROXY, Audience.CLIENT, Audience.OPERATOR
@@ -33,7 +33,7 @@ def admit(
     kind: Audience = PROXY,
     minor: int = 1,
     given: bytes | None = None,
-) -> Admission:
+) -> Caller:
     fields = gateway_fields(headers)
     return policy.admit(fields, method=method, audience=kind, minor=minor, given=given)
 
@@ -66,7 +66,7 @@ def admit(
     ],
 )
 def test_hosts_of_the_gateway(host: bytes) -> None:
-    assert admit((b"host", host)) == Admission()
+    assert admit((b"host", host)) == Caller()
 
 
 @pytest.mark.parametrize(
@@ -134,14 +134,14 @@ def test_missing_doubled_and_malformed_hosts(hosts: list[bytes]) -> None:
 
 def test_a_probe_of_http_1_0_need_not_name_a_host() -> None:
     for kind in (PROXY, CLIENT):
-        assert admit(kind=kind, minor=0) == Admission()
+        assert admit(kind=kind, minor=0) == Caller()
     assert admit(AS_OPERATOR, kind=OPERATOR, minor=0).token == OPERATOR_TOKEN
     for hosts in ([b""], [b"localhost", b"localhost"]):
         with pytest.raises(BadRequest):
             admit(*((b"Host", host) for host in hosts), minor=0)
     with pytest.raises(ForbiddenHost):
         admit((b"Host", b"evil.example"), minor=0)
-    assert POLICY.admit_options({}, 0) == Admission()
+    assert POLICY.admit_options({}, 0) == Caller()
     with pytest.raises(BadRequest):
         POLICY.admit_options({})
 
@@ -267,7 +267,7 @@ def test_other_sites_without_an_origin(kind: Audience, site: bytes, method: byte
 
 @pytest.mark.parametrize("site", [b"same-origin", b"none"])
 def test_what_the_user_types_passes(site: bytes) -> None:
-    assert admit(HOST, (b"Sec-Fetch-Site", site)) == Admission()
+    assert admit(HOST, (b"Sec-Fetch-Site", site)) == Caller()
     with pytest.raises(ForbiddenOrigin):
         admit(HOST, (b"Sec-Fetch-Site", site), (b"Sec-Fetch-Site", b"cross-site"))
 
@@ -291,14 +291,14 @@ def navigate(
     method: bytes = b"GET",
     mode: bytes = b"navigate",
     dest: bytes = b"document",
-) -> Admission:
+) -> Caller:
     fetched = [(b"Sec-Fetch-Site", b"cross-site"), (b"Sec-Fetch-Mode", mode)]
     return admit(HOST, *fetched, (b"Sec-Fetch-Dest", dest), *headers, kind=kind, method=method)
 
 
 def test_links_lead_to_the_page_and_no_further() -> None:
     """Whoever comes by one sees what clients do, unless the browser itself brings the cookie."""
-    assert navigate() == Admission()
+    assert navigate() == Caller()
     assert navigate(AS_OPERATOR).operator
     for change in (
         {"mode": b"no-cors"},
@@ -318,11 +318,11 @@ def test_links_lead_to_the_page_and_no_further() -> None:
 
 
 def test_the_page_is_for_clients() -> None:
-    assert admit(HOST, kind=TO_PAGE) == Admission()
-    assert admit(HOST, APP, kind=TO_PAGE) == Admission(APP[1])
+    assert admit(HOST, kind=TO_PAGE) == Caller()
+    assert admit(HOST, APP, kind=TO_PAGE) == Caller(APP[1])
     client = (b"Authorization", b"Bearer clients-token")
     admission = admit(HOST, client, kind=TO_PAGE, policy=WITH_TOKEN)
-    assert admission == Admission(token=b"clients-token")
+    assert admission == Caller(token=b"clients-token")
     for headers in ([], [(b"Tortxd-Token", b"wrong")]):
         with pytest.raises(Unauthorized, match=r"once with \?token=TOKEN"):
             admit(HOST, *headers, kind=TO_PAGE, policy=WITH_TOKEN)
@@ -350,20 +350,20 @@ def test_a_token_in_its_address_must_be_an_operators(given: bytes) -> None:
 
 def test_another_origin_is_never_an_operator_on_the_page() -> None:
     """Not even with the token: rule 4."""
-    assert admit(HOST, APP, AS_OPERATOR, kind=TO_PAGE) == Admission(APP[1])
+    assert admit(HOST, APP, AS_OPERATOR, kind=TO_PAGE) == Caller(APP[1])
     with pytest.raises(ForbiddenOrigin, match="routes for operators"):
         admit(HOST, APP, kind=TO_PAGE, given=OPERATOR_TOKEN)
 
 
 def test_where_nobody_is_an_operator() -> None:
-    assert admit(HOST, AS_OPERATOR, kind=TO_PAGE, policy=AccessPolicy()) == Admission()
+    assert admit(HOST, AS_OPERATOR, kind=TO_PAGE, policy=AccessPolicy()) == Caller()
 
 
 # --- routes for operators -------------------------------------------------------------------------
 
 
 def test_operator_routes_answer_their_own_origin_alone() -> None:
-    def ask(*headers: tuple[bytes, bytes]) -> Admission:
+    def ask(*headers: tuple[bytes, bytes]) -> Caller:
         return admit(HOST, AS_OPERATOR, *headers, kind=OPERATOR, method=b"POST")
 
     assert ask().token == OPERATOR_TOKEN
@@ -457,13 +457,13 @@ def test_refused_preflights(
 
 def test_other_options_are_requests() -> None:
     assert admit(HOST, APP, method=b"OPTIONS").preflight is None
-    assert admit(HOST, PREFLIGHT[2], method=b"OPTIONS") == Admission()
+    assert admit(HOST, PREFLIGHT[2], method=b"OPTIONS") == Caller()
 
 
 def test_what_a_route_takes_is_no_secret() -> None:
     """HAProxy asks OPTIONS / whether a server is there. To a destination it is a request."""
     for kind in (CLIENT, OPERATOR):
-        assert admit(HOST, policy=WITH_TOKEN, method=b"OPTIONS", kind=kind) == Admission()
+        assert admit(HOST, policy=WITH_TOKEN, method=b"OPTIONS", kind=kind) == Caller()
         for headers in ([(b"Host", b"evil.example")], [HOST, (b"Sec-Fetch-Site", b"cross-site")]):
             with pytest.raises((ForbiddenHost, ForbiddenOrigin)):
                 admit(*headers, policy=WITH_TOKEN, method=b"OPTIONS", kind=kind)
@@ -525,7 +525,7 @@ def test_without_an_operator_token_nobody_is_an_operator() -> None:
 
 
 def test_a_token_is_no_caller_where_none_is_set() -> None:
-    assert admit(HOST, (b"Tortxd-Token", b"whatever")) == Admission()
+    assert admit(HOST, (b"Tortxd-Token", b"whatever")) == Caller()
 
 
 def test_reprs_do_not_show_tokens() -> None:

@@ -75,7 +75,7 @@ class Audience(Enum):
 
 
 @frozen
-class Admission:
+class Caller:
     """A request that may be served."""
 
     origin: bytes | None = None
@@ -92,7 +92,7 @@ class Admission:
         return () if self.origin is None else _cors(self.origin, headers)
 
 
-_PLAIN = Admission()
+_PLAIN = Caller()
 
 
 @frozen
@@ -128,7 +128,7 @@ class AccessPolicy:
         audience: Audience,
         given: bytes | None = None,
         minor: int = 1,
-    ) -> Admission:
+    ) -> Caller:
         """Judge one request: Host, then web origin, then the names of its headers, then token.
 
         ``given`` is a token that came in the address of the page, so that its sender becomes an
@@ -142,10 +142,10 @@ class AccessPolicy:
         if any(name in fields for name in _BROWSERS):
             origin = self._judge_origin(fields, host, method, audience)
             if origin and method == b"OPTIONS" and b"access-control-request-method" in fields:
-                return Admission(origin, preflight=_preflight(origin, fields))
+                return Caller(origin, preflight=_preflight(origin, fields))
         check_names(fields)
         if method == b"OPTIONS" and audience is not Audience.PROXY:
-            return Admission(origin)
+            return Caller(origin)
         presented = _presented(fields, audience)
         own = origin is None or _is_own(origin, host)
         if own and audience is not Audience.PROXY:
@@ -154,24 +154,24 @@ class AccessPolicy:
             return self._admit_to_page(origin, presented, given, own=own)
         token = self._judge_token(presented, audience)
         if origin is None:
-            return _PLAIN if token is None else Admission(token=token)
-        return Admission(origin, token)
+            return _PLAIN if token is None else Caller(token=token)
+        return Caller(origin, token)
 
     def _admit_to_page(
         self, origin: bytes | None, presented: list[bytes], given: bytes | None, *, own: bool
-    ) -> Admission:
+    ) -> Caller:
         """Who may see the page, and who sees on it what operators do: never another web origin."""
         if given is not None and not own:
             raise ForbiddenOrigin(_NOT_FOR_OTHERS)
         token = _find(presented if given is None else [given], self.operator_token) if own else None
         if token is not None:
-            return Admission(origin, token, operator=True)
+            return Caller(origin, token, operator=True)
         if given is not None:
             raise Unauthorized(
                 "This is not the operator token. That is in operator-token, in the data directory."
             )
         if self.token is None:
-            return Admission(origin)
+            return Caller(origin)
         token = _find(presented, self.token, self.operator_token)
         if token is None:
             raise Unauthorized(
@@ -179,9 +179,9 @@ class AccessPolicy:
                 "it, where TOKEN stands for what is in operator-token, in the data directory. "
                 "Programs send theirs as the Tortxd-Token header."
             )
-        return Admission(origin, token)
+        return Caller(origin, token)
 
-    def admit_proxy_mode(self, fields: Fields) -> Admission:
+    def admit_proxy_mode(self, fields: Fields) -> Caller:
         """Judge a CONNECT or a request in absolute-form.
 
         No page can make a browser send one; one that uses the gateway as its proxy sends all it has
@@ -198,9 +198,9 @@ class AccessPolicy:
                 "token as password.",
                 status=407,
             )
-        return Admission(token=token)
+        return Caller(token=token)
 
-    def admit_options(self, fields: Fields, minor: int = 1) -> Admission:
+    def admit_options(self, fields: Fields, minor: int = 1) -> Caller:
         """Judge an ``OPTIONS *``, which asks what the gateway can do as a proxy: it is not meant
         for pages (Tor's HTTP CONNECT specification, "Avoiding cross-site probing attacks").
 

@@ -15,6 +15,8 @@ from typing import Literal
 
 from attrs import define, field, frozen
 
+from tortxd.policy.site import site_of
+
 _REMEMBERED_EPOCHS = 1_000
 """Of each caller."""
 _REMEMBERED_CALLERS = 256
@@ -46,6 +48,19 @@ class Isolation:
     """Who asks: the token, else the peer's address."""
     origin: bytes = field(default=b"", repr=False)
     """The web origin that asks, where a browser names one."""
+
+
+# Equal ones are one and the same, which makes comparing them cheap.
+_shared = lru_cache(_REMEMBERED_CREDENTIALS)(Isolation)
+
+
+def isolation_of(
+    key: bytes | None, host: str, caller: bytes = b"", origin: bytes = b""
+) -> Isolation:
+    """What keeps a request to ``host`` apart: the key that was given, else the site."""
+    if key is None:
+        return _shared("site", site_of(host).encode(), caller, origin)
+    return _shared("key", key, caller, origin)
 
 
 @define

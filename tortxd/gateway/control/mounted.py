@@ -17,30 +17,31 @@ from zope.interface import implementer
 
 from tortxd.errors import TortxdError
 from tortxd.gateway.answers import Answer
-from tortxd.gateway.endings import Broken, InOrder, LastBytes
-from tortxd.gateway.flow import ClientTransport, ClientUpload, DisconnectWatch
-from tortxd.gateway.plane import DataPlane, peer_name
-from tortxd.relay.exchange import Exchange
+from tortxd.gateway.front.endings import Broken, InOrder, LastBytes
+from tortxd.gateway.front.flow import ClientTransport, ClientUpload, DisconnectWatch
+from tortxd.gateway.gateway import Gateway, peer_name
+from tortxd.relay.exchange import Exchange, UpstreamRequest
 from tortxd.relay.interfaces import Interim, Start, UploadProducer
 from tortxd.wire.http1 import RequestHead, head_bytes
 
 PIECE = 64 * 1024
 
 
-def relay(plane: DataPlane, request: Any) -> None:
+def relay(gateway: Gateway, request: Any) -> None:
     """Serve ``request`` for ``/proxy``; it is answered or aborted in the end."""
     head = head_of(request)
-    path, _, query = request.uri.partition(b"?")
-    client = RequestClient(plane, request, head)
+    path = request.uri.partition(b"?")[0]
+    client = RequestClient(gateway, request, head)
     try:
-        decided = plane.admit(head, query, peer_name(request.getClientAddress()), mount=path)
+        decision = gateway.admission.decide(head, peer_name(request.getClientAddress()), path)
     except TortxdError as error:
         client.fail(error)
         return
-    if isinstance(decided, Answer):
-        send(request, decided)
+    if isinstance(decision, Answer):
+        send(request, decision)
         return
-    client.start(Exchange(plane, decided, client))
+    assert isinstance(decision, UpstreamRequest)  # no path is an authority
+    client.start(Exchange(gateway, decision, client))
 
 
 def head_of(request: Any) -> RequestHead:
@@ -92,8 +93,8 @@ def set_headers(request: Any, headers: list[tuple[bytes, bytes]]) -> None:
 class RequestClient:
     """A twisted.web request as the client of an exchange."""
 
-    def __init__(self, plane: DataPlane, request: Any, head: RequestHead) -> None:
-        self._plane = plane
+    def __init__(self, gateway: Gateway, request: Any, head: RequestHead) -> None:
+        self._gateway = gateway
         self._request = request
         self._head = head
         self._drawing = False
@@ -127,7 +128,7 @@ class RequestClient:
         request = self._request
         if start.switches:
             assert self._exchange is not None
-            self._switched = Switched(request, self._exchange, self._plane.disconnects)
+            self._switched = Switched(request, self._exchange, self._gateway.disconnects)
             self.upload_producer = ClientUpload(self._switched)
             line = b"HTTP/1.1 %d %b" % (start.status, start.reason)
             self._switched.transport.write(head_bytes(line, start.headers) + data)
@@ -147,25 +148,25 @@ class RequestClient:
     def finish(self) -> None:
         """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         if self._switched is not None:
-            self._switched.see_off(InOrder(self._switched.transport, self._plane.timeouts))
+            self._switched.see_off(InOrder(self._switched.transport, self._gateway.timeouts))
         else:
             self._request.finish()
 
     def truncate(self, error: TortxdError) -> None:
         """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         if self._switched is not None:
-            self._switched.see_off(Broken(self._switched.transport, self._plane.timeouts))
+            self._switched.see_off(Broken(self._switched.transport, self._gateway.timeouts))
             return
         channel = self._request.channel
         if self._delimited:
             # What there is still reaches the client, which sees that the rest is missing.
             channel.loseConnection()
         else:
-            Broken(channel.transport, self._plane.timeouts).start()
+            Broken(channel.transport, self._gateway.timeouts).start()
 
     def fail(self, error: TortxdError) -> None:
         """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
-        send(self._request, self._plane.refusal(error, self._head))
+        send(self._request, self._gateway.admission.refusal(error, self._head))
 
     def draw_from(self, producer: IPushProducer | None) -> None:
         """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
@@ -213,16 +214,16 @@ class Switched(Protocol):
         self._exchange.client_gone()
         self._request.connectionLost(reason)
 
-    def paused(self) -> None:
-        """See :class:`tortxd.gateway.flow.Reader`."""
+    def upload_paused(self) -> None:
+        """See :class:`tortxd.gateway.front.flow.Reader`."""
         gone = self.transport.abortConnection
         self._disconnects.watch(self, self.transport, gone, half_closed=False)
 
-    def resumed(self) -> None:
-        """See :class:`tortxd.gateway.flow.Reader`."""
+    def upload_resumed(self) -> None:
+        """See :class:`tortxd.gateway.front.flow.Reader`."""
         self._disconnects.forget(self)
 
-    def congested(self, congested: bool) -> None:
+    def set_congested(self, congested: bool) -> None:
         """The destination's connection is told by the transport itself."""
 
 

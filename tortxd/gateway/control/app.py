@@ -35,9 +35,9 @@ from tortxd.errors import (
     Unauthorized,
 )
 from tortxd.gateway.answers import OWN_HEADERS, Answer, json_answer, takes_html
-from tortxd.gateway.handover import LONG_BODY, MAX_BODY
-from tortxd.gateway.page import HEADERS as PAGE_HEADERS
-from tortxd.gateway.page import (
+from tortxd.gateway.control.mounted import head_of, relay, send
+from tortxd.gateway.control.page import HEADERS as PAGE_HEADERS
+from tortxd.gateway.control.page import (
     RENEWED_AFTER,
     ROUTES,
     Address,
@@ -47,12 +47,12 @@ from tortxd.gateway.page import (
     page,
     refreshes,
 )
-from tortxd.gateway.plane import DataPlane, peer_name
-from tortxd.gateway.probes import Probe
-from tortxd.gateway.verification import Verification
-from tortxd.gateway.views import address_in, circuit_json, stream_json, verdict
-from tortxd.gateway.web import head_of, relay, send
-from tortxd.policy.access import Admission, Audience
+from tortxd.gateway.control.probes import Probe
+from tortxd.gateway.control.verification import Verification
+from tortxd.gateway.control.views import address_in, circuit_json, stream_json, verdict
+from tortxd.gateway.front.handover import LONG_BODY, MAX_BODY
+from tortxd.gateway.gateway import Gateway, peer_name
+from tortxd.policy.access import Audience, Caller
 from tortxd.policy.query import token_of
 from tortxd.policy.request import (
     OPERATOR_COOKIE,
@@ -73,7 +73,7 @@ log = Logger()
 class Call:
     """A request on the control plane that may be served."""
 
-    admission: Admission
+    admission: Caller
     fields: Fields
     peer: bytes
     token: bytes | None = field(default=None, repr=False)
@@ -137,11 +137,11 @@ class Api:
 
     app = Klein()
 
-    def __init__(self, plane: DataPlane, check_url: str, ip_url: str) -> None:
-        self._plane = plane
+    def __init__(self, gateway: Gateway, check_url: str, ip_url: str) -> None:
+        self._gateway = gateway
         self._check_url = check_url
         self._ip_url = ip_url
-        self._verification = Verification(plane)
+        self._verification = Verification(gateway)
         self._serving: set[Deferred[None]] = set()
         self._stopping = False
 
@@ -208,12 +208,12 @@ class Api:
         if not request._disconnected:
             send(request, answer.readable_to(head))
 
-    def _judge(self, head: RequestHead, served: Served) -> Admission | Answer:
+    def _judge(self, head: RequestHead, served: Served) -> Caller | Answer:
         """Whether a request may be served, by its head; or what it is answered in any case.
 
         :raises TortxdError: it may not.
         """
-        admission = self._plane.policy.access.admit(
+        admission = self._gateway.policy.access.admit(
             gateway_fields(head.headers),
             method=head.method,
             audience=served.audience,
@@ -231,7 +231,7 @@ class Api:
     def _refusal(self, error: TortxdError, head: RequestHead, served: Served) -> Answer:
         # What operators' routes answer is for no other origin to read, errors neither.
         operators = served.audience is Audience.OPERATOR
-        answer = self._plane.refusal(error, None if operators else head)
+        answer = self._gateway.admission.refusal(error, None if operators else head)
         if isinstance(error, MethodNotAllowed):
             answer.headers.append(served.allow)
         if served.audience is not Audience.PAGE:
@@ -247,7 +247,7 @@ class Api:
     @serves_to(Audience.CLIENT, b"GET")
     async def health(self, _: Call) -> Answer:
         """Whether requests are served, and how far Tor is."""
-        link = self._plane.link
+        link = self._gateway.link
         told = {
             **status_json(link.status),
             "tor": self._proxy_url(),
@@ -260,10 +260,12 @@ class Api:
     @serves_to(Audience.CLIENT, b"GET")
     async def ip(self, call: Call) -> Answer:
         """The address from which the caller's requests leave Tor."""
-        plane, asked = self._plane, directives(call.fields)
-        target = plane.policy.targets.parse(self._ip_url)
-        credentials = plane.credentials(call.admission, asked, call.peer, target.host)
-        probed = await Probe(plane, target, credentials, plane.timeout_for(asked)).probed
+        gateway, asked = self._gateway, directives(call.fields)
+        target = gateway.policy.targets.parse(self._ip_url)
+        credentials = gateway.admission.credentials(call.admission, asked, call.peer, target.host)
+        probed = await Probe(
+            gateway, target, credentials, gateway.admission.timeout_for(asked)
+        ).probed
         if probed.answer is None:
             raise probed.error or InternalError()
         address = address_in(probed.answer, "ip", "IP")
@@ -277,11 +279,11 @@ class Api:
     @serves_to(Audience.CLIENT, b"GET")
     async def verify_tor(self, call: Call) -> Answer:
         """Whether requests go through Tor: by the control port's word and a check service's."""
-        plane, asked = self._plane, directives(call.fields)
-        if not serves(plane.link.status):
-            raise not_ready(plane.link.status)
-        target = plane.policy.targets.parse(self._check_url)
-        probed, age = await self._verification.ask(target, plane.timeout_for(asked))
+        gateway, asked = self._gateway, directives(call.fields)
+        if not serves(gateway.link.status):
+            raise not_ready(gateway.link.status)
+        target = gateway.policy.targets.parse(self._check_url)
+        probed, age = await self._verification.ask(target, gateway.admission.timeout_for(asked))
         if probed.is_tors_fault and probed.error is not None:
             raise probed.error
         told = {**verdict(probed), "proxyUrl": self._proxy_url(), "age": round(age, 3)}
@@ -292,7 +294,7 @@ class Api:
         """The response of the URL that the query names, through Tor."""
         finished: Deferred[None] = Deferred()
         request.notifyFinish().addBoth(lambda _: finished.callback(None))
-        relay(self._plane, request)
+        relay(self._gateway, request)
         return finished
 
     @app.route("/identity/new")
@@ -302,10 +304,10 @@ class Api:
         keys = _keys_to_renew(call.body)
         if keys:
             for key in keys:
-                self._plane.renew_key(key, call.admission, call.peer)
+                self._gateway.renew_key(key, call.admission, call.peer)
             return json_answer(200, {"renewed": "key"})
         try:
-            self._plane.policy.access.admit(
+            self._gateway.policy.access.admit(
                 call.fields,
                 method=b"POST",
                 audience=Audience.OPERATOR,
@@ -313,7 +315,7 @@ class Api:
             )
         except Unauthorized:
             raise Unauthorized(_FOR_EVERYONE) from None
-        await self._plane.renew_all()
+        await self._gateway.renew_all()
         return json_answer(200, {"renewed": "all"})
 
     @app.route("/")
@@ -323,7 +325,7 @@ class Api:
         an operator's token in the address, that becomes a cookie."""
         if call.token is not None:
             return self._with_cookie(call.address)
-        link = self._plane.link
+        link = self._gateway.link
         told = {
             "status": status_json(link.status)["status"],
             "version": __version__,
@@ -338,7 +340,7 @@ class Api:
         return answer
 
     def _view(self, call: Call) -> View:
-        link, access = self._plane.link, self._plane.policy.access
+        link, access = self._gateway.link, self._gateway.policy.access
         shown = None
         if call.admission.operator:
             circuits, streams = link.circuits(), len(link.streams())
@@ -355,7 +357,7 @@ class Api:
 
     def _with_cookie(self, address: Address) -> Answer:
         """Change the operator's token, in the address, for a cookie: so it does not stay there."""
-        cookie, path = self._plane.policy.access.operator_cookie, address.root.encode("latin-1")
+        cookie, path = self._gateway.policy.access.operator_cookie, address.root.encode("latin-1")
         if cookie is None:
             raise NotServed
         # Strict: no other site's page makes the browser send it. To the browser, services on other
@@ -370,16 +372,16 @@ class Api:
     @serves_to(Audience.OPERATOR, b"GET")
     async def circuits(self, _: Call) -> Answer:
         """The circuits that Tor has open now."""
-        now = self._plane.reactor.seconds()
-        circuits = [circuit_json(circuit, now) for circuit in self._plane.link.circuits()]
+        now = self._gateway.reactor.seconds()
+        circuits = [circuit_json(circuit, now) for circuit in self._gateway.link.circuits()]
         return json_answer(200, {"circuits": circuits})
 
     @app.route("/streams")
     @serves_to(Audience.OPERATOR, b"GET")
     async def streams(self, _: Call) -> Answer:
         """The streams that Tor has open now."""
-        now = self._plane.reactor.seconds()
-        streams = [stream_json(stream, now) for stream in self._plane.link.streams()]
+        now = self._gateway.reactor.seconds()
+        streams = [stream_json(stream, now) for stream in self._gateway.link.streams()]
         return json_answer(200, {"streams": streams})
 
     # --- what is not served ----------------------------------------------------------------------
@@ -409,7 +411,7 @@ class Api:
         return self.start(request, _UNKNOWN, _not_found)
 
     def _proxy_url(self) -> str | None:
-        address = self._plane.link.socks_address
+        address = self._gateway.link.socks_address
         return None if address is None else address.url
 
 

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 
 from tortxd.errors import BadResponse, OriginTimeout, TorError, TortxdError
-from tortxd.gateway.plane import DataPlane
+from tortxd.gateway.gateway import Gateway
 from tortxd.policy.target import Target
 from tortxd.relay.exchange import Exchange, UpstreamRequest
 from tortxd.relay.interfaces import Interim, NoUpload, Start, UploadProducer
@@ -54,16 +54,16 @@ class Probe:
 
     def __init__(
         self,
-        plane: DataPlane,
+        gateway: Gateway,
         target: Target,
         credentials: Credentials,
         timeout: float,
         *,
         keep: bool = True,
     ) -> None:
-        self._streams = _Streams(plane)
+        self._streams = _Streams(gateway)
         order = _order(target, credentials, timeout, keep)
-        self._asking = _Asking(plane, self._streams, order)
+        self._asking = _Asking(gateway, self._streams, order)
         self.probed: Deferred[Probed] = Deferred.fromCoroutine(self._run())
         """Fires with what came of it; what goes wrong is a part of that."""
 
@@ -114,10 +114,10 @@ def _read(body: bytes) -> dict[str, Any]:
 class _Streams:
     """The plane, as one exchange needs it; remembers which connections it used."""
 
-    def __init__(self, plane: DataPlane) -> None:
-        self.link, self.pool, self.timeouts = plane.link, plane.pool, plane.timeouts
-        self.failures, self.under_way = plane.failures, plane.under_way
-        self._plane = plane
+    def __init__(self, gateway: Gateway) -> None:
+        self.link, self.pool, self.timeouts = gateway.link, gateway.pool, gateway.timeouts
+        self.failures, self.under_way = gateway.failures, gateway.under_way
+        self._gateway = gateway
         self._used: list[Upstream] = []
 
     def connect(
@@ -125,7 +125,7 @@ class _Streams:
     ) -> Deferred[Upstream]:
         """See :class:`tortxd.relay.interfaces.Carrier`."""
         self._used.append(upstream)
-        return self._plane.connect(address, upstream, early=early, timeout=timeout)
+        return self._gateway.connect(address, upstream, early=early, timeout=timeout)
 
     def annotate(self, upstream: Upstream) -> Headers:
         """See :class:`tortxd.relay.interfaces.Carrier`; an old connection may answer, too."""
@@ -149,11 +149,11 @@ class _Asking:
     the exchange.
     """
 
-    def __init__(self, plane: DataPlane, streams: _Streams, order: UpstreamRequest) -> None:
+    def __init__(self, gateway: Gateway, streams: _Streams, order: UpstreamRequest) -> None:
         self.upload_producer: UploadProducer = NoUpload()
         self.body: Deferred[bytes] = Deferred(lambda _: self._leave())
         self._received = bytearray()
-        self._timeouts = plane.timeouts
+        self._timeouts = gateway.timeouts
         self._deadline = self._timeouts.clock.seconds() + order.timeout
         self._timeout: Timeout | None = None
         self._exchange = Exchange(streams, order, self)

@@ -95,13 +95,13 @@ class Reader(Protocol):
 
     transport: ClientTransport
 
-    def paused(self) -> None:
+    def upload_paused(self) -> None:
         """The client is read no more for now."""
 
-    def resumed(self) -> None:
+    def upload_resumed(self) -> None:
         """It is read again."""
 
-    def congested(self, congested: bool) -> None:
+    def set_congested(self, congested: bool) -> None:
         """The client takes no more for now, or takes it again."""
 
 
@@ -116,11 +116,11 @@ class ClientUpload:
     def pauseProducing(self) -> None:
         self.paused = True
         self._front.transport.pauseProducing()
-        self._front.paused()
+        self._front.upload_paused()
 
     def resumeProducing(self) -> None:
         self.paused = False
-        self._front.resumed()
+        self._front.upload_resumed()
         self._front.transport.resumeProducing()
 
     def stopProducing(self) -> None:
@@ -140,10 +140,10 @@ class ClientWriting:
         self._front = front
 
     def pauseProducing(self) -> None:
-        self._front.congested(True)
+        self._front.set_congested(True)
 
     def resumeProducing(self) -> None:
-        self._front.congested(False)
+        self._front.set_congested(False)
 
     def stopProducing(self) -> None:
         """The client is gone; ``connectionLost`` says so."""

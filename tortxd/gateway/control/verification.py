@@ -17,8 +17,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tortxd.errors import InternalError, OriginTimeout, TorTimeout
-from tortxd.gateway.plane import DataPlane
-from tortxd.gateway.probes import Probe, Probed
+from tortxd.gateway.control.probes import Probe, Probed
+from tortxd.gateway.gateway import Gateway
 from tortxd.policy.target import Target
 from tortxd.tor.isolation import Credentials, Isolation
 from tortxd.tor.waiters import Waiters
@@ -43,8 +43,8 @@ class Verification:
     :param plane: whose requests are in question.
     """
 
-    def __init__(self, plane: DataPlane) -> None:
-        self._plane = plane
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
         self._credentials: Credentials | None = None
         """Kept for the next probe where one was given up: its circuit may be there."""
         self._probe: Probe | None = None
@@ -57,9 +57,9 @@ class Verification:
 
         :param timeout: seconds for this caller; others may wait longer.
         """
-        clock = self._plane.reactor
+        clock = self._gateway.reactor
         known = self._known
-        if known is not None and known.generation == self._plane.pool.generation:
+        if known is not None and known.generation == self._gateway.pool.generation:
             age = clock.seconds() - known.at
             if age < SHARED:
                 return known.probed, age
@@ -77,18 +77,18 @@ class Verification:
                 probe.cancel()
 
     def _begin(self, target: Target) -> Probe:
-        plane = self._plane
+        gateway = self._gateway
         if self._credentials is None:
-            self._credentials = plane.keys.credentials(Isolation("key", token_bytes(16)))
+            self._credentials = gateway.keys.credentials(Isolation("key", token_bytes(16)))
         probe = self._probe = Probe(
-            plane, target, self._credentials, plane.policy.timeout, keep=False
+            gateway, target, self._credentials, gateway.policy.timeout, keep=False
         )
-        generation = plane.pool.generation
+        generation = gateway.pool.generation
 
         def done(probed: Probed) -> None:
             self._probe = self._credentials = None
             if not probed.is_tors_fault:
-                self._known = _Known(probed, plane.reactor.seconds(), generation)
+                self._known = _Known(probed, gateway.reactor.seconds(), generation)
             self._waiting.fire(probed)
 
         def failed(failure: Failure) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from tortxd.gateway.probes import Probed
+from tortxd.gateway.control.probes import Probed
 from tortxd.tor.link import Circuit, Relay, Stream
 
 

@@ -1,0 +1,348 @@
+"""One sequence for every way in: who asks, for what, and as which upstream request it goes on.
+
+    access -> what the headers direct -> target -> header fields -> credentials -> request
+
+``/proxy``, absolute-form and CONNECT differ in what is read from where, and in nothing else. All of
+it is pure, but for the keys, whose epochs may rise. Clients send the same header section again and
+again: what follows from it alone is remembered, and nothing that depends on the target.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from functools import lru_cache
+from typing import NamedTuple
+
+from attrs import evolve, frozen
+
+from tortxd.errors import BadRequest, ForbiddenHost, TortxdError
+from tortxd.gateway.admission import proxy_mode
+from tortxd.gateway.admission.hops import counted_down, hops_left, last_answer
+from tortxd.gateway.admission.proxy_mode import OF_TOR
+from tortxd.gateway.admission.responses import (
+    UPGRADE,
+    Filter,
+    in_proxy_mode,
+    switching,
+    through_route,
+)
+from tortxd.gateway.answers import OWN_HEADERS, Answer, error_answer
+from tortxd.policy.access import AccessPolicy, Audience, Caller
+from tortxd.policy.headers import UserAgent, outgoing, outgoing_proxy_mode
+from tortxd.policy.query import ProxyQuery, target_of
+from tortxd.policy.redirects import check_redirected
+from tortxd.policy.request import (
+    Directives,
+    Fields,
+    directives,
+    from_browser,
+    gateway_fields,
+    with_key,
+)
+from tortxd.policy.target import HTTP_SCHEMES, WEBSOCKET_SCHEMES, Target, TargetPolicy
+from tortxd.relay.exchange import UpstreamRequest
+from tortxd.relay.tunnel import TunnelRequest
+from tortxd.relay.upstream import PoolKey
+from tortxd.tor.isolation import Credentials, Isolation, IsolationKeys, isolation_of
+from tortxd.wire.http1 import (
+    Headers,
+    HeaderSection,
+    RequestHead,
+    connection_options,
+    field_lines,
+)
+
+PROXY = b"/proxy"
+
+Decision = UpstreamRequest | TunnelRequest | Answer
+"""What is to be done about a request: carry it, or give an answer of the gateway's own."""
+
+_UPGRADE_LINES = field_lines(UPGRADE)
+_REMEMBERED_SECTIONS = 1024
+# Equal ones are one and the same, which makes comparing them cheap.
+_pool_key = lru_cache(4096)(PoolKey)
+
+
+class Way(Enum):
+    """How a request names what it is for."""
+
+    ROUTE = auto()
+    """``/proxy?url=X``, in origin-form."""
+    ABSOLUTE_FORM = auto()
+    CONNECT = auto()
+    ASTERISK = auto()
+    """``OPTIONS *``."""
+
+    @classmethod
+    def of(cls, head: RequestHead) -> Way:
+        """The way of a request that is for a proxy, or for ``/proxy``.
+
+        :raises BadRequest: there is none such.
+        """
+        if head.target.startswith(b"/"):
+            return cls.ROUTE
+        if head.method == b"CONNECT":
+            return cls.CONNECT
+        if b"://" in head.target:
+            return cls.ABSOLUTE_FORM
+        if head.target == b"*" and head.method == b"OPTIONS":
+            return cls.ASTERISK
+        raise BadRequest("The request target is neither a path nor a URL.")
+
+
+@frozen
+class GatewayPolicy:
+    """Whom the gateway serves, with what."""
+
+    access: AccessPolicy
+    targets: TargetPolicy
+    user_agent: UserAgent
+    timeout: float = 60.0
+    """Seconds from a request to the head of its response."""
+    idle_timeout: float = 300.0
+    """Seconds without a byte of a body either way."""
+
+
+@frozen(eq=False)
+class _Section:
+    """What follows, under one policy, from a request's way, method and header section alone."""
+
+    fields: Fields
+    caller: Caller
+    directives: Directives
+    field_lines: bytes
+    """The fields that go on to the destination."""
+    browser: bool = False
+    """Whether a browser asks."""
+
+
+class _Wanted(NamedTuple):
+    """What a request is for."""
+
+    target: Target
+    path: bytes
+    """Of the request line that the destination gets."""
+    headers: Headers
+    """From which those that go on are taken."""
+    filter: Filter
+    query: ProxyQuery | None = None
+    """Of ``/proxy``."""
+
+
+class Admission:
+    """See the module's description.
+
+    :param policy: another one counts from the next request on.
+    """
+
+    def __init__(self, policy: GatewayPolicy, keys: IsolationKeys) -> None:
+        self.keys = keys
+        self._policy = policy
+        self._known_section = lru_cache(_REMEMBERED_SECTIONS)(self._read_again)
+
+    @property
+    def policy(self) -> GatewayPolicy:
+        """What is decided by."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: GatewayPolicy) -> None:
+        self._policy = policy
+        self._known_section.cache_clear()
+
+    def decide(self, head: RequestHead, peer: bytes, mount: bytes = PROXY) -> Decision:
+        """What to do about a request to ``/proxy`` or in proxy mode.
+
+        :param peer: where the request comes from, as far as that tells callers apart.
+        :param mount: the path under which the client knows ``/proxy``.
+        :raises TortxdError: it is refused.
+        """
+        way = Way.of(head)
+        if way is not Way.ROUTE:
+            proxy_mode.check_host(head)
+        if head.section is not None and head.hosts:
+            section = self._known_section(way, head.method, head.section)
+        else:
+            section = self._read_section(way, head.method, head.headers, head.minor)
+        preflight = section.caller.preflight
+        if preflight is not None:
+            return Answer(204, [*preflight, *OWN_HEADERS])
+        if way is Way.ASTERISK:
+            return proxy_mode.abilities()
+        if way is Way.CONNECT:
+            return self._tunnel(head, section, peer)
+        return self._forward(way, head, section, peer, mount)
+
+    # --- from the header section -----------------------------------------------------------------
+
+    def _read_again(self, way: Way, method: bytes, section: HeaderSection) -> _Section:
+        return self._read_section(way, method, section.headers)
+
+    def _read_section(self, way: Way, method: bytes, headers: Headers, minor: int = 1) -> _Section:
+        access, fields = self._policy.access, gateway_fields(headers)
+        if way is Way.ASTERISK:
+            return _Section(fields, access.admit_options(fields, minor), Directives(), b"")
+        if way is not Way.ROUTE:
+            caller = access.admit_proxy_mode(fields)
+            lines = field_lines(outgoing_proxy_mode(headers))
+            return _Section(fields, caller, directives(fields, proxy_mode=True), lines)
+        caller = access.admit(fields, method=method, audience=Audience.PROXY, minor=minor)
+        if caller.preflight is not None:
+            return _Section(fields, caller, Directives(), b"")
+        lines = field_lines(outgoing(headers, user_agent=self._policy.user_agent))
+        return _Section(fields, caller, directives(fields), lines, from_browser(fields))
+
+    # --- from the target -------------------------------------------------------------------------
+
+    def _tunnel(self, head: RequestHead, section: _Section, peer: bytes) -> TunnelRequest:
+        if head.has_body:
+            raise BadRequest("A CONNECT has no body.")
+        to = self._policy.targets.tunnel(head.target)
+        credentials = self.credentials(section.caller, section.directives, peer, to.host)
+        pool_key = PoolKey(credentials, "tcp", to.host, to.port)
+        return TunnelRequest(pool_key, self.timeout_for(section.directives), OF_TOR)
+
+    def _forward(
+        self, way: Way, head: RequestHead, section: _Section, peer: bytes, mount: bytes
+    ) -> UpstreamRequest | Answer:
+        upgrade = asks_for_websocket(head)
+        schemes = WEBSOCKET_SCHEMES if upgrade else HTTP_SCHEMES
+        if way is Way.ROUTE:
+            wanted = self._of_route(head, section, schemes, mount)
+        else:
+            wanted = self._of_absolute_form(head, schemes)
+        asked = section.directives
+        if wanted.query is not None and wanted.query.isolation is not None:
+            asked = with_key(asked, wanted.query.isolation)
+        lines = section.field_lines
+        hops = hops_left(head) if b"max-forwards" in head.fields else None
+        if upgrade or hops is not None or wanted.headers is not head.headers:
+            fields = self._outgoing(way, wanted.headers, hops, upgrade=upgrade)
+            if hops == 0:
+                return self._last_answer(way, head, section, fields)
+            lines = field_lines(fields)
+        target = wanted.target
+        credentials = self.credentials(section.caller, asked, peer, target.host)
+        return self._request(head, wanted, lines, credentials, asked, upgrade=upgrade)
+
+    def _of_route(
+        self, head: RequestHead, section: _Section, schemes: frozenset[str], mount: bytes
+    ) -> _Wanted:
+        if head.method == b"CONNECT":
+            raise BadRequest("CONNECT takes a host and a port.")
+        query = target_of(head.target.partition(b"?")[2])
+        targets = self._policy.targets
+        target = targets.parse(query.url, schemes)
+        headers = head.headers
+        if query.redirected:
+            headers = check_redirected(headers, has_body=head.has_body)
+        destinations = section.fields.get(b"sec-fetch-dest")
+        fit = through_route(
+            section.caller,
+            target,
+            targets,
+            query,
+            destination=destinations[-1] if destinations else None,
+            browser=section.browser,
+            mount=mount,
+        )
+        return _Wanted(target, target.path, headers, fit, query)
+
+    def _of_absolute_form(self, head: RequestHead, schemes: frozenset[str]) -> _Wanted:
+        target = self._policy.targets.parse_absolute_form(head.target, schemes)
+        path = target.path
+        if head.method == b"OPTIONS" and not set(head.target.partition(b"://")[2]) & set(b"/?"):
+            path = b"*"  # RFC 9112, section 3.2.4
+        return _Wanted(target, path, head.headers, in_proxy_mode)
+
+    def _outgoing(self, way: Way, headers: Headers, hops: int | None, *, upgrade: bool) -> Headers:
+        if hops:
+            headers = counted_down(headers, hops)
+        if way is not Way.ROUTE:
+            return outgoing_proxy_mode(headers)
+        return outgoing(headers, user_agent=self._policy.user_agent, websocket=upgrade)
+
+    def _last_answer(
+        self, way: Way, head: RequestHead, section: _Section, fields: Headers
+    ) -> Answer:
+        answer = last_answer(head, fields)
+        if way is Way.ROUTE:
+            return answer.with_headers(section.caller.cors(answer.headers))
+        return answer.with_headers(OF_TOR)
+
+    # --- what both come to -----------------------------------------------------------------------
+
+    def _request(
+        self,
+        head: RequestHead,
+        wanted: _Wanted,
+        lines: bytes,
+        credentials: Credentials,
+        asked: Directives,
+        *,
+        upgrade: bool,
+    ) -> UpstreamRequest:
+        """The request as it goes on, framed anew."""
+        framing, fit, target = b"", wanted.filter, wanted.target
+        if upgrade:
+            framing, fit = _UPGRADE_LINES, switching(fit)
+        if head.chunked:
+            framing += b"Transfer-Encoding: chunked\r\n"
+        elif head.length is not None:
+            framing += b"Content-Length: %d\r\n" % head.length
+        return UpstreamRequest(
+            method=head.method,
+            head=b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n"
+            % (head.method, wanted.path, target.authority, lines, framing),
+            pool_key=_pool_key(credentials, target.scheme, target.host, target.port),
+            timeout=self.timeout_for(asked),
+            idle_timeout=self._policy.idle_timeout,
+            has_body=head.has_body,
+            chunked=head.chunked,
+            expects_continue=head.expects_continue,
+            filter=fit,
+            upgrade=upgrade,
+        )
+
+    def timeout_for(self, asked: Directives) -> float:
+        """Seconds until the response head, for a request that asks for these."""
+        return min(asked.timeout or self._policy.timeout, self._policy.timeout)
+
+    def isolation(
+        self, caller: Caller, key: bytes | None, peer: bytes, host: str = ""
+    ) -> Isolation:
+        """What keeps a caller's request apart: its key, else the site of ``host``. Equal keys of
+        different callers, or of pages of different origins, are different."""
+        return isolation_of(key, host, caller.token or peer, caller.origin or b"")
+
+    def credentials(self, caller: Caller, asked: Directives, peer: bytes, host: str) -> Credentials:
+        """Under which SOCKS credentials a caller's request to ``host`` goes."""
+        return self.keys.credentials(self.isolation(caller, asked.isolation, peer, host))
+
+    def refusal(self, error: TortxdError, head: RequestHead | None) -> Answer:
+        """The answer that ``error`` makes, where a request that is not in proxy mode is refused; a
+        page on an allowed origin can read it."""
+        answer = error_answer(error)
+        if head is None or isinstance(error, ForbiddenHost):
+            return answer
+        cors = self._policy.access.cors(gateway_fields(head.headers), answer.headers)
+        return evolve(answer, headers=[*answer.headers, *cors])
+
+
+def asks_for_websocket(head: RequestHead) -> bool:
+    """Whether the request is a WebSocket's handshake (RFC 6455, section 4.1). Offers of other
+    protocols are passed over (RFC 9110, section 7.8): clients make them with requests that are
+    complete without.
+
+    :raises BadRequest: it is a malformed one.
+    """
+    offered = head.fields.get(b"upgrade")
+    if offered is None or head.minor == 0:
+        return False
+    if b"upgrade" not in connection_options(head.headers):
+        return False
+    if b"websocket" not in {name.strip().lower() for name in offered.split(b",")}:
+        return False
+    if head.method != b"GET" or head.has_body:
+        raise BadRequest("A WebSocket begins with a GET of HTTP/1.1 without a body.")
+    return True

@@ -1,0 +1,1 @@
+"""The gateway's own port: connections of clients, and the requests on them."""

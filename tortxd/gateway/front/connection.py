@@ -1,0 +1,492 @@
+"""One client's connection to the gateway's own port: it reads each request's head, and sees who
+serves it.
+
+``/proxy`` and proxy mode are relayed here, on the data plane. Every other route is the control
+plane's: the request, framed anew, is handed to a twisted.web ``Site`` that answers it and closes
+the connection, so that a connection never has to come back.
+
+A connection serves one request after the other. Bytes that a client sends ahead of its turn
+(pipelining) are kept up to a limit, past which it is not read until its turn comes. While a client
+does not take what it was answered, it is served no further.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from enum import Enum, auto
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, ITCPTransport
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.server import Site
+from zope.interface import alsoProvides
+
+from tortxd.errors import (
+    BadRequest,
+    InternalError,
+    Overloaded,
+    RequestTimeout,
+    TorDown,
+    TortxdError,
+)
+from tortxd.gateway.admission.admission import PROXY
+from tortxd.gateway.admission.proxy_mode import is_proxy_mode
+from tortxd.gateway.answers import Answer
+from tortxd.gateway.front.connections import Connections
+from tortxd.gateway.front.endings import IDLE_TIME, LINGER_TIME, Broken, InOrder, LastBytes
+from tortxd.gateway.front.flow import ClientTransport, ClientUpload, ClientWriting
+from tortxd.gateway.front.foreign import ForeignProtocol
+from tortxd.gateway.front.framing import answer_bytes
+from tortxd.gateway.front.requests import ClientRequest, ControlRequest, RelayedRequest
+from tortxd.gateway.gateway import Gateway, peer_name
+from tortxd.relay.interfaces import UploadProducer
+from tortxd.relay.outbound import STOPPING
+from tortxd.relay.timeouts import Timeout
+from tortxd.wire.http1 import CONTINUE, BodyReader, RequestHead, RequestReader
+
+HEAD_TIME = 10.0
+"""Seconds for a request head from its first byte."""
+MAX_PIPELINED = 64 * 1024
+"""Bytes that a client may send ahead of their turn."""
+REFUSAL_TIME = 1.0
+"""Seconds in which a client that is one too many can say what it wants, before it is refused."""
+
+log = Logger()
+
+
+class ControlPlane(Protocol):
+    """What serves all that is not relayed."""
+
+    def site(self) -> Site:
+        """A ``Site`` of its routes."""
+
+    def answer_to_head(self, head: RequestHead) -> Answer | None:
+        """The answer to a request whose head alone decides it; None if there is more to see."""
+
+    def stop(self) -> None:
+        """Answer what is being served, now."""
+
+
+class Surroundings(Protocol):
+    """What a connection needs of whoever has made it."""
+
+    gateway: Gateway
+    connections: Connections[Front]
+
+    @property
+    def control(self) -> ControlPlane:
+        """The control plane."""
+
+    @property
+    def site(self) -> Site:
+        """Its routes."""
+
+    def connected(self, front: Front) -> bool:
+        """Take in ``front``, which has just connected; False if it is one too many."""
+
+    def recognise(self, first: bytes) -> ForeignProtocol | None:
+        """What a client speaks whose first bytes are no request, where that is known."""
+
+
+class State(Enum):
+    """What a connection is doing; from each it may go straight to the last."""
+
+    READING = auto()
+    """It waits for a request, or is in the midst of its head."""
+    SERVING = auto()
+    """A request is being served."""
+    REFUSING = auto()
+    """It is one too many, and is told so when it asks."""
+    ENDING = auto()
+    """Nothing more is read or answered; its last bytes may be on their way."""
+
+
+class Front(TwistedProtocol):
+    """One client connection; provides :class:`~tortxd.gateway.front.requests.ClientConnection`,
+    and :class:`~tortxd.gateway.front.connections.Connection`."""
+
+    transport: ClientTransport
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._surroundings = surroundings
+        self._gateway = surroundings.gateway
+        self._connections = surroundings.connections
+        self._state = State.READING
+        self._reader: RequestReader | None = None
+        """Of the head that is on its way."""
+        self._request: ClientRequest | None = None
+        """Everything about the request that is being served."""
+        self._site: IProtocol | None = None
+        """What has answered the last request, where that was the control plane's."""
+        self._pipelined = b""
+        self._serving_pipelined = False
+        self._last: LastBytes | None = None
+        """What sees its last bytes off."""
+        self._timeout: Timeout | None = None
+        self._admitted = False
+        self._may_half_close = False
+        self._peer = b""
+        self.congested = False
+        self.half_closed = False
+        self.upload_producer: UploadProducer = ClientUpload(self)
+
+    # --- the connection --------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        self._admitted = self._surroundings.connected(self)
+        self._peer = peer_name(self.transport.getPeer())
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
+        self.transport.registerProducer(ClientWriting(self), True)
+        if self._admitted:
+            self._await_request()
+        else:
+            self._state = State.REFUSING
+            self._wait(REFUSAL_TIME, lambda: self._turn_away(b""))
+
+    def dataReceived(self, data: bytes) -> None:
+        state = self._state
+        if state is State.SERVING:
+            assert self._request is not None
+            self._request.take(data)
+        elif state is State.READING:
+            if self.congested:
+                self.hold(data)
+            else:
+                self._read_head(data)
+        elif state is State.REFUSING:
+            self._turn_away(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._state = State.ENDING
+        self._wait(0, None)
+        if self._last is not None:
+            self._last.cancel()
+        self._gateway.disconnects.forget(self)
+        request, self._request = self._request, None
+        try:
+            if request is not None:
+                request.client_gone()
+            if self._site is not None:
+                self._site.connectionLost(reason)
+        finally:
+            # Last: where it was what a stop waited for, the stop goes on from here.
+            self._connections.gone(self)
+
+    def readConnectionLost(self) -> None:
+        """The client has no more to say, in a tunnel or behind its last request; it may still
+        listen, or may have left."""
+        self.half_closed = True
+        if self._last is not None:
+            self._last.client_done()
+            return
+        self.rest()
+        self._watch(half_closed=True)
+
+    def writeConnectionLost(self) -> None:
+        """We have no more to say; the client may not be done."""
+
+    def _wait(self, seconds: float, then: Callable[[], object] | None) -> None:
+        """Replace the connection's timer."""
+        if self._timeout is not None:
+            self._timeout.cancel()
+        self._timeout = None if then is None else self._gateway.timeouts.start(seconds, then)
+
+    def _turn_away(self, data: bytes) -> None:
+        """There are too many connections already: whatever it asks for, or if it does not ask."""
+        self._wait(0, None)
+        self._reader = RequestReader()
+        with suppress(TortxdError):
+            self._reader.feed(data)  # the answer to a HEAD has no body
+        self.refuse(Overloaded())
+
+    # --- as one of many: see Connection ----------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """See :class:`~tortxd.gateway.front.connections.Connection`."""
+        return self._request is not None or self._reader is not None or self._last is not None
+
+    def rest(self) -> None:
+        """Nothing is asked for from now on, as far as others need its place; not while it has an
+        answer to take."""
+        if self.congested:
+            self._connections.is_busy(self)
+        else:
+            self._connections.is_idle(self)
+
+    def make_room(self) -> None:
+        """See :class:`~tortxd.gateway.front.connections.Connection`."""
+        self._connections.is_busy(self)
+        self.abort()
+
+    def leave(self) -> None:
+        """See :class:`~tortxd.gateway.front.connections.Connection`."""
+        self._close(sending=False)
+
+    def give_up(self) -> None:
+        """See :class:`~tortxd.gateway.front.connections.Connection`."""
+        if self._reader is not None:
+            self.refuse(TorDown(STOPPING))
+        elif self._request is not None:
+            self._request.give_up()
+
+    def abort(self) -> None:
+        """See :class:`~tortxd.gateway.front.connections.Connection`."""
+        self._state = State.ENDING
+        self.transport.abortConnection()
+
+    # --- backpressure: see Reader ----------------------------------------------------------------
+
+    def upload_paused(self) -> None:
+        """See :class:`~tortxd.gateway.front.flow.Reader`."""
+        # In a tunnel, a client that has no more to say has not left.
+        self._watch(half_closed=self._may_half_close)
+
+    def upload_resumed(self) -> None:
+        """See :class:`~tortxd.gateway.front.flow.Reader`."""
+        if self.half_closed:
+            self._watch(half_closed=True)
+        else:
+            self._gateway.disconnects.forget(self)
+
+    def _watch(self, *, half_closed: bool) -> None:
+        self._gateway.disconnects.watch(self, self.transport, self.abort, half_closed=half_closed)
+
+    def set_congested(self, congested: bool) -> None:
+        """See :class:`~tortxd.gateway.front.flow.Reader`."""
+        self.congested = congested
+        if self._request is not None:
+            self._request.set_congested(congested)
+        if not congested:
+            if self._state is State.READING and self._reader is None:
+                self.rest()
+            self._serve_pipelined()
+
+    # --- reading requests ------------------------------------------------------------------------
+
+    def _await_request(self) -> None:
+        self._state = State.READING
+        self.rest()
+        self._wait(IDLE_TIME, self.leave)
+
+    def _read_head(self, data: bytes) -> None:
+        reader = self._reader
+        begins = reader is None
+        if reader is None:
+            reader = self._reader = RequestReader()
+        try:
+            head = reader.feed(data)
+            if head is None:
+                if not reader.begun:
+                    self._reader = None  # empty lines are nobody's request (RFC 9112, section 2.2)
+                elif begins:
+                    self._connections.is_busy(self)
+                    self._wait(HEAD_TIME, self._too_slow)
+                return
+            self._begin(head, reader)
+        except TortxdError as error:
+            foreign = self._surroundings.recognise(reader.first)
+            self.refuse(error if foreign is None else BadRequest(foreign.sentence))
+        except Exception:
+            log.failure("A request could not be served")
+            self.refuse(InternalError())
+
+    def _too_slow(self) -> None:
+        self._timeout = None
+        self.refuse(RequestTimeout())
+
+    def _begin(self, head: RequestHead, reader: RequestReader) -> None:
+        """Serve the request that begins with ``head``."""
+        self._wait(0, None)
+        self._connections.is_busy(self)
+        self._reader = None
+        self._state = State.SERVING
+        body = reader.body(head)
+        # klein would take an authority or a whole URL for a path: they never get there.
+        if head.target.partition(b"?")[0] == PROXY or is_proxy_mode(head):
+            self._relay(head, body, reader.rest)
+        else:
+            self._serve_control(head, body, reader.rest)
+
+    def _relay(self, head: RequestHead, body: BodyReader, rest: bytes) -> None:
+        plain = self._request = ClientRequest(self, head, body)
+        admission = self._gateway.admission
+        try:
+            decision = admission.decide(head, self._peer)
+        except TortxdError as error:
+            decision = plain.refusal(error, admission)
+        if isinstance(decision, Answer):
+            self._answer_at_once(plain, decision, rest)
+            return
+        request = self._request = RelayedRequest(self, head, body, self._gateway, decision)
+        request.start(rest)
+
+    def _answer_at_once(self, request: ClientRequest, answer: Answer, rest: bytes) -> None:
+        request.take(rest)
+        if self._request is request:  # else its body was refused, and with it the request
+            self.answer(answer)
+
+    def _serve_control(self, head: RequestHead, body: BodyReader, rest: bytes) -> None:
+        request = self._request = ClientRequest(self, head, body)
+        answer = self._surroundings.control.answer_to_head(head) if head.has_body else None
+        if answer is not None:
+            self._answer_at_once(request, answer, rest)
+            return
+        request = self._request = ControlRequest(self, head, body)
+        self._wait(HEAD_TIME, self._too_slow)
+        if head.expects_continue and not rest:
+            self.transport.write(CONTINUE)
+        request.take(rest)
+
+    # --- requests one behind the other -----------------------------------------------------------
+
+    def hold(self, data: bytes) -> None:
+        """See :class:`~tortxd.gateway.front.requests.ClientConnection`: no more than there is room
+        for."""
+        self._pipelined += data
+        if len(self._pipelined) > MAX_PIPELINED and not self.upload_producer.paused:
+            self.upload_producer.pauseProducing()
+
+    def take_pipelined(self) -> bytes:
+        """See :class:`~tortxd.gateway.front.requests.ClientConnection`."""
+        pipelined, self._pipelined = self._pipelined, b""
+        return pipelined
+
+    def _serve_pipelined(self) -> None:
+        """Go on with what was sent ahead of its turn, one request after the other."""
+        if self._serving_pipelined:
+            return
+        self._serving_pipelined = True
+        while self._pipelined and self._request is None and not self.congested:
+            self.dataReceived(self.take_pipelined())
+        self._serving_pipelined = False
+        if not self._pipelined and self._request is None and self.upload_producer.paused:
+            self.upload_producer.resumeProducing()
+
+    # --- answers: see ClientConnection -----------------------------------------------------------
+
+    @property
+    def closing(self) -> bool:
+        """See :class:`~tortxd.gateway.front.requests.ClientConnection`."""
+        return self._connections.closing
+
+    def refuse(self, error: TortxdError) -> None:
+        """See :class:`~tortxd.gateway.front.requests.ClientConnection`: where a request was not
+        understood to its end, nobody knows where the next one would start."""
+        if self._request is not None:
+            self._request.keep = False
+        self.fail(error)
+
+    def fail(self, error: TortxdError) -> None:
+        """See :class:`~tortxd.gateway.front.requests.ClientConnection`."""
+        admission, request = self._gateway.admission, self._request
+        if request is None:
+            self.answer(admission.refusal(error, None))
+        else:
+            self.answer(request.refusal(error, admission))
+
+    def answer(self, answer: Answer) -> None:
+        """See :class:`~tortxd.gateway.front.requests.ClientConnection`."""
+        request = self._request
+        if request is None:
+            unread, keep = True, False
+            bodiless = self._reader is not None and self._reader.for_head
+        else:
+            # What follows a CONNECT was meant for the tunnel: it is nobody's request to us.
+            unread = request.head.method == b"CONNECT" or request.is_unread
+            keep = request.keep = request.keep and not unread and not self.closing
+            bodiless = request.head.method == b"HEAD"
+        self.transport.write(answer_bytes(answer, bodiless=bodiless, keep=keep))
+        self.done(unread=unread)
+
+    def done(self, *, unread: bool) -> None:
+        """See :class:`~tortxd.gateway.front.requests.ClientConnection`."""
+        request, self._request = self._request, None
+        self._reader = None
+        if request is None or not request.keep or self.closing:
+            # It may also have gone on to its next request, which nobody will read, or be in a
+            # tunnel.
+            goes_on = request is None or request.head.keep_alive or bool(self._pipelined)
+            self._close(sending=unread or goes_on)
+            return
+        self._await_request()
+        if self.upload_producer.paused:  # by the exchange, or for what was sent ahead
+            self.upload_producer.resumeProducing()
+        self._serve_pipelined()
+
+    def hand_over(self, request: bytes) -> None:
+        """See :class:`~tortxd.gateway.front.requests.ClientConnection`."""
+        self._wait(0, None)
+        self.transport.unregisterProducer()
+        site = self._surroundings.site.buildProtocol(self.transport.getPeer())
+        assert site is not None
+        self._site = site
+        site.makeConnection(_TransportForSite(self.transport, self._site_done))
+        site.dataReceived(request)
+
+    def _site_done(self) -> None:
+        """The site has answered, and closes the connection."""
+        if self._request is not None:
+            self._request.keep = False
+        self.done(unread=self._request is None or self._request.is_unread)
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def may_half_close(self) -> None:
+        """See :class:`~tortxd.gateway.front.requests.ClientConnection`."""
+        self._may_half_close = True
+        alsoProvides(self, IHalfCloseableProtocol)
+
+    def break_off(self) -> None:
+        """See :class:`~tortxd.gateway.front.requests.ClientConnection`. The client still has what
+        there is."""
+        self._request = None
+        self._see_off(Broken(self.transport, self._gateway.timeouts, self._is_taking))
+
+    def _close(self, *, sending: bool) -> None:
+        """Close once everything is written. ``sending``: the client may still be sending."""
+        if self._last is not None:
+            return
+        if sending:
+            # That it says no more does not mean now that it has left.
+            alsoProvides(self, IHalfCloseableProtocol)
+        timeouts = self._gateway.timeouts
+        patience = IDLE_TIME if self._admitted else LINGER_TIME
+        self._see_off(
+            InOrder(self.transport, timeouts, self._is_taking, sending=sending, patience=patience)
+        )
+
+    def _see_off(self, last: LastBytes) -> None:
+        """Nothing more is asked for, or answered, here."""
+        self._last = last
+        self._state = State.ENDING
+        self._pipelined = b""
+        self._wait(0, None)
+        self._gateway.disconnects.forget(self)
+        self._is_taking()
+        last.start()
+
+    def _is_taking(self) -> None:
+        """At its end, the client has taken some bytes: it counts as idle only from now on. Who has
+        taken none for longest is the first to make room for others."""
+        self.congested = False
+        self.rest()
+
+
+class _TransportForSite:
+    """A client's transport as the site gets it: the connection itself sees to a good end.
+
+    It provides what the transport does.
+    """
+
+    def __init__(self, transport: ClientTransport, close: Callable[[], None]) -> None:
+        self._transport = transport
+        self.loseConnection = close
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)

@@ -1,0 +1,148 @@
+"""Who is connected to the gateway's port: how many may be, who makes room, how they all leave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, KeysView
+from typing import Generic, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+
+from tortxd.gateway.limits import REFUSALS, Limits
+from tortxd.relay.timeouts import Timeouts
+
+LAST_WORDS = 0.3
+"""Seconds in which clients can take the answer that there will be none, at a stop."""
+LONG_IDLE = 5.0
+"""Seconds without a request, or a byte, after which a connection may have to make room."""
+
+
+class Connection(Protocol):
+    """A client's connection, as far as it is one of many."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is under way, or its head, or the last bytes of its answer."""
+
+    def make_room(self) -> None:
+        """Leave at once, being idle, for the sake of another client."""
+
+    def leave(self) -> None:
+        """Close it in order: nobody asks for anything on it."""
+
+    def give_up(self) -> None:
+        """Answer whatever is still being asked on it: the gateway stops."""
+
+    def abort(self) -> None:
+        """Close it now."""
+
+
+C = TypeVar("C", bound=Connection)
+
+
+class Connections(Generic[C]):
+    """Every client connection that is open.
+
+    Where there are as many as there may be, the one that has been idle longest makes room; where
+    none is idle, the new one is refused. Where as many are being refused as there is room for, no
+    more are to be accepted: they wait in the kernel's queue.
+
+    :param limits: asked each time: how many there may be.
+    :param left: called when one has gone, so that others may come.
+    """
+
+    def __init__(
+        self, timeouts: Timeouts, limits: Callable[[], Limits], left: Callable[[], object]
+    ) -> None:
+        self._timeouts = timeouts
+        self._limits = limits
+        self._left = left
+        self._open: set[C] = set()
+        self._refused: set[C] = set()
+        self._idle: dict[C, float] = {}
+        """Those between two requests, or in a tunnel whose client has no more to say, and since
+        when; the one that has waited longest first."""
+        self._emptied: Deferred[None] | None = None
+        self.closing = False
+        """Whether all are to leave."""
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[C]:
+        return iter(tuple(self._open))
+
+    @property
+    def room(self) -> int:
+        """How many more may be accepted, each to be served or to be refused."""
+        refused = len(self._refused)
+        served = len(self._open) - refused
+        return max(self._limits().clients - served, 0) + REFUSALS - refused
+
+    @property
+    def overrun(self) -> bool:
+        """Whether there are even more than can be refused."""
+        return self.room <= -REFUSALS
+
+    @property
+    def idle(self) -> KeysView[C]:
+        """Those that have nothing to do."""
+        return self._idle.keys()
+
+    def admit(self, connection: C) -> bool:
+        """Take in one that has just connected; False if it is one too many, and to be refused."""
+        self._open.add(connection)
+        if len(self._open) - len(self._refused) <= self._limits().clients:
+            return True
+        for waiting, since in self._idle.items():
+            # Who has only just connected is about to ask.
+            if self._timeouts.clock.seconds() - since < LONG_IDLE:
+                break
+            waiting.make_room()
+            return True
+        self._refused.add(connection)
+        return False
+
+    def is_idle(self, connection: C) -> None:
+        """It is so from now on, as far as others need its place."""
+        self._idle.pop(connection, None)
+        if connection not in self._refused:
+            self._idle[connection] = self._timeouts.clock.seconds()
+
+    def is_busy(self, connection: C) -> None:
+        """It is not to make room for others."""
+        self._idle.pop(connection, None)
+
+    def gone(self, connection: C) -> None:
+        """It is no longer connected."""
+        self._open.discard(connection)
+        self._refused.discard(connection)
+        self._idle.pop(connection, None)
+        if not self.closing:
+            self._left()
+        self._check_empty()
+
+    def close(self) -> Deferred[None]:
+        """Have idle ones leave now, and busy ones when their request is served. Fires when none is
+        left."""
+        self.closing = True
+        done = self._emptied = Deferred()
+        for connection in self:
+            if not connection.busy:
+                connection.leave()
+        self._check_empty()
+        return done
+
+    def end(self) -> None:
+        """Answer what is still being asked, and abort what is left :data:`LAST_WORDS` later."""
+        for connection in self:
+            connection.give_up()
+        self._timeouts.start(LAST_WORDS, self._abort)
+
+    def _abort(self) -> None:
+        for connection in self:
+            connection.abort()
+
+    def _check_empty(self) -> None:
+        if self._emptied is not None and not self._open:
+            emptied, self._emptied = self._emptied, None
+            emptied.callback(None)

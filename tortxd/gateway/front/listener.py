@@ -1,0 +1,107 @@
+"""What listens on the gateway's own port, and how it stops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.web.server import Site
+
+from tortxd.gateway.front.connection import ControlPlane, Front
+from tortxd.gateway.front.connections import Connections
+from tortxd.gateway.front.foreign import ForeignProtocol, recognise
+from tortxd.gateway.front.ports import Ports
+from tortxd.gateway.gateway import Gateway
+from tortxd.tor.repeats import Repeats
+
+log = Logger()
+
+
+def _warn(text: str) -> None:
+    log.warn("{text}", text=text)
+
+
+class FrontFactory(Factory):
+    """Makes a :class:`~tortxd.gateway.front.connection.Front` for each client connection.
+
+    :param make_control: makes the control plane, once, when it is first needed: the port should
+        listen before all that is loaded.
+    """
+
+    noisy = False
+
+    def __init__(self, gateway: Gateway, make_control: Callable[[], ControlPlane]) -> None:
+        self.gateway = gateway
+        self._make_control = make_control
+        self._ports = Ports(lambda: self.connections.room)
+        self.connections: Connections[Front] = Connections(
+            gateway.timeouts, lambda: gateway.limits, self._ports.go_on
+        )
+        self._repeats = Repeats(gateway.reactor)
+
+    @cached_property
+    def control(self) -> ControlPlane:
+        """The control plane."""
+        return self._make_control()
+
+    @cached_property
+    def site(self) -> Site:
+        """Its routes."""
+        return self.control.site()
+
+    def listens_on(self, port: IListeningPort) -> None:
+        """Have ``port``, which has just begun to listen with this factory, accept no more
+        connections than there is room for, from its first one on."""
+        self._ports.learn(port)
+
+    def prepare(self) -> None:
+        """Load what the first request would have to wait for."""
+        _ = self.site
+
+    def logPrefix(self) -> str:
+        """What the log calls it."""
+        return "Gateway"
+
+    def buildProtocol(self, addr: IAddress | None) -> Front | None:
+        # A port that was not named is known by its first connection. What it accepts along with
+        # that may be too much.
+        if self.connections.overrun:
+            return None  # Twisted closes the connection
+        return Front(self)
+
+    def doStop(self) -> None:
+        """A port was closed; the connections that it accepted go on."""
+
+    def connected(self, front: Front) -> bool:
+        """Take in ``front``, which has just connected; False if it is one too many."""
+        admitted = self.connections.admit(front)
+        self._ports.learn_from(front.transport)
+        return admitted
+
+    def recognise(self, first: bytes) -> ForeignProtocol | None:
+        """What a client speaks whose first bytes are no request, where that is known; the log says
+        it at most once a minute."""
+        gateway = self.gateway
+        # Without a token, where one is set, /health does not tell the address either.
+        address = gateway.link.socks_address if gateway.policy.access.token is None else None
+        foreign = recognise(first, None if address is None else address.url)
+        if foreign is not None:
+            self._repeats.say(_warn, foreign.in_log)
+        return foreign
+
+    def drain(self, seconds: float) -> Deferred[None]:
+        """Close idle connections now, busy ones when their request is served; after ``seconds``,
+        every one, with an answer that says why. Fires when none is left."""
+        self._repeats.flush()
+        self.gateway.timeouts.start(seconds, self._end_all)
+        return self.connections.close()
+
+    def _end_all(self) -> None:
+        self.gateway.end_under_way()
+        if "control" in vars(self):
+            self.control.stop()
+        self.connections.end()

@@ -1,0 +1,127 @@
+"""The gateway behind every way in: a Tor, the connections through it, and who may use them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress
+
+from tortxd.gateway.admission.admission import Admission, GatewayPolicy
+from tortxd.gateway.front.flow import DisconnectWatch
+from tortxd.gateway.limits import Limits
+from tortxd.policy.access import Caller
+from tortxd.policy.site import public_suffixes
+from tortxd.relay.direct import connect_upstream
+from tortxd.relay.failures import Failures
+from tortxd.relay.interfaces import Stoppable
+from tortxd.relay.timeouts import Timeouts
+from tortxd.relay.upstream import Pool, Upstream
+from tortxd.tor.isolation import IsolationKeys
+from tortxd.tor.link import SocksAddress, TorLink
+from tortxd.tor.tls import ClientTls
+from tortxd.wire.http1 import Headers
+
+
+class Gateway:
+    """Carries what :attr:`admission` lets pass; provides
+    :class:`~tortxd.relay.interfaces.Carrier`."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        link: TorLink,
+        policy: GatewayPolicy,
+        keys: IsolationKeys | None = None,
+        tls: ClientTls | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.reactor = reactor
+        self.link = link
+        self.keys = keys or IsolationKeys()
+        self.admission = Admission(policy, self.keys)
+        self.tls = tls or ClientTls()
+        self.timeouts = Timeouts(reactor)
+        self.disconnects = DisconnectWatch(self.timeouts)
+        self.limits = limits or Limits()
+        self.pool = Pool(self.timeouts, self.limits.idle)
+        self.failures = Failures(reactor)
+        self.under_way: set[Stoppable] = set()
+
+    @property
+    def policy(self) -> GatewayPolicy:
+        """Whom it serves, with what; another one counts from the next request on."""
+        return self.admission.policy
+
+    @policy.setter
+    def policy(self, policy: GatewayPolicy) -> None:
+        self.admission.policy = policy
+
+    def prepare(self) -> None:
+        """Load what the first request would have to wait for, 0.1 s of work, while Tor starts."""
+        public_suffixes()
+        _ = self.tls.context
+
+    def stop(self) -> None:
+        """End what is under way, and let go of waiting connections and of timers."""
+        self.end_under_way()
+        self.disconnects.stop()
+        self.pool.clear()
+        self.timeouts.stop()
+
+    def end_under_way(self) -> None:
+        """End each request that is on its way, with an answer where none has begun."""
+        while self.under_way:  # what ends may let a request begin that waited behind it
+            next(iter(self.under_way)).stop()
+
+    # --- new identities --------------------------------------------------------------------------
+
+    def renew_key(self, key: bytes, caller: Caller, peer: bytes) -> None:
+        """New circuits and new connections for a caller's isolation key; nobody else notices."""
+        isolation = self.admission.isolation(caller, key, peer)
+        self.pool.retire(self.keys.credentials(isolation))
+        self.keys.renew(isolation)
+        self.failures.forget(isolation.caller)
+
+    def renew_all(self) -> Deferred[None]:
+        """New circuits (NEWNYM) and new connections for everyone. Fires when Tor has done its
+        part, which it does once in 10 s; fails as :meth:`TorLink.new_identity` does."""
+        self.keys.renew_all()
+        self.pool.retire_all()
+        self.failures.forget_all()
+        return self.link.new_identity()
+
+    # --- what an exchange needs ------------------------------------------------------------------
+
+    def connect(
+        self, address: SocksAddress, upstream: Upstream, *, early: bool, timeout: float
+    ) -> Deferred[Upstream]:
+        """See :class:`~tortxd.relay.interfaces.Carrier`."""
+        return connect_upstream(
+            self.reactor, self.tls, address, upstream, early=early, timeout=timeout
+        )
+
+    def annotate(self, upstream: Upstream) -> Headers:
+        """The headers that name the circuit and the exit, as far as the control port shows them."""
+        if upstream.annotation is not None:
+            return upstream.annotation
+        circuit = None if upstream.source is None else self.link.circuit_of(upstream.source)
+        if circuit is None:
+            return []
+        headers = [(b"Tortxd-Circuit", circuit.id.encode())]
+        exit_relay = circuit.exit
+        if exit_relay is None:
+            return headers
+        headers.append((b"Tortxd-Exit", exit_relay.fingerprint.encode()))
+        if exit_relay.address is not None:
+            headers.append((b"Tortxd-Exit-Address", exit_relay.address.encode()))
+        if exit_relay.country is not None:
+            headers.append((b"Tortxd-Exit-Country", exit_relay.country.encode()))
+            upstream.annotation = headers
+        return headers
+
+
+def peer_name(address: IAddress) -> bytes:
+    """What tells callers apart by where they come from: the host, or ``unix``."""
+    host = getattr(address, "host", None)
+    return b"unix" if host is None else host.encode()
