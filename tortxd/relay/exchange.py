@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from tortxd.errors import OriginReset, RequestTimeout, TortxdError
 from tortxd.relay.attempt import TIMER_MARGIN
 from tortxd.relay.interfaces import Carrier, Interim, ResponseSink, Start
-from tortxd.relay.outbound import TUNNEL_IDLE_TIME, Outbound, Phase
+from tortxd.relay.outbound import AWAITING, OVER, RESPONDING, TUNNEL_IDLE_TIME, Outbound
 from tortxd.relay.upstream import PoolKey, Upstream
 from tortxd.wire.http1 import LAST_CHUNK, BodyReader, Headers, ResponseHead, ResponseReader, chunk
 
@@ -104,7 +104,7 @@ class Exchange(Outbound):
     def upload_done(self) -> None:
         """The request's body is whole."""
         self._uploaded = True
-        if self._phase in (Phase.AWAITING, Phase.RESPONDING):
+        if self._phase in (AWAITING, RESPONDING):
             self._end_upload()
 
     def client_gone(self) -> None:
@@ -140,7 +140,7 @@ class Exchange(Outbound):
                 head = self._reader.feed(data)
                 if self._reader.interim:
                     self._pass_on_interim(self._reader)
-                if head is not None and self._phase is not Phase.OVER:
+                if head is not None and self._phase is not OVER:
                     self._respond(head, self._reader)
                 return
             assert self._body is not None
@@ -150,7 +150,7 @@ class Exchange(Outbound):
             return
         if body:
             self._sink.write(body)
-        if self._phase is Phase.OVER:
+        if self._phase is OVER:
             return
         if self._body.done:
             self._complete()
@@ -162,7 +162,7 @@ class Exchange(Outbound):
         100: the gateway asks the client for its body by itself."""
         interim, reader.interim = reader.interim, []
         for head in interim:
-            if head.status != 100 and self._phase is not Phase.OVER:
+            if head.status != 100 and self._phase is not OVER:
                 self._sink.interim(Interim(head.status, head.reason, self.request.filter(head)))
 
     def _not_understood(self, error: TortxdError) -> None:
@@ -184,13 +184,13 @@ class Exchange(Outbound):
         headers = self.request.filter(head)
         headers += self._carrier.annotate(upstream)
         self._head, self._body = head, body
-        self._phase = Phase.RESPONDING
+        self._phase = RESPONDING
         switches = head.status == 101
         delimited = head.length is not None or switches
         length = head.declared_length if head.length is not None else None
         start = Start(head.status, head.reason, headers, length, delimited, switches)
         self._sink.respond(start, first)
-        if self._phase is Phase.OVER:
+        if self._phase is OVER:
             return
         if body.done:
             self._complete()
@@ -240,7 +240,7 @@ class Exchange(Outbound):
 
     def _late(self) -> None:
         stands_still = not self._uploaded and not self._sink.upload_producer.paused
-        if stands_still and self._phase is Phase.AWAITING:
+        if stands_still and self._phase is AWAITING:
             self._timeout = None
             # What of it has arrived may be at the destination: to repeat it is not for programs.
             sentence = "The body of the request took too long to arrive."

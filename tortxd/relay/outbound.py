@@ -50,6 +50,10 @@ class Phase(Enum):
     OVER = auto()
 
 
+# By name, since Python 3.11 takes as long as for a call to look a member up in its class.
+CONNECTING, AWAITING, RESPONDING, OVER = Phase
+
+
 class Outbound:
     """The common part. Whatever ends it, nothing of it is left behind.
 
@@ -70,7 +74,7 @@ class Outbound:
         self._carrier = carrier
         self._sink = sink
         self._pool_key = pool_key
-        self._phase = Phase.CONNECTING
+        self._phase = CONNECTING
         self._attempt: Attempt | None = None
         """The try to reach the destination that is under way."""
         self._upstream: Upstream | None = None
@@ -85,7 +89,7 @@ class Outbound:
     @property
     def responding(self) -> bool:
         """Whether the client has got the start of a response, and not all of it."""
-        return self._phase is Phase.RESPONDING
+        return self._phase is RESPONDING
 
     # --- what a kind of it does -------------------------------------------------------------------
 
@@ -117,7 +121,7 @@ class Outbound:
 
     def _try(self) -> None:
         """Try to reach the destination."""
-        self._phase = Phase.CONNECTING
+        self._phase = CONNECTING
         self._attempt = Attempt(
             self._carrier,
             self._pool_key,
@@ -131,7 +135,7 @@ class Outbound:
     def reached(self) -> None:
         """See :class:`~tortxd.relay.attempt.Trying`."""
         self._attempt = None
-        self._phase = Phase.AWAITING
+        self._phase = AWAITING
         self._established()
 
     def failed(self, error: TortxdError) -> None:
@@ -143,7 +147,7 @@ class Outbound:
 
         :param again: whether another one is worth it.
         """
-        if self._phase is Phase.OVER:
+        if self._phase is OVER:
             return
         if again:
             self._let_go()
@@ -168,12 +172,12 @@ class Outbound:
     def upload(self, data: bytes) -> None:
         """More of what the client sends."""
         phase = self._phase
-        if phase is Phase.CONNECTING:
+        if phase is CONNECTING:
             self._held.append(data)
             self._held_bytes += len(data)
             if self._held_bytes > HELD:
                 self._sink.upload_producer.pauseProducing()
-        elif phase is not Phase.OVER:
+        elif phase is not OVER:
             self._forward(data)
             self._touch()
 
@@ -194,7 +198,7 @@ class Outbound:
 
     def client_gone(self) -> None:
         """The client has left: so does everything that was done for it."""
-        if self._phase is not Phase.OVER:
+        if self._phase is not OVER:
             self._end()
 
     def _closed(self, upstream: Upstream, reason: Failure) -> None:
@@ -234,7 +238,7 @@ class Outbound:
 
     def _late(self) -> None:
         self._timeout = None
-        self._fail(TorTimeout() if self._phase is Phase.CONNECTING else OriginTimeout())
+        self._fail(TorTimeout() if self._phase is CONNECTING else OriginTimeout())
 
     def _why_lost(self) -> TortxdError:
         return TorDown() if self._carrier.link.socks_address is None else OriginReset()
@@ -242,11 +246,11 @@ class Outbound:
     def _fail(self, error: TortxdError) -> None:
         """End it with ``error``, in place of a response or of the rest of one."""
         phase = self._phase
-        if phase is Phase.OVER:
+        if phase is OVER:
             return
         self._end()
         status = self._carrier.link.status
-        if phase is Phase.RESPONDING:
+        if phase is RESPONDING:
             self._sink.truncate(error)
         elif isinstance(error, TorTimeout | TorDown | Overloaded) and not serves(status):
             self._sink.fail(not_ready(status))
@@ -255,7 +259,7 @@ class Outbound:
 
     def _end(self) -> None:
         """Let go of everything but the client."""
-        self._phase = Phase.OVER
+        self._phase = OVER
         self._carrier.under_way.discard(self)
         if self._timeout is not None:
             self._timeout.cancel()

@@ -88,8 +88,10 @@ class Timeouts:
         It may be up to a tenth of a second later, above 10 s a second: clients choose lengths, too,
         and each has a queue, and a timer of the reactor's, for as long as it is.
         """
-        seconds = ceil(seconds * 10 - 1e-6) / 10 if seconds < 10 else ceil(seconds - 1e-6)
         queue = self._queues.get(seconds)
+        if queue is None:
+            seconds = ceil(seconds * 10 - 1e-6) / 10 if seconds < 10 else ceil(seconds - 1e-6)
+            queue = self._queues.get(seconds)
         if queue is None:
             queue = self._queues[seconds] = _Queue(self.clock, seconds, self._forget)
         timeout = Timeout(queue, callback)

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from tortxd.errors import UNREACHED, TorTimeout
 from tortxd.relay.interfaces import Carrier, ResponseSink, Start
-from tortxd.relay.outbound import TUNNEL_IDLE_TIME, Outbound, Phase
+from tortxd.relay.outbound import OVER, RESPONDING, TUNNEL_IDLE_TIME, Outbound
 from tortxd.relay.upstream import PoolKey, Upstream
 from tortxd.wire.http1 import Headers
 
@@ -49,10 +49,10 @@ class Tunnel(Outbound):
     def _established(self) -> None:
         upstream = self._upstream
         assert upstream is not None
-        self._phase = Phase.RESPONDING
+        self._phase = RESPONDING
         headers = [*self._headers, *self._carrier.annotate(upstream)]
         self._sink.respond(Start(200, b"OK", headers, None, True, switches=True), b"")
-        if self._phase is Phase.OVER:
+        if self._phase is OVER:
             return
         self._wait(TUNNEL_IDLE_TIME)
         self._sink.draw_from(upstream.transport)

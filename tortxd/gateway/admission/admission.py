@@ -10,8 +10,7 @@ again: what follows from it alone is remembered, and nothing that depends on the
 from __future__ import annotations
 
 from enum import Enum, auto
-from functools import lru_cache
-from typing import NamedTuple
+from functools import lru_cache, partial
 
 from attrs import evolve, frozen
 
@@ -20,8 +19,9 @@ from tortxd.gateway.admission import proxy_mode
 from tortxd.gateway.admission.hops import counted_down, hops_left, last_answer
 from tortxd.gateway.admission.proxy_mode import OF_TOR
 from tortxd.gateway.admission.responses import (
+    NOBODY,
     UPGRADE,
-    Filter,
+    Reader,
     in_proxy_mode,
     switching,
     through_route,
@@ -29,17 +29,16 @@ from tortxd.gateway.admission.responses import (
 from tortxd.gateway.answers import OWN_HEADERS, Answer, error_answer
 from tortxd.policy.access import AccessPolicy, Audience, Caller
 from tortxd.policy.headers import UserAgent, outgoing, outgoing_proxy_mode
-from tortxd.policy.query import ProxyQuery, target_of
+from tortxd.policy.query import target_of
 from tortxd.policy.redirects import check_redirected
 from tortxd.policy.request import (
     Directives,
     Fields,
     directives,
-    from_browser,
     gateway_fields,
     with_key,
 )
-from tortxd.policy.target import HTTP_SCHEMES, WEBSOCKET_SCHEMES, Target, TargetPolicy
+from tortxd.policy.target import HTTP_SCHEMES, WEBSOCKET_SCHEMES, TargetPolicy
 from tortxd.relay.exchange import UpstreamRequest
 from tortxd.relay.tunnel import TunnelRequest
 from tortxd.relay.upstream import PoolKey
@@ -73,21 +72,25 @@ class Way(Enum):
     ASTERISK = auto()
     """``OPTIONS *``."""
 
-    @classmethod
-    def of(cls, head: RequestHead) -> Way:
-        """The way of a request that is for a proxy, or for ``/proxy``.
 
-        :raises BadRequest: there is none such.
-        """
-        if head.target.startswith(b"/"):
-            return cls.ROUTE
-        if head.method == b"CONNECT":
-            return cls.CONNECT
-        if b"://" in head.target:
-            return cls.ABSOLUTE_FORM
-        if head.target == b"*" and head.method == b"OPTIONS":
-            return cls.ASTERISK
-        raise BadRequest("The request target is neither a path nor a URL.")
+# By name, since Python 3.11 takes as long as for a call to look a member up in its class.
+ROUTE, ABSOLUTE_FORM, CONNECT, ASTERISK = Way
+
+
+def way_of(head: RequestHead) -> Way:
+    """The way of a request that is for a proxy, or for ``/proxy``.
+
+    :raises BadRequest: there is none such.
+    """
+    if head.target.startswith(b"/"):
+        return ROUTE
+    if head.method == b"CONNECT":
+        return CONNECT
+    if b"://" in head.target:
+        return ABSOLUTE_FORM
+    if head.target == b"*" and head.method == b"OPTIONS":
+        return ASTERISK
+    raise BadRequest("The request target is neither a path nor a URL.")
 
 
 @frozen
@@ -112,21 +115,8 @@ class _Section:
     directives: Directives
     field_lines: bytes
     """The fields that go on to the destination."""
-    browser: bool = False
-    """Whether a browser asks."""
-
-
-class _Wanted(NamedTuple):
-    """What a request is for."""
-
-    target: Target
-    path: bytes
-    """Of the request line that the destination gets."""
-    headers: Headers
-    """From which those that go on are taken."""
-    filter: Filter
-    query: ProxyQuery | None = None
-    """Of ``/proxy``."""
+    reader: Reader = NOBODY
+    """Who reads the response."""
 
 
 class Admission:
@@ -138,7 +128,10 @@ class Admission:
     def __init__(self, policy: GatewayPolicy, keys: IsolationKeys) -> None:
         self.keys = keys
         self._policy = policy
-        self._known_section = lru_cache(_REMEMBERED_SECTIONS)(self._read_again)
+        self._known_of_route = lru_cache(_REMEMBERED_SECTIONS)(partial(self._read_again, ROUTE))
+        self._known_of_absolute_form = lru_cache(_REMEMBERED_SECTIONS)(
+            partial(self._read_again, ABSOLUTE_FORM)
+        )
 
     @property
     def policy(self) -> GatewayPolicy:
@@ -148,7 +141,8 @@ class Admission:
     @policy.setter
     def policy(self, policy: GatewayPolicy) -> None:
         self._policy = policy
-        self._known_section.cache_clear()
+        self._known_of_route.cache_clear()
+        self._known_of_absolute_form.cache_clear()
 
     def decide(self, head: RequestHead, peer: bytes, mount: bytes = PROXY) -> Decision:
         """What to do about a request to ``/proxy`` or in proxy mode.
@@ -157,32 +151,37 @@ class Admission:
         :param mount: the path under which the client knows ``/proxy``.
         :raises TortxdError: it is refused.
         """
-        way = Way.of(head)
-        if way is not Way.ROUTE:
+        way = way_of(head)
+        if way is not ROUTE:
             proxy_mode.check_host(head)
-        if head.section is not None and head.hosts:
-            section = self._known_section(way, head.method, head.section)
-        else:
-            section = self._read_section(way, head.method, head.headers, head.minor)
+        section = self._section(way, head)
         preflight = section.caller.preflight
         if preflight is not None:
             return Answer(204, [*preflight, *OWN_HEADERS])
-        if way is Way.ASTERISK:
+        if way is ASTERISK:
             return proxy_mode.abilities()
-        if way is Way.CONNECT:
+        if way is CONNECT:
             return self._tunnel(head, section, peer)
         return self._forward(way, head, section, peer, mount)
 
     # --- from the header section -----------------------------------------------------------------
+
+    def _section(self, way: Way, head: RequestHead) -> _Section:
+        if head.section is not None and head.hosts:
+            if way is ROUTE:
+                return self._known_of_route(head.method, head.section)
+            if way is ABSOLUTE_FORM:
+                return self._known_of_absolute_form(head.method, head.section)
+        return self._read_section(way, head.method, head.headers, head.minor)
 
     def _read_again(self, way: Way, method: bytes, section: HeaderSection) -> _Section:
         return self._read_section(way, method, section.headers)
 
     def _read_section(self, way: Way, method: bytes, headers: Headers, minor: int = 1) -> _Section:
         access, fields = self._policy.access, gateway_fields(headers)
-        if way is Way.ASTERISK:
+        if way is ASTERISK:
             return _Section(fields, access.admit_options(fields, minor), Directives(), b"")
-        if way is not Way.ROUTE:
+        if way is not ROUTE:
             caller = access.admit_proxy_mode(fields)
             lines = field_lines(outgoing_proxy_mode(headers))
             return _Section(fields, caller, directives(fields, proxy_mode=True), lines)
@@ -190,7 +189,7 @@ class Admission:
         if caller.preflight is not None:
             return _Section(fields, caller, Directives(), b"")
         lines = field_lines(outgoing(headers, user_agent=self._policy.user_agent))
-        return _Section(fields, caller, directives(fields), lines, from_browser(fields))
+        return _Section(fields, caller, directives(fields), lines, Reader.of(caller, fields))
 
     # --- from the target -------------------------------------------------------------------------
 
@@ -205,60 +204,62 @@ class Admission:
     def _forward(
         self, way: Way, head: RequestHead, section: _Section, peer: bytes, mount: bytes
     ) -> UpstreamRequest | Answer:
+        policy, asked, lines = self._policy, section.directives, section.field_lines
         upgrade = asks_for_websocket(head)
         schemes = WEBSOCKET_SCHEMES if upgrade else HTTP_SCHEMES
-        if way is Way.ROUTE:
-            wanted = self._of_route(head, section, schemes, mount)
+        redirected = False
+        if way is ROUTE:
+            if head.method == b"CONNECT":
+                raise BadRequest("CONNECT takes a host and a port.")
+            query = target_of(head.target.partition(b"?")[2])
+            if query.isolation is not None:
+                asked = with_key(asked, query.isolation)
+            redirected = query.redirected
+            target = policy.targets.parse(query.url, schemes)
+            path = target.path
+            fit = through_route(target, policy.targets, query, section.reader, mount)
         else:
-            wanted = self._of_absolute_form(head, schemes)
-        asked = section.directives
-        if wanted.query is not None and wanted.query.isolation is not None:
-            asked = with_key(asked, wanted.query.isolation)
-        lines = section.field_lines
+            target = policy.targets.parse_absolute_form(head.target, schemes)
+            path = b"*" if _asks_the_server(head) else target.path
+            fit = in_proxy_mode
         hops = hops_left(head) if b"max-forwards" in head.fields else None
-        if upgrade or hops is not None or wanted.headers is not head.headers:
-            fields = self._outgoing(way, wanted.headers, hops, upgrade=upgrade)
+        if upgrade or redirected or hops is not None:
+            fields = self._outgoing(way, head, hops, upgrade=upgrade, redirected=redirected)
             if hops == 0:
                 return self._last_answer(way, head, section, fields)
             lines = field_lines(fields)
-        target = wanted.target
+        framing = b""
+        if upgrade:
+            framing, fit = _UPGRADE_LINES, switching(fit)
+        if head.chunked:
+            framing += b"Transfer-Encoding: chunked\r\n"
+        elif head.length is not None:
+            framing += b"Content-Length: %d\r\n" % head.length
         credentials = self.credentials(section.caller, asked, peer, target.host)
-        return self._request(head, wanted, lines, credentials, asked, upgrade=upgrade)
-
-    def _of_route(
-        self, head: RequestHead, section: _Section, schemes: frozenset[str], mount: bytes
-    ) -> _Wanted:
-        if head.method == b"CONNECT":
-            raise BadRequest("CONNECT takes a host and a port.")
-        query = target_of(head.target.partition(b"?")[2])
-        targets = self._policy.targets
-        target = targets.parse(query.url, schemes)
-        headers = head.headers
-        if query.redirected:
-            headers = check_redirected(headers, has_body=head.has_body)
-        destinations = section.fields.get(b"sec-fetch-dest")
-        fit = through_route(
-            section.caller,
-            target,
-            targets,
-            query,
-            destination=destinations[-1] if destinations else None,
-            browser=section.browser,
-            mount=mount,
+        return UpstreamRequest(
+            method=head.method,
+            head=b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n"
+            % (head.method, path, target.authority, lines, framing),
+            pool_key=_pool_key(credentials, target.scheme, target.host, target.port),
+            timeout=self.timeout_for(asked),
+            idle_timeout=policy.idle_timeout,
+            has_body=head.has_body,
+            chunked=head.chunked,
+            expects_continue=head.expects_continue,
+            filter=fit,
+            upgrade=upgrade,
         )
-        return _Wanted(target, target.path, headers, fit, query)
 
-    def _of_absolute_form(self, head: RequestHead, schemes: frozenset[str]) -> _Wanted:
-        target = self._policy.targets.parse_absolute_form(head.target, schemes)
-        path = target.path
-        if head.method == b"OPTIONS" and not set(head.target.partition(b"://")[2]) & set(b"/?"):
-            path = b"*"  # RFC 9112, section 3.2.4
-        return _Wanted(target, path, head.headers, in_proxy_mode)
-
-    def _outgoing(self, way: Way, headers: Headers, hops: int | None, *, upgrade: bool) -> Headers:
+    def _outgoing(
+        self, way: Way, head: RequestHead, hops: int | None, *, upgrade: bool, redirected: bool
+    ) -> Headers:
+        """The fields that go on, of a request of which more is known than its header section."""
+        headers = head.headers
+        if redirected:
+            headers = check_redirected(headers, has_body=head.has_body)
         if hops:
             headers = counted_down(headers, hops)
-        if way is not Way.ROUTE:
+        if way is not ROUTE:
             return outgoing_proxy_mode(headers)
         return outgoing(headers, user_agent=self._policy.user_agent, websocket=upgrade)
 
@@ -266,43 +267,11 @@ class Admission:
         self, way: Way, head: RequestHead, section: _Section, fields: Headers
     ) -> Answer:
         answer = last_answer(head, fields)
-        if way is Way.ROUTE:
+        if way is ROUTE:
             return answer.with_headers(section.caller.cors(answer.headers))
         return answer.with_headers(OF_TOR)
 
-    # --- what both come to -----------------------------------------------------------------------
-
-    def _request(
-        self,
-        head: RequestHead,
-        wanted: _Wanted,
-        lines: bytes,
-        credentials: Credentials,
-        asked: Directives,
-        *,
-        upgrade: bool,
-    ) -> UpstreamRequest:
-        """The request as it goes on, framed anew."""
-        framing, fit, target = b"", wanted.filter, wanted.target
-        if upgrade:
-            framing, fit = _UPGRADE_LINES, switching(fit)
-        if head.chunked:
-            framing += b"Transfer-Encoding: chunked\r\n"
-        elif head.length is not None:
-            framing += b"Content-Length: %d\r\n" % head.length
-        return UpstreamRequest(
-            method=head.method,
-            head=b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n"
-            % (head.method, wanted.path, target.authority, lines, framing),
-            pool_key=_pool_key(credentials, target.scheme, target.host, target.port),
-            timeout=self.timeout_for(asked),
-            idle_timeout=self._policy.idle_timeout,
-            has_body=head.has_body,
-            chunked=head.chunked,
-            expects_continue=head.expects_continue,
-            filter=fit,
-            upgrade=upgrade,
-        )
+    # --- in part ---------------------------------------------------------------------------------
 
     def timeout_for(self, asked: Directives) -> float:
         """Seconds until the response head, for a request that asks for these."""
@@ -311,13 +280,15 @@ class Admission:
     def isolation(
         self, caller: Caller, key: bytes | None, peer: bytes, host: str = ""
     ) -> Isolation:
-        """What keeps a caller's request apart: its key, else the site of ``host``. Equal keys of
-        different callers, or of pages of different origins, are different."""
+        """What keeps a caller's request apart."""
         return isolation_of(key, host, caller.token or peer, caller.origin or b"")
 
     def credentials(self, caller: Caller, asked: Directives, peer: bytes, host: str) -> Credentials:
-        """Under which SOCKS credentials a caller's request to ``host`` goes."""
-        return self.keys.credentials(self.isolation(caller, asked.isolation, peer, host))
+        """Under which SOCKS credentials a caller's request to ``host`` goes. Equal keys of
+        different callers, or of pages of different origins, are different."""
+        return self.keys.credentials(
+            isolation_of(asked.isolation, host, caller.token or peer, caller.origin or b"")
+        )
 
     def refusal(self, error: TortxdError, head: RequestHead | None) -> Answer:
         """The answer that ``error`` makes, where a request that is not in proxy mode is refused; a
@@ -327,6 +298,12 @@ class Admission:
             return answer
         cors = self._policy.access.cors(gateway_fields(head.headers), answer.headers)
         return evolve(answer, headers=[*answer.headers, *cors])
+
+
+def _asks_the_server(head: RequestHead) -> bool:
+    """Whether an OPTIONS in absolute-form is for the server as a whole (RFC 9112, section
+    3.2.4)."""
+    return head.method == b"OPTIONS" and not set(head.target.partition(b"://")[2]) & set(b"/?")
 
 
 def asks_for_websocket(head: RequestHead) -> bool:

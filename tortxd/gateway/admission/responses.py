@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from attrs import frozen
+
 from tortxd.errors import BadResponse
 from tortxd.policy.access import Caller
 from tortxd.policy.headers import incoming, incoming_proxy_mode
 from tortxd.policy.query import ProxyQuery
+from tortxd.policy.request import Fields, from_browser
 from tortxd.policy.target import Target, TargetPolicy
 from tortxd.wire.http1 import Headers, ResponseHead
 
@@ -17,20 +20,31 @@ Filter = Callable[[ResponseHead], Headers]
 """Makes a response's headers fit for the client."""
 
 
+@frozen
+class Reader:
+    """Who reads a response to ``/proxy``."""
+
+    caller: Caller
+    destination: bytes | None = None
+    """What a browser makes of it (Sec-Fetch-Dest)."""
+    browser: bool = False
+    """Whether it is one."""
+
+    @classmethod
+    def of(cls, caller: Caller, fields: Fields) -> Reader:
+        """The one who has sent a request with these fields."""
+        destinations = fields.get(b"sec-fetch-dest")
+        return cls(caller, destinations[-1] if destinations else None, from_browser(fields))
+
+
+NOBODY = Reader(Caller())
+
+
 def through_route(
-    caller: Caller,
-    target: Target,
-    targets: TargetPolicy,
-    query: ProxyQuery,
-    *,
-    destination: bytes | None,
-    browser: bool,
-    mount: bytes,
+    target: Target, targets: TargetPolicy, query: ProxyQuery, reader: Reader, mount: bytes
 ) -> Filter:
     """For a request to ``/proxy``, whose responses must not run in the gateway's own origin.
 
-    :param destination: what the browser makes of it (Sec-Fetch-Dest).
-    :param browser: whether it is one that asks.
     :param mount: the path under which the client knows ``/proxy``.
     """
 
@@ -38,17 +52,17 @@ def through_route(
         headers = incoming(
             response.headers,
             status=response.status,
-            sec_fetch_dest=destination,
+            sec_fetch_dest=reader.destination,
             target=target,
             policy=targets,
             redirected=query.redirected,
             isolation=query.isolation,
             mount=mount,
-            browser=browser,
+            browser=reader.browser,
         )
         headers.append((b"Proxy-Status", b"tortxd; received-status=%d" % response.status))
-        if caller.origin is not None:
-            headers += caller.cors(headers)
+        if reader.caller.origin is not None:
+            headers += reader.caller.cors(headers)
         return headers
 
     return fit

@@ -41,7 +41,13 @@ from tortxd.gateway.front.endings import IDLE_TIME, LINGER_TIME, Broken, InOrder
 from tortxd.gateway.front.flow import ClientTransport, ClientUpload, ClientWriting
 from tortxd.gateway.front.foreign import ForeignProtocol
 from tortxd.gateway.front.framing import answer_bytes
-from tortxd.gateway.front.requests import ClientRequest, ControlRequest, RelayedRequest
+from tortxd.gateway.front.handover import check_length
+from tortxd.gateway.front.requests import (
+    ClientRequest,
+    ControlRequest,
+    RelayedRequest,
+    refusal,
+)
 from tortxd.gateway.gateway import Gateway, peer_name
 from tortxd.relay.interfaces import UploadProducer
 from tortxd.relay.outbound import STOPPING
@@ -105,6 +111,10 @@ class State(Enum):
     """Nothing more is read or answered; its last bytes may be on their way."""
 
 
+# By name, since Python 3.11 takes as long as for a call to look a member up in its class.
+READING, SERVING, REFUSING, ENDING = State
+
+
 class Front(TwistedProtocol):
     """One client connection; provides :class:`~tortxd.gateway.front.requests.ClientConnection`,
     and :class:`~tortxd.gateway.front.connections.Connection`."""
@@ -115,7 +125,7 @@ class Front(TwistedProtocol):
         self._surroundings = surroundings
         self._gateway = surroundings.gateway
         self._connections = surroundings.connections
-        self._state = State.READING
+        self._state = READING
         self._reader: RequestReader | None = None
         """Of the head that is on its way."""
         self._request: ClientRequest | None = None
@@ -145,24 +155,24 @@ class Front(TwistedProtocol):
         if self._admitted:
             self._await_request()
         else:
-            self._state = State.REFUSING
+            self._state = REFUSING
             self._wait(REFUSAL_TIME, lambda: self._turn_away(b""))
 
     def dataReceived(self, data: bytes) -> None:
         state = self._state
-        if state is State.SERVING:
+        if state is SERVING:
             assert self._request is not None
             self._request.take(data)
-        elif state is State.READING:
+        elif state is READING:
             if self.congested:
                 self.hold(data)
             else:
                 self._read_head(data)
-        elif state is State.REFUSING:
+        elif state is REFUSING:
             self._turn_away(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._state = State.ENDING
+        self._state = ENDING
         self._wait(0, None)
         if self._last is not None:
             self._last.cancel()
@@ -237,7 +247,7 @@ class Front(TwistedProtocol):
 
     def abort(self) -> None:
         """See :class:`~tortxd.gateway.front.connections.Connection`."""
-        self._state = State.ENDING
+        self._state = ENDING
         self.transport.abortConnection()
 
     # --- backpressure: see Reader ----------------------------------------------------------------
@@ -263,14 +273,14 @@ class Front(TwistedProtocol):
         if self._request is not None:
             self._request.set_congested(congested)
         if not congested:
-            if self._state is State.READING and self._reader is None:
+            if self._state is READING and self._reader is None:
                 self.rest()
             self._serve_pipelined()
 
     # --- reading requests ------------------------------------------------------------------------
 
     def _await_request(self) -> None:
-        self._state = State.READING
+        self._state = READING
         self.rest()
         self._wait(IDLE_TIME, self.leave)
 
@@ -304,8 +314,6 @@ class Front(TwistedProtocol):
         """Serve the request that begins with ``head``."""
         self._wait(0, None)
         self._connections.is_busy(self)
-        self._reader = None
-        self._state = State.SERVING
         body = reader.body(head)
         # klein would take an authority or a whole URL for a path: they never get there.
         if head.target.partition(b"?")[0] == PROXY or is_proxy_mode(head):
@@ -314,34 +322,43 @@ class Front(TwistedProtocol):
             self._serve_control(head, body, reader.rest)
 
     def _relay(self, head: RequestHead, body: BodyReader, rest: bytes) -> None:
-        plain = self._request = ClientRequest(self, head, body)
         admission = self._gateway.admission
         try:
             decision = admission.decide(head, self._peer)
         except TortxdError as error:
-            decision = plain.refusal(error, admission)
+            decision = refusal(error, head, admission)
         if isinstance(decision, Answer):
-            self._answer_at_once(plain, decision, rest)
-            return
-        request = self._request = RelayedRequest(self, head, body, self._gateway, decision)
-        request.start(rest)
+            self._answer_at_once(decision, head, body, rest)
+        else:
+            request = RelayedRequest(self, head, body, self._gateway, decision)
+            self._serve(request)
+            request.start(rest)
 
-    def _answer_at_once(self, request: ClientRequest, answer: Answer, rest: bytes) -> None:
+    def _serve_control(self, head: RequestHead, body: BodyReader, rest: bytes) -> None:
+        answer = self._surroundings.control.answer_to_head(head) if head.has_body else None
+        if answer is not None:
+            self._answer_at_once(answer, head, body, rest)
+            return
+        self._serve(ControlRequest(self, head, body))
+        check_length(head)
+        self._wait(HEAD_TIME, self._too_slow)
+        if head.expects_continue and not rest:
+            self.transport.write(CONTINUE)
+        self.dataReceived(rest)
+
+    def _answer_at_once(
+        self, answer: Answer, head: RequestHead, body: BodyReader, rest: bytes
+    ) -> None:
+        request = ClientRequest(self, head, body)
+        self._serve(request)
         request.take(rest)
         if self._request is request:  # else its body was refused, and with it the request
             self.answer(answer)
 
-    def _serve_control(self, head: RequestHead, body: BodyReader, rest: bytes) -> None:
-        request = self._request = ClientRequest(self, head, body)
-        answer = self._surroundings.control.answer_to_head(head) if head.has_body else None
-        if answer is not None:
-            self._answer_at_once(request, answer, rest)
-            return
-        request = self._request = ControlRequest(self, head, body)
-        self._wait(HEAD_TIME, self._too_slow)
-        if head.expects_continue and not rest:
-            self.transport.write(CONTINUE)
-        request.take(rest)
+    def _serve(self, request: ClientRequest) -> None:
+        self._state = SERVING
+        self._reader = None
+        self._request = request
 
     # --- requests one behind the other -----------------------------------------------------------
 
@@ -388,7 +405,7 @@ class Front(TwistedProtocol):
         if request is None:
             self.answer(admission.refusal(error, None))
         else:
-            self.answer(request.refusal(error, admission))
+            self.answer(refusal(error, request.head, admission))
 
     def answer(self, answer: Answer) -> None:
         """See :class:`~tortxd.gateway.front.requests.ClientConnection`."""
@@ -408,7 +425,7 @@ class Front(TwistedProtocol):
         """See :class:`~tortxd.gateway.front.requests.ClientConnection`."""
         request, self._request = self._request, None
         self._reader = None
-        if request is None or not request.keep or self.closing:
+        if request is None or not request.keep or self._connections.closing:
             # It may also have gone on to its next request, which nobody will read, or be in a
             # tunnel.
             goes_on = request is None or request.head.keep_alive or bool(self._pipelined)
@@ -464,7 +481,7 @@ class Front(TwistedProtocol):
     def _see_off(self, last: LastBytes) -> None:
         """Nothing more is asked for, or answered, here."""
         self._last = last
-        self._state = State.ENDING
+        self._state = ENDING
         self._pipelined = b""
         self._wait(0, None)
         self._gateway.disconnects.forget(self)

@@ -19,15 +19,19 @@ _NOT_ASCII = re.compile(rb"[\x80-\xff]+")
 LONG_BODY = "The request body is larger than this route takes."
 
 
-class Handover:
-    """Collects one request.
+def check_length(head: RequestHead) -> None:
+    """See that the body is not longer than the control plane takes, as far as its head says.
 
-    :raises TooLarge: its body is longer than the control plane takes, as its head says already.
+    :raises TooLarge: it is.
     """
+    if head.length is not None and head.length > MAX_BODY:
+        raise TooLarge(LONG_BODY)
+
+
+class Handover:
+    """Collects one request."""
 
     def __init__(self, head: RequestHead, body: BodyReader) -> None:
-        if head.length is not None and head.length > MAX_BODY:
-            raise TooLarge(LONG_BODY)
         self._head = head
         self._reader = body
         self._body = b""

@@ -106,16 +106,6 @@ class ClientRequest:
         """Its body is."""
         self._connection.refuse(error)
 
-    def refusal(self, error: TortxdError, admission: Admission) -> Answer:
-        """The answer that ``error`` makes to it."""
-        head = self.head
-        if proxy_mode.is_proxy_mode(head):
-            return proxy_mode.refusal(error, head)
-        answer = admission.refusal(error, head)
-        if head.target.partition(b"?")[0] == PROXY:
-            return answer
-        return answer.readable_to(head)
-
     def set_congested(self, congested: bool) -> None:
         """The client takes no more for now, or takes it again."""
 
@@ -269,10 +259,7 @@ class RelayedRequest(ClientRequest):
 
 
 class ControlRequest(ClientRequest):
-    """One for the control plane: it is read whole, and handed over.
-
-    :raises TooLarge: its body is longer than the control plane takes, as its head says already.
-    """
+    """One for the control plane: it is read whole, and handed over."""
 
     def __init__(self, connection: ClientConnection, head: RequestHead, body: BodyReader) -> None:
         super().__init__(connection, head, body)
@@ -302,3 +289,13 @@ class ControlRequest(ClientRequest):
         """See :class:`ClientRequest`."""
         if self._handover is not None:
             self._connection.refuse(TorDown(STOPPING))
+
+
+def refusal(error: TortxdError, head: RequestHead, admission: Admission) -> Answer:
+    """The answer that ``error`` makes to a request with this head."""
+    if proxy_mode.is_proxy_mode(head):
+        return proxy_mode.refusal(error, head)
+    answer = admission.refusal(error, head)
+    if head.target.partition(b"?")[0] == PROXY:
+        return answer
+    return answer.readable_to(head)

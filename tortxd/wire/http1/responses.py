@@ -130,7 +130,11 @@ class ResponseReader:
             raise BadResponse("The destination's header section is too large.")
         minor, status = int(line[1]), int(line[2])
         names = {name.lower(): value for name, value in headers}
-        length = _length(headers) if b"content-length" in names else None
+        length = None
+        if b"content-length" in names:
+            value = names[b"content-length"]
+            alone = len(names) == len(headers) and _LENGTH.fullmatch(value)
+            length = int(value) if alone else _length(headers)
         chunked = b"transfer-encoding" in names and _is_chunked(headers, minor)
         if chunked and length is not None:
             raise BadResponse("The destination declared a length beside a transfer coding.")
