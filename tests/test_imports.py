@@ -1,8 +1,8 @@
 """Imports run one way; each library that installs a reactor has one place.
 
-errors, manual, nearest, rates, addresses, config <- policy, wire <- tor <- relay <- gateway, client
-<- service <- tap, cli; testing apart. Read from the source, so that imports inside functions count
-as well.
+errors, manual, nearest, rates, addresses, options, config <- policy, wire <- tor <- relay <-
+gateway, client <- service <- tap, cli; testing apart. Read from the source, so that imports inside
+functions count as well.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ LAYERS = (
     {"_version", "errors", "files", "manual", "nearest"},
     {"addresses", "rates"},
     {"endpoints", "environment"},
+    {"options"},
+    {"sources"},
     {"config"},
     {"policy", "wire"},
     {"tor"},

@@ -1,8 +1,8 @@
-"""Configuration: frozen values, made in Python or read from TOML, environment and options.
+"""Configuration: frozen values, made in Python or of what a TOML file, the environment and options
+give (:mod:`tortxd.sources`).
 
-Nothing else in tortxd reads the environment. Every error is a SetupError whose sentence names the
-key, as it was given, and says what it takes; the values of tokens and passwords appear in none, nor
-in any ``repr``.
+Every error is a SetupError whose sentence names the key, as it was given, and says what it takes;
+the values of tokens and passwords appear in none, nor in any ``repr``.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import ipaddress
 import math
 import os
 import re
-import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from attrs import Attribute, field, fields, frozen
+from attrs import Attribute, field, frozen
 
 from tortxd.addresses import SocksAddress, host_and_port, is_ipv6
 from tortxd.endpoints import (
@@ -27,36 +27,24 @@ from tortxd.endpoints import (
     server_endpoints,
     split_endpoint,
 )
-from tortxd.environment import is_link
 from tortxd.errors import SetupError, in_quotes
 from tortxd.files import read_whole
-from tortxd.nearest import did_you_mean, nearest
+from tortxd.options import default_of
 from tortxd.rates import Rate
+from tortxd.sources import collect, names
 
 __all__ = ["DEFAULT_HTTP", "Config", "DaemonConfig", "SocksAddress", "default_data_dir"]
 
-DEFAULT_CHECK_URL = "https://check.torproject.org/api/ip"
-DEFAULT_IP_URL = "https://api.ipify.org?format=json"
+DEFAULT_HTTP: tuple[str, ...] = default_of("http")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HOSTNAME = re.compile(r"[a-z0-9._-]{1,253}")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._~%-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 _PRINTABLE = re.compile(r"[\x20-\x7e]+")
-
-
-DEFAULT_HTTP = loopback_http(3080)
-DEFAULT_CIRCUIT_RATE = Rate(10.0, 600)
-DEFAULT_CALLER_CIRCUIT_RATE = Rate(5.0, 300)
-"""Room for a browser whose pages take from a hundred sites, each of which has its own circuit."""
+_FIELD = re.compile(r"`([a-z_]+)`")
 
 
 # --- what fields share ----------------------------------------------------------------------------
-
-_SINGULAR = {"allow_hosts": "allow_host", "allow_origins": "allow_origin", "aliases": "alias"}
-
-
-def _option(key: str) -> str:
-    return "--" + _SINGULAR.get(key, key).replace("_", "-")
 
 
 def _positive(_: object, attribute: Attribute[float], value: object) -> None:
@@ -65,6 +53,11 @@ def _positive(_: object, attribute: Attribute[float], value: object) -> None:
         raise SetupError(
             f"`{attribute.name}` takes a number of seconds greater than 0, not {shown}."
         )
+
+
+def _true_or_false(_: object, attribute: Attribute[bool], value: object) -> None:
+    if not isinstance(value, bool):
+        raise SetupError(f"`{attribute.name}` takes True or False.")
 
 
 def _http_url(_: object, attribute: Attribute[str], value: str) -> None:
@@ -91,12 +84,6 @@ def _number(value: float | str) -> float:
         return value if isinstance(value, bool) else float(value)
     except (ValueError, OverflowError):
         return value  # type: ignore[return-value]
-
-
-def _flag(value: bool) -> bool:
-    if not isinstance(value, bool):
-        raise SetupError("`open` takes True or False.")
-    return value
 
 
 def _file(value: str | os.PathLike[str] | None) -> Path | None:
@@ -207,9 +194,9 @@ class Config:
     """Seconds for a whole exchange, the body too."""
     verify_tls: bool = True
     """Whether certificates of destinations must be valid."""
-    check_url: str = field(default=DEFAULT_CHECK_URL, kw_only=True, validator=_http_url)
+    check_url: str = field(default=default_of("check_url"), kw_only=True, validator=_http_url)
     """What says whether a request came from Tor."""
-    ip_url: str = field(default=DEFAULT_IP_URL, kw_only=True, validator=_http_url)
+    ip_url: str = field(default=default_of("ip_url"), kw_only=True, validator=_http_url)
     """What says from which address a request came."""
     socks: SocksAddress = field(init=False, repr=False, eq=False)
     """``socks_addr``, read."""
@@ -247,7 +234,7 @@ class DaemonConfig:
     and keys.
     """
 
-    http: tuple[str, ...] = field(default=DEFAULT_HTTP, converter=_http)
+    http: tuple[str, ...] = field(default=default_of("http"), converter=_http)
     """Twisted server endpoint descriptions of the gateway; none: it does not listen. Ports and
     addresses with a port are taken too, see
     :func:`tortxd.endpoints.server_endpoints`."""
@@ -263,26 +250,30 @@ class DaemonConfig:
     """None: found on PATH."""
     torrc: Path | None = field(default=None, converter=_file, validator=_one_line)
     token_file: Path | None = field(default=None, converter=_file, validator=_one_line)
-    allow_origins: tuple[str, ...] = field(default=(), converter=_origins)
+    allow_origins: tuple[str, ...] = field(default=default_of("allow_origins"), converter=_origins)
     """Web origins beyond loopback ones, as browsers write them."""
-    allow_hosts: tuple[str, ...] = field(default=(), converter=_hosts)
+    allow_hosts: tuple[str, ...] = field(default=default_of("allow_hosts"), converter=_hosts)
     """Host names beyond loopback ones, lower case, IPv6 in brackets."""
-    aliases: tuple[str, ...] = field(default=(), converter=_texts, validator=_one_line)
+    aliases: tuple[str, ...] = field(
+        default=default_of("aliases"), converter=_texts, validator=_one_line
+    )
     """``HOST[:PORT]=HOST[:PORT]`` each; a mapping is taken too. The target policy reads them."""
-    open: bool = field(default=False, converter=_flag)
-    timeout: float = field(default=60.0, converter=_number, validator=_positive)
+    open: bool = field(default=default_of("open"), validator=_true_or_false)
+    timeout: float = field(default=default_of("timeout"), converter=_number, validator=_positive)
     """Seconds from a request to the response headers."""
-    idle_timeout: float = field(default=300.0, converter=_number, validator=_positive)
+    idle_timeout: float = field(
+        default=default_of("idle_timeout"), converter=_number, validator=_positive
+    )
     """Seconds without a byte either way on a body."""
-    circuit_rate: Rate | None = field(default=DEFAULT_CIRCUIT_RATE, converter=_circuit_rate)
+    circuit_rate: Rate | None = field(default=default_of("circuit_rate"), converter=_circuit_rate)
     """How many fresh circuits requests may cause; ``RATE:BURST``. None: without limit."""
     caller_circuit_rate: Rate | None = field(
-        default=DEFAULT_CALLER_CIRCUIT_RATE, converter=_caller_circuit_rate
+        default=default_of("caller_circuit_rate"), converter=_caller_circuit_rate
     )
     """The same for each caller."""
-    user_agent: str = field(default="auto")
-    check_url: str = field(default=DEFAULT_CHECK_URL, validator=_http_url)
-    ip_url: str = field(default=DEFAULT_IP_URL, validator=_http_url)
+    user_agent: str = field(default=default_of("user_agent"))
+    check_url: str = field(default=default_of("check_url"), validator=_http_url)
+    ip_url: str = field(default=default_of("ip_url"), validator=_http_url)
     given_as: Mapping[str, str] | None = field(default=None, init=False, repr=False, eq=False)
     """What each field is called where it was given, or could be; None: this value was made in
     Python, where fields are called as they are."""
@@ -326,19 +317,10 @@ class DaemonConfig:
         ``options`` has the fields' names and ``config`` for keys; None, an empty list and a false
         ``open`` mean that it was not given. Raises SetupError, for exposed addresses too.
         """
-        given: dict[str, _Given] = {}
-        if (path := options.get("config")) is not None:
-            given |= _from_file(str(path), "--config")
-        elif path := environ.get("TORTXD_CONFIG"):
-            given |= _from_file(path, "TORTXD_CONFIG")
-        given |= _from_environment(environ)
-        given |= _from_options(options)
+        settings = collect(options, environ)
         values: dict[str, Any] = {"data_dir": default_data_dir(environ)}
-        values |= {key: one.value for key, one in given.items()}
-        # Where there are no options at all, what was not given could be a variable.
-        unsaid = _option if options else _variable
-        given_as = {key: unsaid(key) for key in _KEYS}
-        given_as |= {key: one.name for key, one in given.items()}
+        values |= {key: setting.value for key, setting in settings.items()}
+        given_as = names(settings, options=bool(options))
         try:
             config = cls(**values)
             config.check_exposure()
@@ -351,6 +333,14 @@ class DaemonConfig:
         """A sentence of a SetupError, with each field called what it is called where it was given:
         an option, a variable, a key of a file."""
         return sentence if self.given_as is None else _spelled(sentence, self.given_as)
+
+    @contextmanager
+    def names_as_given(self) -> Iterator[None]:
+        """Have the sentences of SetupErrors call fields so (:meth:`spelled`)."""
+        try:
+            yield
+        except SetupError as error:
+            raise SetupError(self.spelled(str(error))) from error
 
     @property
     def http_ports(self) -> frozenset[int]:
@@ -387,6 +377,10 @@ class DaemonConfig:
             )
 
 
+def _spelled(sentence: str, given_as: Mapping[str, str]) -> str:
+    return _FIELD.sub(lambda match: given_as.get(match[1], match[0]), sentence)
+
+
 def _secret(path: Path | None, name: str) -> bytes | None:
     """What a file holds, without the white space around it."""
     if path is None:
@@ -400,142 +394,3 @@ def _secret(path: Path | None, name: str) -> bytes | None:
     if not secret or re.search(rb"[\x00-\x1f\x7f]", secret):
         raise SetupError(f"{name}: {path} must hold one line that is not empty.")
     return secret
-
-
-# --- the layers -----------------------------------------------------------------------------------
-
-_KEYS = frozenset(a.name for a in fields(DaemonConfig) if a.init)
-_LISTS = frozenset({"http", "allow_origins", "allow_hosts", "aliases"})
-_NUMBERS = frozenset({"timeout", "idle_timeout"})
-_RATES = frozenset({"circuit_rate", "caller_circuit_rate"})
-_FLAGS = {"1": True, "0": False}
-_FIELD = re.compile(r"`([a-z_]+)`")
-
-
-@frozen
-class _Given:
-    """A value, and how its key is called where it was given."""
-
-    value: Any
-    name: str
-
-
-def _variable(key: str) -> str:
-    return f"TORTXD_{key.upper()}"
-
-
-def _meant(key: str, spell: Callable[[str], str]) -> str:
-    """Which key somebody may have meant, for a sentence."""
-    found = nearest(key, sorted({*_KEYS, "config"}))
-    return "" if found is None else f" Did you mean {spell(found)}?"
-
-
-def _spelled(sentence: str, given_as: Mapping[str, str]) -> str:
-    return _FIELD.sub(lambda match: given_as.get(match[1], match[0]), sentence)
-
-
-def _from_options(options: Mapping[str, object]) -> dict[str, _Given]:
-    for unknown in sorted(options.keys() - _KEYS - {"config"}):
-        raise SetupError(f"Unknown option: {_option(unknown)}.{_meant(unknown, _option)}")
-    return {
-        key: _Given(bool(value) if key == "open" else value, _option(key))
-        for key, value in options.items()
-        if key != "config" and value not in (None, (), []) and (value or key != "open")
-    }
-
-
-def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
-    given: dict[str, _Given] = {}
-    environ = {name: text for name, text in environ.items() if not is_link(name, text)}
-    if port := environ.get("GATEWAY_PORT"):
-        given["http"] = _Given(loopback_http(_port(port, "GATEWAY_PORT")), "GATEWAY_PORT")
-    if address := environ.get("TOR_SOCKS_PORT"):
-        given["socks"] = _Given(address, "TOR_SOCKS_PORT")
-    for name, text in environ.items():
-        if not name.startswith("TORTXD_") or name == "TORTXD_CONFIG":
-            continue
-        key = name.removeprefix("TORTXD_").lower()
-        if key not in _KEYS or name != name.upper():
-            meant = (
-                " TORTXD_HTTP says where the gateway listens, and GATEWAY_PORT on which port."
-                if name == "TORTXD_PORT"
-                else _meant(key, _variable)
-            )
-            raise SetupError(f"Unknown environment variable: {name}.{meant}")
-        if not text:
-            continue
-        value: object = text
-        if key in _LISTS:
-            value = tuple(item.strip() for item in text.split(",") if item.strip())
-        elif key == "open":
-            if text not in _FLAGS:
-                raise SetupError(f"{name} takes 1 or 0, not {in_quotes(text)}.")
-            value = _FLAGS[text]
-        given[key] = _Given(value, name)
-    return given
-
-
-def _plain(key: str) -> str:
-    return key if re.fullmatch(r"[\w-]{1,60}", key, re.ASCII) else in_quotes(key)
-
-
-def _port(text: str, name: str) -> int:
-    port = int(text) if re.fullmatch(r"[0-9]{1,5}", text) else 0
-    if 1 <= port <= 65535:
-        return port
-    raise SetupError(f"{name} takes a port from 1 to 65535, as 3080, not {in_quotes(text)}.")
-
-
-def _from_file(path: str, name: str) -> dict[str, _Given]:
-    """What a TOML file says; ``name`` is how the file was named."""
-    if not path:
-        raise SetupError(f"{name} takes a file.")
-    try:
-        text = read_whole(path).decode()
-        values = tomllib.loads(text)
-    except OSError as error:
-        raise SetupError(f"{name}: {path} cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise SetupError(f"{name}: {path} is not TOML: {error}.") from error
-    for unknown in sorted(values.keys() - _KEYS):
-        if isinstance(values[unknown], dict):
-            raise SetupError(
-                f"{name}: unknown section in {path}: {_plain(unknown)}. Keys stand at its "
-                "beginning, without one; aliases in [aliases]."
-            )
-        hint = did_you_mean(unknown, sorted(_KEYS))
-        raise SetupError(f"{name}: unknown key in {path}: {_plain(unknown)}.{hint}")
-    for key, value in values.items():
-        if wanted := _mistyped(key, value):
-            raise SetupError(f"{name}: {key} in {path} must be {wanted}.")
-    return {key: _Given(value, f"{key} in {path}") for key, value in values.items()}
-
-
-def _mistyped(key: str, value: object) -> str | None:
-    """What a key takes in TOML, when that is not what it was given."""
-    if key == "aliases":
-        right = isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
-        return None if right else 'a table of text, as "localhost:8080" = "name.onion:80"'
-    if key == "http":
-        items = value if isinstance(value, list) else [value]
-        return (
-            None if all(map(_is_text_or_port, items)) else "an endpoint, a port, or a list of them"
-        )
-    if key in _LISTS:
-        right = isinstance(value, list) and all(isinstance(item, str) for item in value)
-        return None if right or isinstance(value, str) else "a list of text"
-    if key == "open":
-        return None if isinstance(value, bool) else "true or false"
-    if key in _NUMBERS:
-        right = isinstance(value, int | float) and not isinstance(value, bool)
-        return None if right else "a number"
-    if key in ("socks", "control"):
-        return None if _is_text_or_port(value) else "text, or a port"
-    if key in _RATES:
-        number = isinstance(value, int | float | str) and not isinstance(value, bool)
-        return None if number else "a number, or text as 5:300"
-    return None if isinstance(value, str) else "text"
-
-
-def _is_text_or_port(value: object) -> bool:
-    return isinstance(value, str | int) and not isinstance(value, bool)

@@ -19,122 +19,40 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 
 from tortxd import console
-from tortxd.config import (
-    DEFAULT_CALLER_CIRCUIT_RATE,
-    DEFAULT_CHECK_URL,
-    DEFAULT_CIRCUIT_RATE,
-    DEFAULT_IP_URL,
-    DaemonConfig,
-)
+from tortxd.config import DaemonConfig
 from tortxd.errors import SetupError, TortxdError, printable
 from tortxd.manual import manual
 from tortxd.nearest import nearest
+from tortxd.options import OPTIONS, Option
 from tortxd.twistd import check_files, options_of_twistd
 
 log = Logger()
 
 
-_HELP = (
-    ("config", "FILE", "A TOML file with the same keys as these options.", "none"),
-    (
-        "http",
-        "ENDPOINT",
-        "Where the gateway listens: PORT, ADDRESS:PORT, /PATH or a Twisted endpoint. Repeatable.",
-        "3080, on 127.0.0.1 and ::1",
-    ),
-    (
-        "socks",
-        "ADDRESS",
-        "SOCKS port of the launched Tor: PORT, HOST:PORT or unix:PATH. With --control: the one to "
-        "use.",
-        "9050, or a free port",
-    ),
-    (
-        "control",
-        "ENDPOINT",
-        "Attach to the Tor at this control port and launch none: PORT, HOST:PORT or /PATH.",
-        "none",
-    ),
-    ("control-password-file", "FILE", "Holds the password of that control port.", "its cookie"),
-    (
-        "data-dir",
-        "FOLDER",
-        "Where Tor's state and the token for operators are kept.",
-        "$STATE_DIRECTORY, else $XDG_STATE_HOME/tortxd, else ~/.local/state/tortxd",
-    ),
-    ("tor", "FILE", "The tor executable, 0.4.7 or newer.", "tor, found on PATH"),
-    ("torrc", "FILE", "Further torrc lines for the launched Tor.", "none"),
-    ("token-file", "FILE", "Holds the token that clients must present.", "none is asked for"),
-    (
-        "allow-origin",
-        "ORIGIN",
-        "Web origin that may call from a browser, as https://app.example. Repeatable.",
-        "loopback ones",
-    ),
-    (
-        "allow-host",
-        "NAME",
-        "Further name in Host to answer to. Repeatable.",
-        "localhost, and every IP address",
-    ),
-    (
-        "alias",
-        "FROM=TO",
-        "A target that stands for another, as localhost:8080=name.onion:80. Repeatable.",
-        "none",
-    ),
-    ("open", None, "Serve addresses that are not loopback without a token.", "off"),
-    ("timeout", "SECONDS", "From a request to the head of its response.", "60"),
-    ("idle-timeout", "SECONDS", "Without a byte of a body, either way.", "300"),
-    (
-        "circuit-rate",
-        "RATE",
-        "Fresh circuits that requests may ask of Tor: a second, and after a colon at once; or "
-        "unlimited.",
-        str(DEFAULT_CIRCUIT_RATE),
-    ),
-    (
-        "caller-circuit-rate",
-        "RATE",
-        "The same for each caller.",
-        str(DEFAULT_CALLER_CIRCUIT_RATE),
-    ),
-    ("user-agent", "VALUE", "auto, tor-browser, keep, or a value.", "auto"),
-    ("check-url", "URL", "What /verify-tor asks.", DEFAULT_CHECK_URL),
-    ("ip-url", "URL", "What /ip asks.", DEFAULT_IP_URL),
-    ("version", None, "Show the versions of tortxd, Twisted and txtorcon.", None),
-    ("help", None, "Show this; -h does so too.", None),
+_ABOUT = (
+    ("version", "Show the versions of tortxd, Twisted and txtorcon."),
+    ("help", "Show this; -h does so too."),
 )
-"""Each option: its name, what it takes, what it is for, and its default."""
-_REPEATABLE = frozenset({"http", "allow-origin", "allow-host", "alias"})
+"""What is no option of the daemon's: its name, and what it is for."""
 
 
 class Options(usage.Options):
-    """The options of ``twistd tortxd``; each can be said in TOML or the environment, too."""
+    """The options of ``twistd tortxd``, as the table has them (:mod:`tortxd.options`)."""
 
     optParameters = [  # noqa: RUF012 - twisted.python.usage reads these names
-        [name, None, None, text]
-        for name, takes, text, _ in _HELP
-        if takes is not None and name not in _REPEATABLE
+        [option.flag, None, None, option.help]
+        for option in OPTIONS
+        if option.metavar is not None and not option.kind.repeatable
     ]
-    optFlags = [["open", None, ""]]  # noqa: RUF012
+    optFlags = [  # noqa: RUF012
+        [option.flag, None, option.help] for option in OPTIONS if option.metavar is None
+    ]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        for key in _REPEATABLE:
-            self[key] = []
-
-    def opt_http(self, endpoint: str) -> None:
-        self["http"].append(endpoint)
-
-    def opt_allow_origin(self, origin: str) -> None:
-        self["allow-origin"].append(origin)
-
-    def opt_allow_host(self, name: str) -> None:
-        self["allow-host"].append(name)
-
-    def opt_alias(self, alias: str) -> None:
-        self["alias"].append(alias)
+        for option in OPTIONS:
+            if option.kind.repeatable:
+                self[option.flag] = []
 
     def opt_version(self) -> None:
         packages = ("tortxd", "twisted", "txtorcon")
@@ -189,21 +107,32 @@ class Options(usage.Options):
     def _hint(self, name: str) -> str:
         if self.parent is not None and name.lstrip("-") in self.parent.synonyms:
             return " It is one of twistd's own, which come before the word tortxd."
-        found = nearest(name.lstrip("-"), [one for one, *_ in _HELP])
+        known = [*(option.flag for option in OPTIONS), *(word for word, _ in _ABOUT)]
+        found = nearest(name.lstrip("-"), known)
         return "" if found is None else f" Did you mean --{found}?"
 
     def postOptions(self) -> None:
         """Make the configuration, so that what is wrong is said before anything is started."""
         twistd: dict[str, Any] = {} if self.parent is None else self.parent
         with _or_end():
-            self.config = DaemonConfig.load(_by_field(self), os.environ)
+            given = {option.key: self[option.flag] for option in OPTIONS}
+            self.config = DaemonConfig.load(given, os.environ)
             check_files(twistd)
         self.log_is_seen = console.is_seen(twistd)
         if console.take_over(twistd):
             twistd["logger"] = console.LOGGER
 
 
-_FIELDS = {"allow-origin": "allow_origins", "allow-host": "allow_hosts", "alias": "aliases"}
+def _repeatable(flag: str) -> Callable[[Options, str], None]:
+    def add(self: Options, value: str) -> None:
+        self[flag].append(value)
+
+    return add
+
+
+for _option in OPTIONS:
+    if _option.kind.repeatable:
+        setattr(Options, f"opt_{_option.flag.replace('-', '_')}", _repeatable(_option.flag))
 
 
 def help_text(width: int | None = None) -> str:
@@ -211,10 +140,10 @@ def help_text(width: int | None = None) -> str:
     width = max(50, width or get_terminal_size().columns)
     lines = ["Usage: twistd [options of twistd] tortxd [options]", ""]
     lines += [*wrap("An HTTP gateway to the Tor network, with a Tor of its own.", width), ""]
-    for name, takes, text, default in _HELP:
-        lines.append(f"  --{name}" + ("" if takes is None else f" {takes}"))
-        shown = text if default is None else f"{text} [{default}]"
-        lines += wrap(shown, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    entries = [_in_help(option) for option in OPTIONS]
+    for words, text in (*entries, *_ABOUT):
+        lines.append(f"  --{words}")
+        lines += wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
     where = manual("configuration.md")
     lines += ["", *wrap(_PRECEDENCE, width), *([] if where is None else ["", f"More: {where}"])]
     return "\n".join(lines)
@@ -227,8 +156,9 @@ _PRECEDENCE = (
 )
 
 
-def _by_field(options: Options) -> dict[str, object]:
-    return {_FIELDS.get(key, key.replace("-", "_")): value for key, value in options.items()}
+def _in_help(option: Option) -> tuple[str, str]:
+    words = option.flag if option.metavar is None else f"{option.flag} {option.metavar}"
+    return words, f"{option.purpose} [{option.default_text}]".replace("`", "")
 
 
 @contextmanager

@@ -9,68 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import fields
 
 from tests.docs.documents import blocks, names, read, rows, section
-from tortxd.config import DEFAULT_HTTP, DaemonConfig
+from tortxd.config import DaemonConfig
 from tortxd.errors import NotServed, kinds
 from tortxd.gateway.control.probes import Probed
+from tortxd.options import KEYS
 from tortxd.policy.headers import incoming, outgoing
 from tortxd.policy.request import directives
-from tortxd.tap import Options
 from tortxd.tor.link import Circuit
 
 CONFIGURATION = read("docs/configuration.md")
 HTTP_API = read("docs/http-api.md")
 README = read("README.md")
 
-KEYS = {field.name for field in fields(DaemonConfig) if field.init}
 
-
-# --- configuration --------------------------------------------------------------------------------
-
-OPTIONS = rows(section(CONFIGURATION, "## All options"))
-
-
-def test_every_option_is_described() -> None:
-    described = {names(row[0])[0].split()[0] for row in OPTIONS}
-    assert described == {"--" + name.rstrip("=") for name in Options().longOpt} - {
-        "--help",
-        "--version",
-    }
-
-
-def test_every_key_is_described() -> None:
-    assert {name for row in OPTIONS for name in names(row[1])} == KEYS
-
-
-def test_options_keys_and_variables_stand_together() -> None:
-    for option, toml, environment, *_ in OPTIONS:
-        key = names(toml)[0] if toml else "config"
-        flag = names(option)[0].split()[0].removeprefix("--").replace("-", "_")
-        assert key in (flag, f"{flag}s", f"{flag}es")
-        assert names(environment)[0] == f"TORTXD_{key.upper()}"
-
-
-def test_every_variable_is_known(tmp_path: Path) -> None:
-    described = [name for row in OPTIONS for name in names(row[2])]
-    assert {"GATEWAY_PORT", "TOR_SOCKS_PORT"} < set(described)
-    DaemonConfig.load({"data_dir": tmp_path}, dict.fromkeys(described, ""))
-
-
-def test_defaults(tmp_path: Path) -> None:
-    config = DaemonConfig(data_dir=tmp_path)
-    defaults = {names(row[1])[0]: row[3] for row in OPTIONS if row[1]}
-    for key in ("timeout", "idle_timeout"):
-        assert float(names(defaults[key])[0]) == getattr(config, key)
-    for key in ("user_agent", "check_url", "ip_url"):
-        assert names(defaults[key]) == [getattr(config, key)]
-    for key in KEYS:
-        value = getattr(config, key)
-        assert (value in (None, (), False)) == defaults[key].startswith(
-            ("none", "off", "found on", "`9050`, or")
-        ), key
-    assert names(defaults["http"])[0] == DEFAULT_HTTP[0]
+# --- configuration: the table of options is tested in tests/test_options.py -----------------------
 
 
 def test_the_example_file_is_whole_and_right(tmp_path: Path) -> None:
