@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from attrs import field, frozen
 
@@ -67,7 +67,7 @@ def _all_fit(value: object, fits: Callable[[object], bool]) -> bool:
     return all(map(fits, value if isinstance(value, list) else [value]))
 
 
-@frozen
+@frozen(eq=False)
 class Kind:
     """What kind of value an option takes, and how it is written."""
 
@@ -111,12 +111,11 @@ TABLE = Kind(
 # --- columns --------------------------------------------------------------------------------------
 
 
-@frozen
-class Variable:
+class Variable(NamedTuple):
     """An environment variable that an option is read from."""
 
     name: str
-    read: Reader = field(default=_as_it_is, repr=False)
+    read: Reader = _as_it_is
 
 
 def variable_of(key: str) -> str:
@@ -124,7 +123,7 @@ def variable_of(key: str) -> str:
     return f"TORTXD_{key.upper()}"
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False)
 class Option:
     """One option. Its texts are Markdown, for the reference; a terminal is shown no backticks."""
 

@@ -4,11 +4,8 @@ may hold is in the table of :mod:`tortxd.options`; what is not is refused by nam
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Mapping
-from typing import Any
-
-from attrs import frozen
+from typing import Any, NamedTuple
 
 from tortxd.environment import is_link
 from tortxd.errors import SetupError, in_quotes
@@ -22,8 +19,7 @@ _CONFIG = BY_KEY["config"]
 _VARIABLES = frozenset(variable.name for option in OPTIONS for variable in option.variables)
 
 
-@frozen
-class Setting:
+class Setting(NamedTuple):
     """A value that an option was given, and what it is called there, for sentences."""
 
     value: Any
@@ -132,6 +128,8 @@ def _from_file(path: str, name: str) -> dict[str, Setting]:
 def _read_toml(path: str, name: str) -> dict[str, Any]:
     if not path:
         raise SetupError(f"{name} takes a file.")
+    import tomllib  # a start without a file does without
+
     try:
         return tomllib.loads(read_whole(path).decode())
     except OSError as error:
