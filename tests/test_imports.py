@@ -1,8 +1,8 @@
 """Imports run one way; each library that installs a reactor has one place.
 
 errors, manual, nearest, rates, addresses, options, config <- policy, wire <- tor <- relay <-
-gateway, client <- service <- tap, cli; testing apart. Read from the source, so that imports inside
-functions count as well.
+gateway, client <- service <- daemon <- tap, cli; testing apart. Read from the source, so that
+imports inside functions count as well.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ LAYERS = (
     {"relay"},
     {"gateway", "client"},
     {"service"},
+    {"daemon", "process"},
     {"__init__"},
     {"console"},
     {"twistd"},

@@ -115,7 +115,7 @@ def test_the_tac_makes_the_daemon(tmp_path: Path) -> None:
         "print(type(daemon).__module__, type(daemon).__name__)"
     )
     ran = python("-c", code, str(ROOT / "tortxd.tac"), cwd=tmp_path)
-    assert ran.stdout == "tortxd.service Daemon\n", ran.stderr
+    assert ran.stdout == "tortxd.daemon Daemon\n", ran.stderr
 
 
 # --- the locks ------------------------------------------------------------------------------------

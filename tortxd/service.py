@@ -1,35 +1,23 @@
-"""The composition root: from a :class:`~tortxd.config.DaemonConfig` and a reactor to services.
-
-:class:`TorService` is one Tor with everything that an app wants of it; :class:`Daemon` is that with
-the gateway's port, which ``twistd -n tortxd`` and ``tortxd.tac`` run.
-"""
+"""The composition root: from a :class:`~tortxd.config.DaemonConfig` and a reactor to one Tor with
+everything that an app wants of it."""
 
 from __future__ import annotations
 
-import os
 import shlex
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from errno import EADDRINUSE
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
-from tortxd._version import __version__
-from tortxd.addresses import SocksAddress, is_address
 from tortxd.config import DaemonConfig
-from tortxd.endpoints import not_a_server, plain, split_endpoint
-from tortxd.errors import SetupError, TorDown, TortxdError
+from tortxd.errors import SetupError, TortxdError
 from tortxd.files import read_whole
 from tortxd.gateway.admission.admission import GatewayPolicy
 from tortxd.gateway.front.listener import FrontFactory
@@ -42,10 +30,9 @@ from tortxd.policy.request import isolation_key
 from tortxd.policy.site import site_of
 from tortxd.policy.target import TargetPolicy, parse_alias
 from tortxd.tor.budget import CircuitBudget
-from tortxd.tor.datadir import TOKEN_NAME, operator_token, prepare
+from tortxd.tor.datadir import operator_token, prepare
 from tortxd.tor.isolation import Isolation, IsolationKeys
 from tortxd.tor.link import Circuit, Stream
-from tortxd.tor.ports import unavailable
 from tortxd.tor.socks import TorEndpoint
 from tortxd.tor.status import Status
 from tortxd.tor.supervisor import AttachSettings, LaunchSettings, TorSupervisor
@@ -58,10 +45,6 @@ if TYPE_CHECKING:
 
 _EMBEDDER = b"\x00embedder"
 """The caller that the embedding app is, unlike any peer or token."""
-
-DRAIN = 2.0
-"""Seconds that requests under way have left when the daemon stops. With those that Tor has, it must
-be gone within 5."""
 
 log = Logger()
 
@@ -79,7 +62,7 @@ class TorService(Service):
         self.config = config or DaemonConfig()
         self.reactor = reactor
         keys = IsolationKeys()
-        with _spelled(self.config):
+        with self.config.names_as_given():
             budget = CircuitBudget(
                 reactor, self.config.circuit_rate, self.config.caller_circuit_rate
             )
@@ -101,7 +84,7 @@ class TorService(Service):
 
         :raises SetupError: it cannot. What turns out later is said by :meth:`when_failed`.
         """
-        with _spelled(self.config):
+        with self.config.names_as_given():
             self.config.check_exposure()
             data_dir = prepare(self.config.data_dir)
             policy = _policy(self.config, operator_token(data_dir).encode())
@@ -249,143 +232,6 @@ class TorService(Service):
         return self._api
 
 
-class Daemon(Service):
-    """A :class:`TorService` and the gateway's ports.
-
-    Ports are opened and the data directory is locked before Tor is started; when it stops, ports
-    are closed first, then requests under way get a few seconds, then Tor is stopped.
-
-    :param on_failure: called with the sentence when Tor turns out not to start as configured.
-    """
-
-    def __init__(
-        self, config: DaemonConfig, reactor: Any, on_failure: Callable[[TortxdError], object]
-    ) -> None:
-        self.tor = TorService(config, reactor)
-        self._config = config
-        self._reactor = reactor
-        self._on_failure = on_failure
-        self._factory = self.tor.gateway_factory()
-        self._ports: list[IListeningPort] = []
-        self._prepared = False
-
-    def prepare(self) -> None:
-        """Find out what can be known before anything has begun; see :meth:`TorService.prepare`.
-
-        :raises SetupError: a port is taken, or Tor cannot start as it is configured.
-        """
-        with _spelled(self._config):
-            for description in self._config.http:
-                try:
-                    serverFromString(self._reactor, description)
-                except Exception as error:  # whatever a kind of endpoint makes of a bad one
-                    raise not_a_server(description, "`http`") from error
-                reason = _unavailable(description)
-                if reason is not None and not self._may_lack(description, reason):
-                    raise _cannot_listen(description, reason)
-            if self._config.control is None and str(self._config.socks) in map(
-                plain, self._config.http
-            ):
-                raise SetupError(
-                    f"`http` and `socks` name one port, {self._config.socks}. Choose another for "
-                    "one of them."
-                )
-        self.tor.prepare()
-        self._prepared = True
-
-    def startService(self) -> None:
-        """Listen, then start Tor.
-
-        :raises SetupError: if either cannot be.
-        """
-        if not self._prepared:
-            self.prepare()
-        self._prepared = False
-        try:
-            with _spelled(self._config):
-                self._listen()
-        except SetupError:
-            for port in self._ports:
-                port.stopListening()
-            self.tor.stopService()
-            raise
-        self._say_first()
-        self.tor.startService()
-        self._reactor.callLater(0, self._factory.prepare)
-        self.tor.when_failed().addCallback(self._on_failure)
-        self.tor.when_ready().addCallbacks(self._say_ready, lambda failure: failure.trap(TorDown))
-        super().startService()  # type: ignore[no-untyped-call]
-
-    def _listen(self) -> None:
-        for description in self._config.http:
-            try:
-                self._ports.append(self._listen_on(description))
-            except Exception as error:
-                reason = _why_not(error)
-                if not self._may_lack(description, reason):
-                    raise _cannot_listen(description, reason) from error
-
-    def _may_lack(self, description: str, reason: str) -> bool:
-        return description in self._config.http_may_lack and reason != os.strerror(EADDRINUSE)
-
-    def _say_first(self) -> None:
-        data_dir = self._config.data_dir
-        log.info(
-            "tortxd {version} is starting. Its data is in {path}",
-            version=__version__,
-            path=data_dir,
-        )
-        log.info("The token for operators is in {path}", path=data_dir / TOKEN_NAME)
-        if self._ports:
-            addresses = [port.getHost() for port in self._ports]
-            log.info(
-                "The gateway listens on {addresses}.", addresses=" and ".join(map(_said, addresses))
-            )
-
-    def _say_ready(self, _: None) -> None:
-        if self._ports:
-            address = self._ports[0].getHost()
-            log.info("Try it:  {command}", command=_command(address, self._config.token_file))
-            url = _reached(address)
-            if url.startswith("http://"):
-                log.info("In a browser:  {url}", url=f"{url}/")
-
-    def _listen_on(self, description: str) -> IListeningPort:
-        outcome: list[Any] = []
-        endpoint = serverFromString(self._reactor, description)
-        endpoint.listen(self._factory).addBoth(outcome.append)
-        # Twisted's own stream endpoints listen at once; only such can be judged before Tor starts.
-        result = outcome[0] if outcome else Failure(SetupError("it does not listen at once"))
-        if isinstance(result, Failure):
-            result.raiseException()
-        port: IListeningPort = result
-        self._factory.listens_on(port)
-        return port
-
-    async def _stop(self) -> None:
-        log.info("tortxd is stopping.")
-        self.tor.wind_down()
-        for stopping in [port.stopListening() for port in self._ports]:
-            await _settled(stopping)
-        await self._factory.drain(DRAIN)
-        await self.tor.stopService()
-        log.info("tortxd has stopped.")
-
-    def stopService(self) -> Deferred[None]:
-        """Close the ports, let requests finish for a few seconds, stop Tor."""
-        super().stopService()  # type: ignore[no-untyped-call]
-        return Deferred.fromCoroutine(self._stop())
-
-
-@contextmanager
-def _spelled(config: DaemonConfig) -> Iterator[None]:
-    """Have sentences call fields as they were given."""
-    try:
-        yield
-    except SetupError as error:
-        raise SetupError(config.spelled(str(error))) from error
-
-
 def _settings(config: DaemonConfig) -> LaunchSettings | AttachSettings:
     if config.control is not None:
         password = config.control_password
@@ -455,32 +301,6 @@ def _check_services(config: DaemonConfig, targets: TargetPolicy) -> None:
             raise SetupError(f"`{name}`: {str(error).removesuffix(MAP_IT)}") from None
 
 
-def _unavailable(description: str) -> str | None:
-    """Why nothing could listen at this endpoint now, where that can be known by a look."""
-    kind = split_endpoint(description)[0][0]
-    if kind not in ("tcp", "tcp6", "unix"):
-        return None
-    address = plain(description)
-    if kind == "unix":
-        return unavailable(SocksAddress(path=os.path.abspath(address)))
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
-    return unavailable(SocksAddress(host, int(port))) if is_address(host) else None
-
-
-def _why_not(error: Exception) -> str:
-    if isinstance(error, CannotListenError):
-        error = error.socketError
-    return getattr(error, "strerror", None) or str(error)
-
-
-def _cannot_listen(description: str, reason: str) -> SetupError:
-    return SetupError(
-        f"The gateway cannot listen on {plain(description)}: {reason}. Choose another endpoint "
-        "with `http`."
-    )
-
-
 def _warn_of_readers(config: DaemonConfig) -> None:
     for path in (config.token_file, config.control_password_file):
         try:
@@ -493,35 +313,3 @@ def _warn_of_readers(config: DaemonConfig) -> None:
                 path=path,
                 word=shlex.quote(str(path)),
             )
-
-
-def _said(address: Any) -> str:
-    host = getattr(address, "host", None)
-    if host is None:
-        return os.fsdecode(getattr(address, "name", None) or str(address))
-    return f"http://{f'[{host}]' if ':' in host else host}:{address.port}"
-
-
-def _reached(address: Any) -> str:
-    """Where this machine reaches a port that listens at this address."""
-    url = _said(address)
-    for wildcard, loopback in (("//0.0.0.0:", "//127.0.0.1:"), ("//[::]:", "//[::1]:")):
-        url = url.replace(wildcard, loopback)
-    return url
-
-
-def _command(address: Any, token_file: Path | None) -> str:
-    """A command that asks the gateway at this address something, to be pasted into a shell."""
-    words = ["curl"]
-    url = _reached(address)
-    if not url.startswith("http://"):
-        words += ["--unix-socket", shlex.quote(url)]
-        url = "http://localhost"
-    if token_file is not None:
-        words += ["-H", f'"Tortxd-Token: $(cat {shlex.quote(str(token_file))})"']
-    return " ".join((*words, f"{url}/verify-tor"))
-
-
-async def _settled(result: Any) -> None:
-    if isinstance(result, Deferred):
-        await result

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from shutil import get_terminal_size
 from textwrap import wrap
-from types import TracebackType
 from typing import Any
 
 from twisted.application.service import Application, Service
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 
-from tortxd import console
+from tortxd import console, process
 from tortxd.config import DaemonConfig
-from tortxd.errors import SetupError, TortxdError, printable
 from tortxd.manual import manual
 from tortxd.nearest import nearest
 from tortxd.options import OPTIONS, Option
@@ -84,7 +78,7 @@ class Options(usage.Options):
             except usage.UsageError as error:
                 wrong = f"{str(error).rstrip('.')}."
         if wrong is not None:
-            raise SystemExit(_last_line(f"{wrong} See twistd tortxd --help."))
+            raise SystemExit(process.last_line(f"{wrong} See twistd tortxd --help."))
 
     def _wrong_in(self, words: Sequence[str]) -> str | None:
         takes_value = {name.rstrip("="): name.endswith("=") for name in self.longOpt}
@@ -114,7 +108,7 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """Make the configuration, so that what is wrong is said before anything is started."""
         twistd: dict[str, Any] = {} if self.parent is None else self.parent
-        with _or_end():
+        with process.or_end():
             given = {option.key: self[option.flag] for option in OPTIONS}
             self.config = DaemonConfig.load(given, os.environ)
             check_files(twistd)
@@ -161,16 +155,6 @@ def _in_help(option: Option) -> tuple[str, str]:
     return words, f"{option.purpose} [{option.default_text}]".replace("`", "")
 
 
-@contextmanager
-def _or_end() -> Iterator[None]:
-    """Where the daemon cannot start as it is configured, end the process with a line that says
-    why."""
-    try:
-        yield
-    except SetupError as error:
-        raise SystemExit(_last_line(str(error))) from None
-
-
 def makeService(options: Options) -> Service:
     """The daemon, for ``twistd`` to run."""
     return make_daemon(options.config, log_is_seen=options.log_is_seen, twistd=options.parent)
@@ -181,7 +165,7 @@ def make_application() -> Any:
     application = Application("tortxd")
     twistd = options_of_twistd()
     log_is_seen = console.is_seen(twistd)
-    with _or_end():
+    with process.or_end():
         config = DaemonConfig.load({}, os.environ)
         if twistd:
             check_files(twistd)
@@ -199,84 +183,19 @@ def make_daemon(
 
     Where it cannot start, the process ends with a non-zero status and one line that says why.
 
-    :param log_is_seen: whether the log is seen where the process's last word is; else that is
+    :param log_is_seen: whether the log is seen where the process's last line is; else that is
         logged, too.
     :param twistd: the options of the twistd that runs it; without one, what cannot be is found out
         when it is started.
     """
     from twisted.internet import reactor
 
-    from tortxd.gateway.limits import raise_descriptors
-    from tortxd.service import Daemon
+    from tortxd.daemon import Daemon
 
-    raise_descriptors()
-    # Twisted's timers go by the wall clock, which may be set; this clock only goes on.
-    reactor.seconds = time.monotonic  # type: ignore[method-assign]
-    reactor.stop = _once(reactor.stop)  # type: ignore[method-assign]
-    last_word = _LastWord(log_is_seen)
-    sys.excepthook = last_word.on_exception
-    with _or_end():
-        daemon = Daemon(config, reactor, last_word.on_failure)
+    last_line = process.take_over(reactor, None if log_is_seen else log)
+    with process.or_end():
+        daemon = Daemon(config, reactor, last_line.on_failure)
         # Before twistd logs, and before it leaves the terminal; as the user who is to run it.
         if twistd and twistd.get("uid") is None and twistd.get("chroot") is None:
             daemon.prepare()
     return daemon
-
-
-def _once(stop: Callable[[], None]) -> Callable[[], None]:
-    """``stop``, which takes it for a fault that a second signal comes while it is under way."""
-    stopping = False
-
-    def stop_once() -> None:
-        nonlocal stopping
-        if not stopping:
-            stop()
-            stopping = True
-
-    return stop_once
-
-
-class _LastWord:
-    """Says why the process ends: once, on standard error, as a plain line; after logging has begun,
-    ``sys.stderr`` is the log."""
-
-    def __init__(self, log_is_seen: bool) -> None:
-        self._log_is_seen = log_is_seen
-
-    def on_exception(
-        self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None
-    ) -> None:
-        """For an error that ends the process: a sentence, if it is one of ours."""
-        if isinstance(error, TortxdError):
-            self._log(error)
-            _print(error)
-        else:
-            sys.__excepthook__(kind, error, traceback)
-
-    def on_failure(self, error: TortxdError) -> None:
-        """Tor turned out not to start: end the process, with a status that twistd cannot give, and
-        with the reason after all that is logged on the way down."""
-        from twisted.internet import reactor
-
-        self._log(error)
-        atexit.register(_exit, error)
-        reactor.stop()
-
-    def _log(self, error: TortxdError) -> None:
-        if not self._log_is_seen:
-            log.critical("{sentence}", sentence=str(error))
-
-
-def _exit(error: TortxdError) -> None:
-    sys.stdout.flush()
-    _print(error)
-    os._exit(1)
-
-
-def _print(error: TortxdError) -> None:
-    if sys.__stderr__ is not None:
-        print(_last_line(str(error)), file=sys.__stderr__, flush=True)
-
-
-def _last_line(sentence: str) -> str:
-    return printable(f"tortxd: {sentence}")

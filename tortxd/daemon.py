@@ -1,0 +1,235 @@
+"""The daemon: a :class:`~tortxd.service.TorService` and the ports of its gateway, which
+``twistd -n tortxd`` and ``tortxd.tac`` run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable
+from errno import EADDRINUSE
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from tortxd._version import __version__
+from tortxd.addresses import SocksAddress, is_address
+from tortxd.config import DaemonConfig
+from tortxd.endpoints import not_a_server, plain, split_endpoint
+from tortxd.errors import SetupError, TorDown, TortxdError
+from tortxd.service import TorService
+from tortxd.tor.datadir import TOKEN_NAME
+from tortxd.tor.ports import unavailable
+
+DRAIN = 2.0
+"""Seconds that requests under way have left when the daemon stops. With those that Tor has, it must
+be gone within 5."""
+
+log = Logger()
+
+
+class Daemon(Service):
+    """A :class:`TorService` and the gateway's ports.
+
+    Ports are opened and the data directory is locked before Tor is started; when it stops, ports
+    are closed first, then requests under way get a few seconds, then Tor is stopped.
+
+    :param on_failure: called with the sentence when Tor turns out not to start as configured.
+    """
+
+    def __init__(
+        self, config: DaemonConfig, reactor: Any, on_failure: Callable[[TortxdError], object]
+    ) -> None:
+        self.tor = TorService(config, reactor)
+        self._config = config
+        self._reactor = reactor
+        self._on_failure = on_failure
+        self._factory = self.tor.gateway_factory()
+        self._ports: list[IListeningPort] = []
+        self._prepared = False
+
+    def prepare(self) -> None:
+        """Find out what can be known before anything has begun; see :meth:`TorService.prepare`.
+
+        :raises SetupError: a port is taken, or Tor cannot start as it is configured.
+        """
+        with self._config.names_as_given():
+            for description in self._config.http:
+                self._check(description)
+            if self._config.control is None and str(self._config.socks) in map(
+                plain, self._config.http
+            ):
+                raise SetupError(
+                    f"`http` and `socks` name one port, {self._config.socks}. Choose another for "
+                    "one of them."
+                )
+        self.tor.prepare()
+        self._prepared = True
+
+    def startService(self) -> None:
+        """Listen, then start Tor.
+
+        :raises SetupError: if either cannot be.
+        """
+        if not self._prepared:
+            self.prepare()
+        self._prepared = False
+        try:
+            with self._config.names_as_given():
+                self._listen()
+        except SetupError:
+            for port in self._ports:
+                port.stopListening()
+            self.tor.stopService()
+            raise
+        self._say_first()
+        self.tor.startService()
+        self._reactor.callLater(0, self._factory.prepare)
+        self.tor.when_failed().addCallback(self._on_failure)
+        self.tor.when_ready().addCallbacks(self._say_ready, lambda failure: failure.trap(TorDown))
+        super().startService()  # type: ignore[no-untyped-call]
+
+    def stopService(self) -> Deferred[None]:
+        """Close the ports, let requests finish for a few seconds, stop Tor."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        log.info("tortxd is stopping.")
+        self.tor.wind_down()
+        for stopping in [port.stopListening() for port in self._ports]:
+            await _when_done(stopping)
+        await self._factory.drain(DRAIN)
+        await self.tor.stopService()
+        log.info("tortxd has stopped.")
+
+    # --- ports -----------------------------------------------------------------------------------
+
+    def _check(self, description: str) -> None:
+        try:
+            serverFromString(self._reactor, description)
+        except Exception as error:  # whatever a kind of endpoint makes of a bad one
+            raise not_a_server(description, "`http`") from error
+        reason = _unavailable(description)
+        if reason is not None and not self._may_lack(description, reason):
+            raise _cannot_listen(description, reason)
+
+    def _listen(self) -> None:
+        for description in self._config.http:
+            try:
+                self._ports.append(self._listen_on(description))
+            except Exception as error:
+                reason = _why_not(error)
+                if not self._may_lack(description, reason):
+                    raise _cannot_listen(description, reason) from error
+
+    def _listen_on(self, description: str) -> IListeningPort:
+        outcome: list[Any] = []
+        endpoint = serverFromString(self._reactor, description)
+        endpoint.listen(self._factory).addBoth(outcome.append)
+        # Twisted's own stream endpoints listen at once; only such can be judged before Tor starts.
+        result = outcome[0] if outcome else Failure(SetupError("it does not listen at once"))
+        if isinstance(result, Failure):
+            result.raiseException()
+        port: IListeningPort = result
+        self._factory.listens_on(port)
+        return port
+
+    def _may_lack(self, description: str, reason: str) -> bool:
+        return description in self._config.http_may_lack and reason != os.strerror(EADDRINUSE)
+
+    # --- what it logs ----------------------------------------------------------------------------
+
+    def _say_first(self) -> None:
+        data_dir = self._config.data_dir
+        log.info(
+            "tortxd {version} is starting. Its data is in {path}",
+            version=__version__,
+            path=data_dir,
+        )
+        log.info("The token for operators is in {path}", path=data_dir / TOKEN_NAME)
+        if self._ports:
+            addresses = [port.getHost() for port in self._ports]
+            log.info(
+                "The gateway listens on {addresses}.",
+                addresses=" and ".join(map(_location, addresses)),
+            )
+
+    def _say_ready(self, _: None) -> None:
+        if self._ports:
+            address = self._ports[0].getHost()
+            log.info("Try it:  {command}", command=_command(address, self._config.token_file))
+            url = _location_from_here(address)
+            if url.startswith("http://"):
+                log.info("In a browser:  {url}", url=f"{url}/")
+
+
+# --- ports ----------------------------------------------------------------------------------------
+
+
+def _unavailable(description: str) -> str | None:
+    """Why nothing could listen at this endpoint now, where that can be known by a look."""
+    kind = split_endpoint(description)[0][0]
+    if kind not in ("tcp", "tcp6", "unix"):
+        return None
+    address = plain(description)
+    if kind == "unix":
+        return unavailable(SocksAddress(path=os.path.abspath(address)))
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    return unavailable(SocksAddress(host, int(port))) if is_address(host) else None
+
+
+def _why_not(error: Exception) -> str:
+    if isinstance(error, CannotListenError):
+        error = error.socketError
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _cannot_listen(description: str, reason: str) -> SetupError:
+    return SetupError(
+        f"The gateway cannot listen on {plain(description)}: {reason}. Choose another endpoint "
+        "with `http`."
+    )
+
+
+# --- addresses in the log -------------------------------------------------------------------------
+
+
+def _location(address: Any) -> str:
+    """A URL, or the path of a unix socket."""
+    host = getattr(address, "host", None)
+    if host is None:
+        return os.fsdecode(getattr(address, "name", None) or str(address))
+    return f"http://{f'[{host}]' if ':' in host else host}:{address.port}"
+
+
+def _location_from_here(address: Any) -> str:
+    """Where this machine reaches a port that listens at this address."""
+    url = _location(address)
+    for wildcard, loopback in (("//0.0.0.0:", "//127.0.0.1:"), ("//[::]:", "//[::1]:")):
+        url = url.replace(wildcard, loopback)
+    return url
+
+
+def _command(address: Any, token_file: Path | None) -> str:
+    """A command that asks the gateway at this address something, to be pasted into a shell."""
+    words = ["curl"]
+    url = _location_from_here(address)
+    if not url.startswith("http://"):
+        words += ["--unix-socket", shlex.quote(url)]
+        url = "http://localhost"
+    if token_file is not None:
+        words += ["-H", f'"Tortxd-Token: $(cat {shlex.quote(str(token_file))})"']
+    return " ".join((*words, f"{url}/verify-tor"))
+
+
+async def _when_done(result: Any) -> None:
+    if isinstance(result, Deferred):
+        await result

@@ -1,0 +1,105 @@
+"""The daemon's process: how many files it may open, its clock, a second signal, and the line that
+it ends with."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from twisted.logger import Logger
+
+from tortxd.errors import SetupError, TortxdError, printable
+from tortxd.gateway.limits import raise_descriptors
+
+__all__ = ["LastLine", "last_line", "or_end", "take_over"]
+
+
+def take_over(reactor: Any, log: Logger | None) -> LastLine:
+    """Make this process the daemon's, which ends with it.
+
+    :param reactor: the one that the process runs.
+    :param log: where the reason is logged with which the process ends. None: its log is seen where
+        its standard error is.
+    """
+    raise_descriptors()
+    # Twisted's timers go by the wall clock, which may be set; this clock only goes on.
+    reactor.seconds = time.monotonic
+    reactor.stop = _once(reactor.stop)
+    ending = LastLine(reactor, log)
+    sys.excepthook = ending.on_exception
+    return ending
+
+
+def _once(stop: Callable[[], None]) -> Callable[[], None]:
+    """``stop``, which takes it for a fault that a second signal comes while it is under way."""
+    stopping = False
+
+    def stop_once() -> None:
+        nonlocal stopping
+        if not stopping:
+            stop()
+            stopping = True
+
+    return stop_once
+
+
+@contextmanager
+def or_end() -> Iterator[None]:
+    """Where the daemon cannot start as it is configured, end the process: with status 1, and one
+    line that says why."""
+    try:
+        yield
+    except SetupError as error:
+        raise SystemExit(last_line(str(error))) from None
+
+
+def last_line(sentence: str) -> str:
+    """How a process that cannot go on says why."""
+    return printable(f"tortxd: {sentence}")
+
+
+class LastLine:
+    """Prints why the process ends: once, on standard error, as a plain line; once logging has
+    begun, ``sys.stderr`` is the log. Parameters as of :func:`take_over`."""
+
+    def __init__(self, reactor: Any, log: Logger | None) -> None:
+        self._reactor = reactor
+        self._logger = log
+
+    def on_exception(
+        self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+    ) -> None:
+        """For an error that ends the process: a sentence, if it is one of ours."""
+        if isinstance(error, TortxdError):
+            self._log(error)
+            _print(error)
+        else:
+            sys.__excepthook__(kind, error, traceback)
+
+    def on_failure(self, error: TortxdError) -> None:
+        """Tor turned out not to start: end the process, with a status that twistd cannot give, and
+        with the reason after all that is logged on the way down."""
+        self._log(error)
+        atexit.register(_exit, error)
+        self._reactor.stop()
+
+    def _log(self, error: TortxdError) -> None:
+        if self._logger is not None:
+            self._logger.critical("{sentence}", sentence=str(error))
+
+
+def _exit(error: TortxdError) -> None:
+    sys.stdout.flush()
+    _print(error)
+    os._exit(1)
+
+
+def _print(error: TortxdError) -> None:
+    if sys.__stderr__ is not None:
+        print(last_line(str(error)), file=sys.__stderr__, flush=True)
