@@ -57,9 +57,11 @@ def test_a_token_that_everybody_can_read_is_warned_of(tmp_path: Path, mode: int)
     with capturedLogs() as events:
         service.startService()
     service.stopService()
-    warned = [formatEvent(event) for event in events if event["log_namespace"] == "tortxd.service"]
+    warnings = [
+        formatEvent(event) for event in events if event["log_namespace"] == "tortxd.service"
+    ]
     sentence = f"Every user of this machine can read {file}: chmod o-r '{file}'"
-    assert warned == ([sentence] if mode == 0o644 else [])
+    assert warnings == ([sentence] if mode == 0o644 else [])
 
 
 def test_a_token_file_that_is_gone_by_then_is_no_fault(tmp_path: Path) -> None:

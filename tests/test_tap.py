@@ -38,9 +38,9 @@ from tortxd.tap import Options, help_text
 def test_what_is_wrong_is_one_line(
     given: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as said:
+    with pytest.raises(SystemExit) as ended:
         Options().parseOptions(given)
-    assert said.value.code == sentence
+    assert ended.value.code == sentence
     assert capsys.readouterr() == ("", "")
 
 

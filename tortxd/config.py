@@ -49,9 +49,9 @@ _FIELD = re.compile(r"`([a-z_]+)`")
 
 def _positive(_: object, attribute: Attribute[float], value: object) -> None:
     if not isinstance(value, float) or not math.isfinite(value) or value <= 0:
-        shown = f"{value:g}" if isinstance(value, float) else in_quotes(str(value))
+        text = f"{value:g}" if isinstance(value, float) else in_quotes(str(value))
         raise SetupError(
-            f"`{attribute.name}` takes a number of seconds greater than 0, not {shown}."
+            f"`{attribute.name}` takes a number of seconds greater than 0, not {text}."
         )
 
 
@@ -79,7 +79,7 @@ def _check_line(key: str, line: Any) -> None:
 
 
 def _number(value: float | str) -> float:
-    """A float; what is no number stays as it is, for the validator to name it."""
+    """A float. What is not a number stays as it is, for the validator to refuse."""
     try:
         return value if isinstance(value, bool) else float(value)
     except (ValueError, OverflowError):
@@ -110,9 +110,9 @@ def _texts(values: str | Iterable[str] | Mapping[str, str]) -> tuple[str, ...]:
 
 def _http(values: str | int | Iterable[str | int]) -> tuple[str, ...]:
     """Endpoint descriptions, each once."""
-    given = (values,) if isinstance(values, str | int) else tuple(values)
+    items = (values,) if isinstance(values, str | int) else tuple(values)
     descriptions: list[str] = []
-    for text in map(str, given):
+    for text in map(str, items):
         _check_line("http", text)
         descriptions += server_endpoints(text.strip(), "`http`")
     return tuple(dict.fromkeys(descriptions))
@@ -229,9 +229,9 @@ def default_data_dir(environ: Mapping[str, str]) -> Path:
 class DaemonConfig:
     """How the daemon runs: one field for every option, and what the secret files hold.
 
-    Text is taken in the forms that the options have. The files are read once, when the value is
-    made. Raises SetupError, which names fields in backticks; from :meth:`load`, options, variables
-    and keys.
+    Text is taken in the forms that the options have. The files are read once, when the
+    configuration is made. Raises SetupError, which names fields in backticks; from :meth:`load`,
+    options, variables and keys.
     """
 
     http: tuple[str, ...] = field(default=default_of("http"), converter=_http)
@@ -239,7 +239,7 @@ class DaemonConfig:
     addresses with a port are taken too, see
     :func:`tortxd.endpoints.server_endpoints`."""
     socks: SocksAddress | None = field(default=None, converter=_socks)
-    """None: not asked for, so 9050 or a free port, or what the attached Tor names."""
+    """None: 9050 or a free port, or the port that the attached Tor names."""
     control: str | None = field(default=None, converter=_control)
     """A Twisted client endpoint description of the Tor to attach to. None: launch one."""
     control_password_file: Path | None = field(default=None, converter=_file, validator=_one_line)
@@ -275,8 +275,8 @@ class DaemonConfig:
     check_url: str = field(default=default_of("check_url"), validator=_http_url)
     ip_url: str = field(default=default_of("ip_url"), validator=_http_url)
     given_as: Mapping[str, str] | None = field(default=None, init=False, repr=False, eq=False)
-    """What each field is called where it was given, or could be; None: this value was made in
-    Python, where fields are called as they are."""
+    """What each field is called where its value came from, or could have come from. None: the
+    configuration was made in Python, where fields have their own names."""
     token: bytes | None = field(init=False, repr=False, eq=False)
     """What ``token_file`` holds."""
     control_password: bytes | None = field(init=False, repr=False, eq=False)
@@ -330,13 +330,13 @@ class DaemonConfig:
         return config
 
     def spelled(self, sentence: str) -> str:
-        """A sentence of a SetupError, with each field called what it is called where it was given:
-        an option, a variable, a key of a file."""
+        """A sentence of a SetupError, in which each field has the name of the option, the variable
+        or the key that it came from."""
         return sentence if self.given_as is None else _spelled(sentence, self.given_as)
 
     @contextmanager
     def names_as_given(self) -> Iterator[None]:
-        """Have the sentences of SetupErrors call fields so (:meth:`spelled`)."""
+        """Raise SetupErrors of the block with such sentences (:meth:`spelled`)."""
         try:
             yield
         except SetupError as error:
@@ -351,15 +351,15 @@ class DaemonConfig:
 
     @property
     def http_may_lack(self) -> frozenset[str]:
-        """The endpoints that a machine without ``[::1]`` cannot have, where both loopback addresses
-        were asked for as one."""
+        """Endpoints that need not exist: ``[::1]``, which some machines lack, where it stands for
+        one half of a port on both loopback addresses."""
         pairs = (loopback_http(port) for port in self.http_ports)
         return frozenset(second for first, second in pairs if {first, second} <= set(self.http))
 
     def check_exposure(self) -> None:
         """Refuse to be an open proxy. Raises SetupError.
 
-        A token does not help on the SOCKS port, where nobody asks for it.
+        A token does not help on the SOCKS port, where Tor asks for none.
         """
         if self.open:
             return

@@ -48,8 +48,8 @@ def observer() -> ILogObserver:
 
 
 def take_over(options: Mapping[str, object]) -> bool:
-    """Whether a log of ours is to take the place of that which a twistd with these options would
-    write; then :func:`observer` makes it."""
+    """Whether our log replaces the one that a twistd with these options would write; if so,
+    :func:`observer` makes it."""
     global _logfile
     if options.get("syslog") or options.get("logger"):
         return False
@@ -62,7 +62,7 @@ def take_over(options: Mapping[str, object]) -> bool:
 
 
 def is_seen(options: Mapping[str, object]) -> bool:
-    """Whether the log of a twistd with these options is seen where its standard error is."""
+    """Whether the log of a twistd with these options goes where its standard error goes."""
     elsewhere = options.get("logfile") not in (None, "", "-")
     elsewhere = elsewhere or bool(options.get("syslog") or options.get("logger"))
     return in_foreground(options) and not elsewhere
@@ -102,12 +102,12 @@ class _Terminal:
 
 
 def line_of(event: LogEvent) -> str | None:
-    """What a person is shown of this event; None: nothing."""
+    """The line for a terminal. None: the event is not for people."""
     if event.get("for_logs_alone") or not _says_something(event):
         return None
     text = eventAsText(event, includeTimestamp=False, includeSystem=False)
     if "log_failure" not in event:
-        text = printable(text)  # Tor, and what calls itself so, is not to write to the terminal
+        text = printable(text)  # what calls itself Tor must not control the terminal
     if _namespace(event) == "tor":
         return f"Tor says: {text}" if _is_serious(event) else None
     return text
@@ -131,7 +131,7 @@ def _namespace(event: LogEvent) -> str:
 
 
 def _rotated(path: str) -> LogFile:
-    """A file that grows, and begins anew on SIGUSR1, as twistd's own does."""
+    """A log file that is rotated on SIGUSR1, as twistd's own is."""
     file: _LogFile = _LogFile.fromFullPath(path)  # type: ignore[no-untyped-call]
     if not signal.getsignal(signal.SIGUSR1):
         signal.signal(signal.SIGUSR1, file.rotate_soon)
@@ -142,7 +142,7 @@ class _LogFile(LogFile):
     _rotates = False
 
     def rotate_soon(self, *_: object) -> None:
-        """Begin anew with the next line: a signal may come in the midst of one."""
+        """Rotate before the next line: a signal may come in the middle of one."""
         self._rotates = True
 
     def write(self, data: str) -> None:

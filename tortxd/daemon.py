@@ -40,7 +40,7 @@ class Daemon(Service):
     Ports are opened and the data directory is locked before Tor is started; when it stops, ports
     are closed first, then requests under way get a few seconds, then Tor is stopped.
 
-    :param on_failure: called with the sentence when Tor turns out not to start as configured.
+    :param on_failure: called with the error when Tor turns out not to start as configured.
     """
 
     def __init__(
@@ -133,7 +133,8 @@ class Daemon(Service):
         outcome: list[Any] = []
         endpoint = serverFromString(self._reactor, description)
         endpoint.listen(self._factory).addBoth(outcome.append)
-        # Twisted's own stream endpoints listen at once; only such can be judged before Tor starts.
+        # Twisted's own stream endpoints listen at once; with others, Tor would start before a
+        # failure is known.
         result = outcome[0] if outcome else Failure(SetupError("it does not listen at once"))
         if isinstance(result, Failure):
             result.raiseException()
@@ -174,7 +175,7 @@ class Daemon(Service):
 
 
 def _unavailable(description: str) -> str | None:
-    """Why nothing could listen at this endpoint now, where that can be known by a look."""
+    """Why nothing could listen at this endpoint now; None where that is not known beforehand."""
     kind = split_endpoint(description)[0][0]
     if kind not in ("tcp", "tcp6", "unix"):
         return None
@@ -219,7 +220,7 @@ def _location_from_here(address: Any) -> str:
 
 
 def _command(address: Any, token_file: Path | None) -> str:
-    """A command that asks the gateway at this address something, to be pasted into a shell."""
+    """A command for a shell, which asks the gateway at this address."""
     words = ["curl"]
     url = _location_from_here(address)
     if not url.startswith("http://"):

@@ -104,9 +104,10 @@ def plain(description: str) -> str:
     if kind not in ("tcp", "tcp6"):
         return description
     names = _SERVERS[kind] if "".join(rest[:1]).isdecimal() else ("host", "port")
-    given = {**dict(zip(names or (), rest, strict=False)), **named}
+    arguments = {**dict(zip(names or (), rest, strict=False)), **named}
     everywhere = "::" if kind == "tcp6" else "0.0.0.0"  # noqa: S104
-    host, port = given.get("host") or given.get("interface") or everywhere, given.get("port")
+    host = arguments.get("host") or arguments.get("interface") or everywhere
+    port = arguments.get("port")
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -183,7 +184,8 @@ def client_endpoint(text: str, name: str) -> str:
 
 
 def _server_plugins() -> Iterable[Any]:
-    """Asked for only where a kind is no usual one: txtorcon's plugins install the reactor."""
+    """Loaded only for a kind that Twisted itself does not have: txtorcon's plugins install the
+    reactor."""
     from twisted.internet.interfaces import IStreamServerEndpointStringParser
     from twisted.plugin import getPlugins
 
@@ -244,9 +246,10 @@ def _arguments(
     signature, nothing is known of them."""
     if signature is None:
         return dict(named)
-    given = dict(zip(signature, positional, strict=False))
-    fits = len(positional) <= len(signature) and named.keys() <= set(signature) - given.keys()
-    return {**given, **named} if fits else None
+    arguments = dict(zip(signature, positional, strict=False))
+    others = set(signature) - arguments.keys()
+    fits = len(positional) <= len(signature) and named.keys() <= others
+    return {**arguments, **named} if fits else None
 
 
 def _escaped(text: str) -> str:

@@ -147,8 +147,8 @@ class Option:
     in_file: bool = True
     """Whether it can stand in a TOML file, and is a field of ``DaemonConfig``."""
     reloadable: bool = False
-    """Whether a running daemon can take another value for the requests that come: nothing that is
-    open, and no Tor, depends on it."""
+    """Whether a running daemon can take another value: only later requests depend on it, no port
+    and no Tor."""
 
     @flag.default
     def _like_the_key(self) -> str:

@@ -17,15 +17,15 @@ from twisted.logger import Logger
 from tortxd.errors import SetupError, TortxdError, printable
 from tortxd.gateway.limits import raise_descriptors
 
-__all__ = ["LastLine", "last_line", "or_end", "take_over"]
+__all__ = ["LastLine", "last_line", "or_end", "set_up"]
 
 
-def take_over(reactor: Any, log: Logger | None) -> LastLine:
-    """Make this process the daemon's, which ends with it.
+def set_up(reactor: Any, log: Logger | None) -> LastLine:
+    """Make this process one that the daemon has to itself.
 
-    :param reactor: the one that the process runs.
-    :param log: where the reason is logged with which the process ends. None: its log is seen where
-        its standard error is.
+    :param reactor: the one that it runs.
+    :param log: logs the reason with which the process ends. None: the log goes to standard error,
+        as that reason does.
     """
     raise_descriptors()
     # Twisted's timers go by the wall clock, which may be set; this clock only goes on.
@@ -37,7 +37,7 @@ def take_over(reactor: Any, log: Logger | None) -> LastLine:
 
 
 def _once(stop: Callable[[], None]) -> Callable[[], None]:
-    """``stop``, which takes it for a fault that a second signal comes while it is under way."""
+    """``stop``, which a second signal may call once more: Twisted's raises an error then."""
     stopping = False
 
     def stop_once() -> None:
@@ -65,8 +65,8 @@ def last_line(sentence: str) -> str:
 
 
 class LastLine:
-    """Prints why the process ends: once, on standard error, as a plain line; once logging has
-    begun, ``sys.stderr`` is the log. Parameters as of :func:`take_over`."""
+    """Prints why the process ends, in one line on the real standard error: ``sys.stderr`` is the
+    log, once logging has begun. Parameters as of :func:`set_up`."""
 
     def __init__(self, reactor: Any, log: Logger | None) -> None:
         self._reactor = reactor

@@ -82,7 +82,7 @@ class TorService(Service):
         """Find out, before anything has begun, whether Tor can start as it is configured, and lock
         the data directory until :meth:`stopService`.
 
-        :raises SetupError: it cannot. What turns out later is said by :meth:`when_failed`.
+        :raises SetupError: it cannot. For what turns out later, see :meth:`when_failed`.
         """
         with self.config.names_as_given():
             self.config.check_exposure()
@@ -124,7 +124,7 @@ class TorService(Service):
         return self._supervisor.status
 
     def on_status(self, observer: Callable[[Status], None]) -> Callable[[], None]:
-        """Have every further status told; the result, called, ends that."""
+        """Call ``observer`` with each further status, until the result is called."""
         return self._supervisor.on_status(observer)
 
     def when_ready(self) -> Deferred[None]:
@@ -306,7 +306,7 @@ def _warn_of_readers(config: DaemonConfig) -> None:
         try:
             readable = path is not None and path.stat().st_mode & stat.S_IROTH
         except OSError:
-            continue  # it was read before, and may be out of reach by now
+            continue  # it has been read already, and may be gone by now
         if readable:
             log.warn(
                 "Every user of this machine can read {path}: chmod o-r {word}",

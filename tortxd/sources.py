@@ -1,5 +1,5 @@
-"""Where options are given: in a TOML file, in the environment, on the command line. All that these
-may hold is in the table of :mod:`tortxd.options`; what is not is refused by name."""
+"""Where options come from: a TOML file, the environment, the command line. The table of
+:mod:`tortxd.options` has all that these may hold; anything else is refused by name."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ _VARIABLES = frozenset(variable.name for option in OPTIONS for variable in optio
 
 
 class Setting(NamedTuple):
-    """A value that an option was given, and what it is called there, for sentences."""
+    """The value of an option, and the option's name where the value came from, for sentences."""
 
     value: Any
     name: str
 
 
 def collect(options: Mapping[str, object], environ: Mapping[str, str]) -> dict[str, Setting]:
-    """What is set, by key: file, environment and options, each over the one before it.
+    """All settings, by key: those of the file, then the environment's, then the options', each of
+    which replaces an earlier one.
 
-    :param options: of the command line, by key; None, an empty list and a flag that is false were
-        not given. ``config`` names the file, where ``TORTXD_CONFIG`` does not.
-    :raises SetupError: the file cannot be read, or something is unknown or of another kind.
+    :param options: those of the command line, by key; None, an empty list and a false flag count as
+        not given. ``config`` names the file; without it, ``TORTXD_CONFIG`` does.
+    :raises SetupError: the file cannot be read, or a name is unknown, or a value of another kind.
     """
     settings: dict[str, Setting] = {}
     if (path := options.get(_CONFIG.key)) is not None:
@@ -44,10 +45,9 @@ def collect(options: Mapping[str, object], environ: Mapping[str, str]) -> dict[s
 
 
 def names(settings: Mapping[str, Setting], *, options: bool) -> dict[str, str]:
-    """What sentences call each key: as it is called where it was set; one that was not, as it is
-    where it could be.
+    """What sentences call each key: its name where it was set or, if it was not, where it could be.
 
-    :param options: whether there are options, or only the environment.
+    :param options: whether that is on the command line, or only in the environment.
     """
     unset = {key: _dashed(BY_KEY[key]) if options else variable_of(key) for key in KEYS}
     return unset | {key: setting.name for key, setting in settings.items()}
@@ -108,7 +108,7 @@ def _near(key: str, spell: Callable[[str], str]) -> str:
 
 
 def _from_file(path: str, name: str) -> dict[str, Setting]:
-    """What a TOML file says; ``name`` is what the option that named it is called."""
+    """What a TOML file holds; ``name`` is that of the option that names the file."""
     values = _read_toml(path, name)
     for unknown in sorted(values.keys() - KEYS):
         if isinstance(values[unknown], dict):

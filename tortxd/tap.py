@@ -69,8 +69,8 @@ class Options(usage.Options):
             raise usage.UsageError(f"{words[0]} is no option: those begin with --")
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """As ever, but what is wrong is one line, not the last after a page of help; and no name
-        may be cut short: another option may be meant by it."""
+        """As Twisted does, but a mistake is reported in one line, without the help around it, and
+        names cannot be abbreviated: a later option could change what they mean."""
         wrong = self._wrong_in(options or ())
         if wrong is None:
             try:
@@ -106,11 +106,11 @@ class Options(usage.Options):
         return "" if found is None else f" Did you mean --{found}?"
 
     def postOptions(self) -> None:
-        """Make the configuration, so that what is wrong is said before anything is started."""
+        """Make the configuration, so that mistakes are reported before anything is started."""
         twistd: dict[str, Any] = {} if self.parent is None else self.parent
         with process.or_end():
-            given = {option.key: self[option.flag] for option in OPTIONS}
-            self.config = DaemonConfig.load(given, os.environ)
+            values = {option.key: self[option.flag] for option in OPTIONS}
+            self.config = DaemonConfig.load(values, os.environ)
             check_files(twistd)
         self.log_is_seen = console.is_seen(twistd)
         if console.take_over(twistd):
@@ -183,16 +183,16 @@ def make_daemon(
 
     Where it cannot start, the process ends with a non-zero status and one line that says why.
 
-    :param log_is_seen: whether the log is seen where the process's last line is; else that is
-        logged, too.
-    :param twistd: the options of the twistd that runs it; without one, what cannot be is found out
-        when it is started.
+    :param log_is_seen: whether the log goes where the process's last line goes. If not, that line
+        is logged, too.
+    :param twistd: the options of the twistd that runs it. Without them, ports and data directory
+        are checked when the service is started, not before.
     """
     from twisted.internet import reactor
 
     from tortxd.daemon import Daemon
 
-    last_line = process.take_over(reactor, None if log_is_seen else log)
+    last_line = process.set_up(reactor, None if log_is_seen else log)
     with process.or_end():
         daemon = Daemon(config, reactor, last_line.on_failure)
         # Before twistd logs, and before it leaves the terminal; as the user who is to run it.

@@ -1,4 +1,4 @@
-"""twistd, as far as it is not ours: what it was told, and whether it can write its files."""
+"""twistd itself: its own options, and whether it can write its files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tortxd.files import read_whole
 
 
 class _TwistdOptions(ServerOptions):
-    """twistd's options, read once more: it has installed its reactor by now."""
+    """Reads twistd's options a second time, when it has installed its reactor."""
 
     def opt_reactor(self, _: str) -> None:
         """Leave it as it is."""
@@ -25,7 +25,8 @@ class _TwistdOptions(ServerOptions):
 
 
 def options_of_twistd() -> dict[str, Any]:
-    """What twistd was told, which a .tac is not; empty where something else loads it."""
+    """The options of the twistd that runs, which it does not pass to a .tac file; empty where
+    something else loads the file."""
     options = _TwistdOptions()  # type: ignore[no-untyped-call]
     if not sys.argv[1:]:
         return {}
@@ -37,10 +38,10 @@ def options_of_twistd() -> dict[str, Any]:
 
 
 def check_files(twistd: Mapping[str, Any]) -> None:
-    """See that twistd, with these options, can write its own files, which it finds out too late,
-    and that no other one runs.
+    """Check that twistd, with these options, can write its own files, which it would find out too
+    late, and that no other twistd runs in the folder.
 
-    :raises SetupError: it cannot, or one does.
+    :raises SetupError: it cannot, or another one runs.
     """
     if twistd.get("chroot") is not None:
         return  # their paths are those of another root
@@ -70,7 +71,7 @@ def _check_pidfile(path: str) -> None:
     except ProcessLookupError:
         return
     except PermissionError:
-        pass  # it lives, and is another user's
+        pass  # it runs, for another user
     raise SetupError(
         f"Another twistd runs in this folder, process {pid}, as {path} says. Stop it, or start "
         "this one in another folder, or with --pidfile=."
@@ -86,7 +87,7 @@ def _check_writable(path: str, option: str) -> None:
         except FileExistsError:
             os.close(os.open(target, flags))
         else:
-            os.unlink(target)  # twistd takes an empty one for a fault
+            os.unlink(target)  # twistd refuses a pidfile that is empty
     except OSError as error:
         raise SetupError(
             f"twistd cannot write {path}: {error.strerror}. Start it in another folder, or with "
