@@ -13,7 +13,9 @@ import pytest
 from tests.docs.documents import blocks, names, read, rows, section
 from tortxd.config import DaemonConfig
 from tortxd.errors import NotServed, kinds
+from tortxd.gateway.control.handlers import later
 from tortxd.gateway.control.probes import Probed
+from tortxd.gateway.control.routes import ENDPOINTS
 from tortxd.options import KEYS
 from tortxd.policy.headers import incoming, outgoing
 from tortxd.policy.request import directives
@@ -58,25 +60,15 @@ def test_every_error_has_its_status() -> None:
         assert kinds()[names(code)[0]].status == int(status.split(",")[0])
 
 
-def routes() -> dict[str, str]:
-    """The endpoint names of the klein app, by path."""
-    from tortxd.gateway.control.app import Api  # klein: not before there is a reactor
-
-    found = {}
-    for rule in Api.app.url_map.iter_rules():
-        if "<path" not in rule.rule:
-            found[re.sub(r"<(?:\w+:)?_?(\w+)>", r"{\1}", rule.rule)] = str(rule.endpoint)
-    return found
-
-
 def test_every_route_is_described() -> None:
     table = rows(HTTP_API.split("## Routes\n")[1].split("\n### ")[0])
     described = {names(row[0])[0].split()[1].partition("?")[0]: row[2] for row in table}
-    assert described.keys() == routes().keys()
+    routes = {re.sub(r"<(\w+)>", r"{\1}", one.path): one.handler for one in ENDPOINTS}
+    assert described.keys() == routes.keys()
 
-    later = {path for path, endpoint in routes().items() if "later" in endpoint}
-    assert later == {path for path, answer in described.items() if "501" in answer}
-    assert later <= set(names(section(README, "## What is there, and what is not yet")))
+    missing = {path for path, handler in routes.items() if handler is later}
+    assert missing == {path for path, answer in described.items() if "501" in answer}
+    assert missing <= set(names(section(README, "## What is there, and what is not yet")))
 
 
 def test_request_headers_that_are_not_served_yet() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from attrs import evolve, field, frozen
+from twisted.internet.interfaces import IConsumer
 
 from tortxd.errors import TortxdError
 from tortxd.policy.query import asks_for_pretty
@@ -53,6 +54,21 @@ class Answer:
         if self.value is None or not _is_for_people(head):
             return self
         return evolve(self, body=json.dumps(self.value, indent=2).encode() + b"\n")
+
+
+@frozen
+class StreamedAnswer:
+    """A response of the gateway's own whose body comes bit by bit."""
+
+    status: int
+    headers: Headers
+    feed: Callable[[IConsumer], Awaitable[None]]
+    """Gives the body to the client, until it is whole. It is cancelled when the client leaves, and
+    is to heed the consumer's backpressure."""
+
+    def with_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> StreamedAnswer:
+        """The same answer with these headers as well."""
+        return evolve(self, headers=[*self.headers, *headers])
 
 
 def takes_html(head: RequestHead) -> bool:

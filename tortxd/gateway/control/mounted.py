@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import IO, Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -16,7 +17,7 @@ from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
 from tortxd.errors import TortxdError
-from tortxd.gateway.answers import Answer
+from tortxd.gateway.answers import Answer, StreamedAnswer
 from tortxd.gateway.front.endings import Broken, InOrder, LastBytes
 from tortxd.gateway.front.flow import ClientTransport, ClientUpload, DisconnectWatch
 from tortxd.gateway.gateway import Gateway, peer_name
@@ -77,6 +78,25 @@ def send(request: Any, answer: Answer) -> None:
         request.setHeader(b"Content-Length", b"%d" % len(answer.body))
         request.write(answer.body)
     request.finish()
+
+
+async def stream(request: Any, answer: StreamedAnswer) -> None:
+    """Answer ``request`` with an answer of the gateway's own, bit by bit."""
+    request.setResponseCode(answer.status)
+    set_headers(request, answer.headers)
+    request.write(b"")  # the head goes out now
+    if request.method != b"HEAD":
+        await answer.feed(request)
+    request.finish()
+
+
+async def break_off(request: Any) -> None:
+    """End the connection behind a response that is not whole, so that it does not look so: whoever
+    has called us would finish it."""
+    gone: Deferred[None] = Deferred()
+    request.notifyFinish().addBoth(lambda _: gone.callback(None))
+    request.channel.loseConnection()
+    await gone
 
 
 def set_headers(request: Any, headers: list[tuple[bytes, bytes]]) -> None:

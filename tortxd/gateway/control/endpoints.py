@@ -1,0 +1,97 @@
+"""The control plane's routes, as they are declared: routing, ``Allow``, what ``/`` lists and what
+each answer looks like follow from these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from attrs import field, frozen
+
+from tortxd.gateway.answers import Answer, StreamedAnswer
+from tortxd.gateway.control.page import Address
+from tortxd.gateway.control.verification import Verification
+from tortxd.gateway.gateway import Gateway
+from tortxd.policy.access import Audience, Caller
+from tortxd.policy.request import Fields
+
+Schema = Mapping[str, Any]
+"""A JSON Schema (draft 2020-12)."""
+
+
+@frozen
+class Call:
+    """A request that may be served."""
+
+    caller: Caller
+    fields: Fields
+    peer: bytes
+    token: bytes | None = field(default=None, repr=False)
+    """What the query of the page's address gives."""
+    body: bytes = field(default=b"", repr=False)
+    minor: int = 1
+    """Of HTTP/1.0 or 1.1."""
+    address: Address = field(kw_only=True)
+    """Under which it knows the page at ``/``."""
+    html: bool = field(kw_only=True)
+    """Whether it asks for something that a browser shows."""
+
+
+@frozen
+class Context:
+    """What handlers have to do with."""
+
+    gateway: Gateway
+    check_url: str
+    """The service that says whether it was asked through Tor."""
+    ip_url: str
+    """The service that says by which address it was asked."""
+    verification: Verification
+
+    @property
+    def proxy_url(self) -> str | None:
+        """Where Tor speaks SOCKS, as a URL; None while it does not."""
+        address = self.gateway.link.socks_address
+        return None if address is None else address.url
+
+
+Handler = Callable[[Context, Call], Awaitable[Answer | StreamedAnswer]]
+
+
+@frozen
+class Endpoint:
+    """One route."""
+
+    path: str
+    """As werkzeug writes rules; escapes and empty segments match nothing."""
+    audience: Audience
+    methods: tuple[bytes, ...] | None
+    """HEAD goes with GET, and OPTIONS with all; None: whatever method."""
+    handler: Handler | None
+    """None: the request is relayed to its destination."""
+    summary: str
+    """What it gives or does, for a list."""
+    schema: Schema | None = None
+    """Of the answer to GET or POST, where that is JSON."""
+    shown: str | None = None
+    """How a list writes the path, where that is not enough."""
+    listed: bool = True
+
+    @property
+    def served(self) -> tuple[bytes, ...]:
+        """The methods that are served."""
+        methods = self.methods or ()
+        return (*methods, b"HEAD") if b"GET" in methods else methods
+
+    @property
+    def allow(self) -> tuple[bytes, bytes]:
+        """The header that names the methods (RFC 9110, section 10.2.1)."""
+        return (b"Allow", b", ".join((*self.served, b"OPTIONS")))
+
+    @property
+    def line(self) -> tuple[str, str]:
+        """How a list shows it."""
+        method = b", ".join(self.methods or (b"ANY",)).decode("ascii")
+        whose = "for operators: " if self.audience is Audience.OPERATOR else ""
+        return f"{method} {self.shown or self.path}", whose + self.summary

@@ -1,0 +1,182 @@
+"""Every route of the control plane."""
+
+from __future__ import annotations
+
+from tortxd._version import __version__
+from tortxd.errors import NotServed
+from tortxd.gateway.answers import OWN_HEADERS, Answer, json_answer
+from tortxd.gateway.control import handlers, schemas
+from tortxd.gateway.control.endpoints import Call, Context, Endpoint
+from tortxd.gateway.control.page import HEADERS as PAGE_HEADERS
+from tortxd.gateway.control.page import (
+    RENEWED_AFTER,
+    Address,
+    ForOperators,
+    View,
+    page,
+    refreshes,
+)
+from tortxd.policy.access import Audience
+from tortxd.policy.request import OPERATOR_COOKIE
+from tortxd.tor.report import status_json
+
+VARY = (b"Vary", b"Accept")
+
+
+async def home(context: Context, call: Call) -> Answer:
+    """What a person sees who opens the gateway in a browser; for programs, what there is. With an
+    operator's token in the address, that becomes a cookie."""
+    if call.token is not None:
+        return _with_cookie(context, call.address)
+    status = context.gateway.link.status
+    value = {
+        "status": status_json(status)["status"],
+        "version": __version__,
+        "routes": dict(listing(ENDPOINTS)),
+    }
+    answer = json_answer(200, value, [VARY])
+    if not call.html:
+        return answer
+    answer = answer.as_page(page(_view(context, call)), PAGE_HEADERS)
+    if refreshes(status):
+        answer.headers.append((b"Refresh", b"%d" % RENEWED_AFTER))
+    return answer
+
+
+def _view(context: Context, call: Call) -> View:
+    link, access = context.gateway.link, context.gateway.policy.access
+    operators = None
+    if call.caller.operator:
+        circuits, streams = link.circuits(), len(link.streams())
+        operators = ForOperators(__version__, context.proxy_url, circuits, streams)
+    return View(
+        address=call.address,
+        status=link.status,
+        network=link.network,
+        destination=context.check_url,
+        wants_token=access.token is not None,
+        has_operators=None not in (access.operator_token, access.operator_cookie),
+        operators=operators,
+    )
+
+
+def _with_cookie(context: Context, address: Address) -> Answer:
+    """Change the operator's token, in the address, for a cookie: so it does not stay there."""
+    cookie, path = context.gateway.policy.access.operator_cookie, address.root.encode("latin-1")
+    if cookie is None:
+        raise NotServed
+    # Strict: no other site's page makes the browser send it. To the browser, services on other
+    # ports of this host are the same site: Origin and Sec-Fetch-Site keep those out.
+    value = OPERATOR_COOKIE + b"=" + cookie + b"; Path=" + path
+    value += b"; HttpOnly; SameSite=Strict"
+    return Answer(303, [(b"Location", path), (b"Set-Cookie", value), *OWN_HEADERS])
+
+
+def listing(endpoints: tuple[Endpoint, ...]) -> list[tuple[str, str]]:
+    """What a program is shown at ``/``: the ways in, each with what it gives."""
+    lines = []
+    for endpoint in endpoints:
+        if endpoint.listed:
+            lines.append(endpoint.line)
+        if endpoint.handler is None:
+            tunnel = "a tunnel through Tor: the gateway is an HTTP proxy as well"
+            lines.append(("CONNECT host:port", tunnel))
+    return lines
+
+
+_GET, _POST = (b"GET",), (b"POST",)
+
+ENDPOINTS = (
+    Endpoint(
+        "/health",
+        Audience.CLIENT,
+        _GET,
+        handlers.health,
+        "whether requests are served, and how far Tor is",
+        schemas.HEALTH,
+    ),
+    Endpoint(
+        "/ip", Audience.CLIENT, _GET, handlers.ip, "where your requests leave Tor", schemas.IP
+    ),
+    Endpoint(
+        "/verify-tor",
+        Audience.CLIENT,
+        _GET,
+        handlers.verify_tor,
+        "whether they do, with evidence",
+        schemas.VERIFICATION,
+    ),
+    Endpoint(
+        "/proxy",
+        Audience.PROXY,
+        None,
+        None,
+        "the response of X, through Tor; X is percent-encoded",
+        shown="/proxy?url=X",
+    ),
+    Endpoint(
+        "/identity/new",
+        Audience.CLIENT,
+        _POST,
+        handlers.new_identity,
+        'new circuits for your own isolation key: {"isolation": "KEY"}',
+        schemas.NEW_IDENTITY,
+    ),
+    Endpoint(
+        "/circuits",
+        Audience.OPERATOR,
+        _GET,
+        handlers.circuits,
+        "the circuits that Tor has open",
+        schemas.CIRCUITS,
+    ),
+    Endpoint(
+        "/streams",
+        Audience.OPERATOR,
+        _GET,
+        handlers.streams,
+        "the streams on them",
+        schemas.STREAMS,
+    ),
+    Endpoint(
+        "/",
+        Audience.PAGE,
+        _GET,
+        home,
+        "this list; in a browser, a page",
+        schemas.LISTING,
+        listed=False,
+    ),
+    Endpoint(
+        "/openapi.json",
+        Audience.CLIENT,
+        _GET,
+        handlers.later,
+        "what this list says, for programs",
+        listed=False,
+    ),
+    Endpoint(
+        "/events",
+        Audience.OPERATOR,
+        _GET,
+        handlers.later,
+        "what changes, as it does",
+        listed=False,
+    ),
+    Endpoint(
+        "/metrics",
+        Audience.OPERATOR,
+        _GET,
+        handlers.later,
+        "figures, for Prometheus",
+        listed=False,
+    ),
+    Endpoint(
+        "/circuits/<id>/close",
+        Audience.OPERATOR,
+        _POST,
+        handlers.later,
+        "closes a circuit",
+        listed=False,
+    ),
+)
