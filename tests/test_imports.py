@@ -20,7 +20,7 @@ import tortxd
 
 PACKAGE = Path(tortxd.__file__).parent
 LAYERS = (
-    {"_version", "errors", "files", "manual", "nearest"},
+    {"_version", "errors", "files", "grammar", "manual", "nearest"},
     {"addresses", "rates"},
     {"endpoints", "environment"},
     {"options"},

@@ -8,6 +8,7 @@ import re
 from attrs import frozen
 
 from tortxd.errors import SetupError, in_quotes
+from tortxd.grammar import bracketed
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HOSTNAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
@@ -42,8 +43,7 @@ class SocksAddress:
         return cls(*found)
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return self.path or f"{host}:{self.port}"
+        return self.path or f"{bracketed(self.host)}:{self.port}"
 
     @property
     def url(self) -> str:

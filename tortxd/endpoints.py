@@ -10,6 +10,7 @@ from typing import Any
 
 from tortxd.addresses import is_address, is_ipv6, is_loopback
 from tortxd.errors import SetupError, in_quotes
+from tortxd.grammar import bracketed
 
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}")
 _HOST_PORT = re.compile(rf"(\*|{_HOST.pattern}|\[[0-9A-Fa-f:.]+\]):([0-9]{{1,5}})")
@@ -108,7 +109,7 @@ def plain(description: str) -> str:
     everywhere = "::" if kind == "tcp6" else "0.0.0.0"  # noqa: S104
     host = arguments.get("host") or arguments.get("interface") or everywhere
     port = arguments.get("port")
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"{bracketed(host)}:{port}"
 
 
 def loopback_http(port: int) -> tuple[str, str]:

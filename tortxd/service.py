@@ -27,11 +27,10 @@ from tortxd.policy.access import AccessPolicy
 from tortxd.policy.headers import UserAgent
 from tortxd.policy.hosts import MAP_IT, public_host
 from tortxd.policy.request import isolation_key
-from tortxd.policy.site import site_of
 from tortxd.policy.target import TargetPolicy, parse_alias
 from tortxd.tor.budget import CircuitBudget
 from tortxd.tor.datadir import operator_token, prepare
-from tortxd.tor.isolation import Isolation, IsolationKeys
+from tortxd.tor.isolation import IsolationKeys, isolation_of
 from tortxd.tor.link import Circuit, Stream
 from tortxd.tor.socks import TorEndpoint
 from tortxd.tor.status import Status
@@ -195,11 +194,8 @@ class TorService(Service):
         :param isolation: as in :meth:`agent`.
         """
         name = public_host(host)
-        if isolation is None:
-            kept_apart = Isolation("site", site_of(name).encode(), _EMBEDDER)
-        else:
-            kept_apart = Isolation("key", isolation_key(isolation), _EMBEDDER)
-        credentials = self._gateway.keys.credentials(kept_apart)
+        key = None if isolation is None else isolation_key(isolation)
+        credentials = self._gateway.keys.credentials(isolation_of(key, name, _EMBEDDER))
         return TorEndpoint(
             self.reactor,
             lambda: self._supervisor.when_admitted(credentials, self.config.timeout / 2),

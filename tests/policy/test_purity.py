@@ -11,7 +11,10 @@ import pytest
 import tortxd.policy
 
 MODULES = sorted(Path(tortxd.policy.__path__[0]).glob("*.py"))
-NEEDED = {"attrs", "idna", "publicsuffixlist", "tortxd.errors", "tortxd.nearest", "tortxd.policy"}
+NEEDED = {"attrs", "idna", "publicsuffixlist", "tortxd.errors", "tortxd.policy"} | {
+    "tortxd.grammar",
+    "tortxd.nearest",
+}
 LATE = {"idna", "publicsuffixlist"}
 IMPURE = {"asyncio", "os", "random", "socket", "subprocess", "threading", "time"}
 

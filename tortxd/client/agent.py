@@ -28,17 +28,17 @@ from zope.interface import implementer
 from tortxd.client.response import Body, TorResponse
 from tortxd.client.upload import Upload
 from tortxd.errors import BadRequest, BadResponse, OriginTimeout, TortxdError
+from tortxd.grammar import TOKEN
 from tortxd.policy.headers import framed_anew
-from tortxd.policy.site import site_of
 from tortxd.policy.target import Target, TargetPolicy
 from tortxd.relay.exchange import Exchange, UpstreamRequest
 from tortxd.relay.interfaces import Carrier, Interim, NoUpload, Start, UploadProducer
 from tortxd.relay.timeouts import Timeout
 from tortxd.relay.upstream import PoolKey
-from tortxd.tor.isolation import Isolation, IsolationKeys
+from tortxd.tor.isolation import IsolationKeys, isolation_of
 from tortxd.wire.http1 import ResponseHead, head_bytes
 
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TOKEN = re.compile(TOKEN)
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _MEANT_FOR_BODIES = frozenset((b"POST", b"PUT", b"PATCH"))
 """Methods that say so when there is no body (RFC 9110, section 8.6)."""
@@ -145,11 +145,7 @@ class TorAgent:
         return asking.answer
 
     def _pool_key(self, target: Target) -> PoolKey:
-        if self._key is not None:
-            isolation = Isolation("key", self._key, self._caller)
-        else:
-            isolation = Isolation("site", site_of(target.host).encode("ascii"), self._caller)
-        credentials = self._keys.credentials(isolation)
+        credentials = self._keys.credentials(isolation_of(self._key, target.host, self._caller))
         return PoolKey(credentials, target.scheme, target.host, target.port)
 
 

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MAX_ANSWER = 64 * 1024
-"""Bytes of a service's answer, of ``config.check_url`` or ``config.ip_url``."""
-
 
 def tor_client(socks_addr: str = "127.0.0.1:9050", **config: Any) -> TorHttpClient:
     """A :class:`TorHttpClient`; ``config`` takes the other fields of
@@ -144,7 +141,7 @@ class TorHttpClient:
 
     async def _ask(self, url: str, name: str, kind: type[T]) -> T:
         response = await self.get(url, unbuffered=True)
-        answer = await response.short_json(MAX_ANSWER)
+        answer = await response.short_json()
         value = answer.get(name) if isinstance(answer, dict) else None
         if not isinstance(value, kind):
             raise BadResponse(f"The service that was asked did not say {name}.")

@@ -16,8 +16,7 @@ from tortxd.client.installed import installed
 from tortxd.config import Config
 from tortxd.errors import BadResponse, OriginReset, OriginTimeout
 from tortxd.policy.hosts import public_host
-from tortxd.policy.site import site_of
-from tortxd.tor.isolation import Isolation, IsolationKeys
+from tortxd.tor.isolation import IsolationKeys, isolation_of
 from tortxd.tor.socks import TorEndpoint
 from tortxd.wire.socks5 import GREETING, METHOD_ACCEPTED
 
@@ -62,7 +61,7 @@ class SocksClient:
 
     async def _connect(self, host: str, port: int, factory: IProtocolFactory) -> IProtocol:
         name = public_host(host)
-        credentials = self._keys.credentials(Isolation("site", site_of(name).encode("ascii")))
+        credentials = self._keys.credentials(isolation_of(None, name))
         endpoint = TorEndpoint(
             self._reactor,
             self.config.socks,

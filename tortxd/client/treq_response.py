@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 
 from tortxd.errors import BadResponse, OriginReset, TortxdError
+from tortxd.wire.limited import LimitedBody
 
 _CHARSET = re.compile(rb";[ \t]*charset[ \t]*=[ \t]*[\"']?([\w!#$%&+^`~.:-]{1,40})", re.IGNORECASE)
 _NOT_ON_THE_WEB = frozenset(
@@ -65,16 +66,10 @@ class Response(_Response):
         """The body as JSON; ``kwargs`` are those of ``json.loads``."""
         return self.content().addCallback(lambda body: self._parse(body, kwargs))
 
-    def short_json(self, limit: int) -> Deferred[Any]:
-        """The same, but BadResponse where the body has more than ``limit`` bytes."""
-        received = bytearray()
-
-        def keep(data: bytes) -> None:
-            received.extend(data)
-            if len(received) > limit:
-                raise BadResponse("The service that was asked said too much.")
-
-        return self.collect(keep).addCallback(lambda _: self._parse(bytes(received), {}))
+    def short_json(self) -> Deferred[Any]:
+        """The same, but BadResponse where the body has more than 64 KiB."""
+        body = LimitedBody(lambda: BadResponse("The service that was asked said too much."))
+        return self.collect(body.add).addCallback(lambda _: self._parse(body.value, {}))
 
     def history(self) -> list[Response]:
         """The responses whose redirects led here, in their order. What they had said when the

@@ -17,6 +17,7 @@ from ipaddress import IPv4Address, IPv6Address
 from attrs import field, frozen
 
 from tortxd.errors import BadRequest, ForbiddenHost, ForbiddenOrigin, Unauthorized
+from tortxd.grammar import TOKEN
 from tortxd.policy.request import (
     Fields,
     Headers,
@@ -31,7 +32,7 @@ _LOOPBACK_ORIGIN = re.compile(rb"https?://(?:" + _LOOPBACK + rb")(?::[0-9]{1,5})
 _HOST = re.compile(rb"([A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _LONGEST_HOST = 300
 
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TOKEN = re.compile(TOKEN)
 _TOKENS = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z, \t-]*")
 
 _UNTAINTED = frozenset({b"same-origin", b"none"})

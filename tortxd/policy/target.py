@@ -14,6 +14,7 @@ from functools import lru_cache
 from attrs import field, frozen
 
 from tortxd.errors import BadUrl, SetupError, TargetForbidden, TortxdError, in_quotes
+from tortxd.grammar import bracketed
 from tortxd.policy.hosts import MAP_IT, canonical_host, is_address, judge_host
 from tortxd.policy.paths import as_browsers_do, as_they_came
 
@@ -53,9 +54,8 @@ class Target:
 
     @authority.default
     def _authority(self) -> bytes:
-        host = f"[{self.host}]" if ":" in self.host else self.host
         port = "" if self.port == _DEFAULT_PORTS[self.scheme] else f":{self.port}"
-        return f"{host}{port}".encode("ascii")
+        return f"{bracketed(self.host)}{port}".encode("ascii")
 
     @property
     def origin(self) -> str:

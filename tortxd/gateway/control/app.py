@@ -22,7 +22,6 @@ from tortxd.errors import (
     InternalError,
     MethodNotAllowed,
     NotFound,
-    TooLarge,
     TorDown,
     TortxdError,
 )
@@ -33,13 +32,14 @@ from tortxd.gateway.control.page import HEADERS as PAGE_HEADERS
 from tortxd.gateway.control.page import Address, error_page
 from tortxd.gateway.control.routes import ENDPOINTS, VARY
 from tortxd.gateway.control.verification import Verification
-from tortxd.gateway.front.handover import LONG_BODY, MAX_BODY
+from tortxd.gateway.front.handover import too_large
 from tortxd.gateway.gateway import Gateway, peer_name
 from tortxd.policy.access import Audience, Caller
 from tortxd.policy.query import token_of
 from tortxd.policy.request import gateway_fields
 from tortxd.relay.outbound import STOPPING
 from tortxd.wire.http1 import RequestHead
+from tortxd.wire.limited import SHORT, LimitedBody
 
 log = Logger()
 
@@ -286,7 +286,6 @@ def _host_of(address: Any) -> str:
 
 def _body_of(request: Any) -> bytes:
     """The body of a request to a route that takes one of a few bytes."""
-    body: bytes = request.content.read(MAX_BODY + 1)
-    if len(body) > MAX_BODY:
-        raise TooLarge(LONG_BODY)
-    return body
+    body = LimitedBody(too_large)
+    body.add(request.content.read(SHORT + 1))
+    return body.value

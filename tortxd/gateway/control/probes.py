@@ -23,9 +23,11 @@ from tortxd.relay.upstream import PoolKey, Upstream
 from tortxd.tor.isolation import Credentials
 from tortxd.tor.link import Circuit, SocksAddress
 from tortxd.wire.http1 import Headers, head_bytes
+from tortxd.wire.limited import LimitedBody
 
-MAX_ANSWER = 64 * 1024
-"""Bytes of a service's answer."""
+
+def _too_long() -> BadResponse:
+    return BadResponse("The service's answer is too long.")
 
 
 @frozen
@@ -152,7 +154,7 @@ class _Asking:
     def __init__(self, gateway: Gateway, streams: _Streams, order: UpstreamRequest) -> None:
         self.upload_producer: UploadProducer = NoUpload()
         self.body: Deferred[bytes] = Deferred(lambda _: self._leave())
-        self._received = bytearray()
+        self._received = LimitedBody(_too_long)
         self._timeouts = gateway.timeouts
         self._deadline = self._timeouts.clock.seconds() + order.timeout
         self._timeout: Timeout | None = None
@@ -177,15 +179,16 @@ class _Asking:
 
     def write(self, data: bytes) -> None:
         """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
-        self._received += data
-        if len(self._received) > MAX_ANSWER:
-            self._give_up(BadResponse("The service's answer is too long."))
+        try:
+            self._received.add(data)
+        except BadResponse as error:
+            self._give_up(error)
 
     def finish(self) -> None:
         """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         self._stop_timer()
         if not self.body.called:
-            self.body.callback(bytes(self._received))
+            self.body.callback(self._received.value)
 
     def truncate(self, error: TortxdError) -> None:
         """See :class:`~tortxd.relay.interfaces.ResponseSink`."""

@@ -20,7 +20,7 @@ from tortxd.errors import InternalError, OriginTimeout, TorTimeout
 from tortxd.gateway.control.probes import Probe, Probed
 from tortxd.gateway.gateway import Gateway
 from tortxd.policy.target import Target
-from tortxd.tor.isolation import Credentials, Isolation
+from tortxd.tor.isolation import Credentials, isolation_of
 from tortxd.tor.waiters import Waiters
 
 log = Logger()
@@ -79,7 +79,7 @@ class Verification:
     def _begin(self, target: Target) -> Probe:
         gateway = self._gateway
         if self._credentials is None:
-            self._credentials = gateway.keys.credentials(Isolation("key", token_bytes(16)))
+            self._credentials = gateway.keys.credentials(isolation_of(token_bytes(16), target.host))
         probe = self._probe = Probe(
             gateway, target, self._credentials, gateway.policy.timeout, keep=False
         )

@@ -41,7 +41,6 @@ from tortxd.gateway.front.endings import IDLE_TIME, LINGER_TIME, Broken, InOrder
 from tortxd.gateway.front.flow import ClientTransport, ClientUpload, ClientWriting
 from tortxd.gateway.front.foreign import ForeignProtocol
 from tortxd.gateway.front.framing import answer_bytes
-from tortxd.gateway.front.handover import check_length
 from tortxd.gateway.front.requests import (
     ClientRequest,
     ControlRequest,
@@ -339,12 +338,13 @@ class Front(TwistedProtocol):
         if answer is not None:
             self._answer_at_once(answer, head, body, rest)
             return
-        self._serve(ControlRequest(self, head, body))
-        check_length(head)
+        request = ControlRequest(self, head, body)
+        self._serve(request)
+        request.check_length()
         self._wait(HEAD_TIME, self._too_slow)
         if head.expects_continue and not rest:
             self.transport.write(CONTINUE)
-        self.dataReceived(rest)
+        request.take(rest)
 
     def _answer_at_once(
         self, answer: Answer, head: RequestHead, body: BodyReader, rest: bytes

@@ -265,10 +265,13 @@ class ControlRequest(ClientRequest):
         super().__init__(connection, head, body)
         self._handover: Handover | None = Handover(head, body)
 
-    @property
-    def collecting(self) -> bool:
-        """Whether there is more of it to come."""
-        return self._handover is not None
+    def check_length(self) -> None:
+        """See that its body is not longer than the control plane takes, as far as its head says.
+
+        :raises TooLarge: it is.
+        """
+        if self._handover is not None:
+            self._handover.check_length()
 
     def take(self, data: bytes) -> None:
         """See :class:`ClientRequest`. Once it is handed over, what the client still sends is thrown

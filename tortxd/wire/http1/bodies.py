@@ -8,7 +8,8 @@ from enum import Enum
 from attrs import frozen
 
 from tortxd.errors import BadRequest, BadResponse, TortxdError
-from tortxd.wire.http1.heads import MAX_FIELDS, MAX_HEAD, TOKEN
+from tortxd.grammar import TOKEN
+from tortxd.wire.http1.heads import MAX_FIELDS, MAX_HEAD
 
 
 class BodyReader:

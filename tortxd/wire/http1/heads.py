@@ -19,9 +19,6 @@ MAX_RESPONSE_HEAD = 256 * 1024
 """Bytes of a response head, interim responses before it included; browsers take as much."""
 MAX_RESPONSE_FIELDS = 1000
 
-TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-"""RFC 9110, section 5.6.2."""
-
 
 @frozen(eq=False)
 class HeaderSection:

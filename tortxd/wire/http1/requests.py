@@ -18,12 +18,12 @@ from functools import lru_cache
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from tortxd.errors import BadRequest, NotServed, TooLarge, TortxdError
+from tortxd.grammar import TOKEN
 from tortxd.wire.http1.bodies import OF_REQUEST, BodyReader, ChunkedBody, LengthBody
 from tortxd.wire.http1.heads import (
     MAX_FIELDS,
     MAX_HEAD,
     MAX_TARGET,
-    TOKEN,
     Headers,
     HeaderSection,
     RequestHead,

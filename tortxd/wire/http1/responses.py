@@ -12,11 +12,11 @@ from __future__ import annotations
 import re
 
 from tortxd.errors import BadResponse
+from tortxd.grammar import TOKEN
 from tortxd.wire.http1.bodies import OF_RESPONSE, BodyReader, ChunkedBody, CloseBody, LengthBody
 from tortxd.wire.http1.heads import (
     MAX_RESPONSE_FIELDS,
     MAX_RESPONSE_HEAD,
-    TOKEN,
     Headers,
     ResponseHead,
     persists,
