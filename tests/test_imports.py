@@ -11,6 +11,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,63 @@ def test_imports_run_one_way(layer: set[str]) -> None:
             assert one.in_function, f"{one.module} imports {one.imported} before it is needed"
         else:
             assert RANK[str(target)] < RANK[one.room], f"{one.module} imports {one.imported}"
+
+
+INSIDE = {
+    "gateway": (
+        {"answers", "limits", "transports"},
+        {"admission", "disconnects"},
+        {"gateway"},
+        {"front"},
+        {"control"},
+    ),
+    "relay": (
+        {"failures", "pending", "timeouts"},
+        {"upstream"},
+        {"interfaces"},
+        {"attempt"},
+        {"outbound"},
+        {"exchange", "tunnel"},
+        {"direct"},
+    ),
+}
+"""Where a room has rooms of its own, in which order they know each other."""
+
+
+def part_of(room: str, name: str) -> str | None:
+    """The part of a room that a module, written as imports write it, lies in."""
+    before, _, rest = name.removeprefix("tortxd.").partition(".")
+    return rest.partition(".")[0] if before == room and rest else None
+
+
+@pytest.mark.parametrize("room", sorted(INSIDE))
+def test_imports_run_one_way_inside_a_room(room: str) -> None:
+    rank = {part: rank for rank, parts in enumerate(INSIDE[room]) for part in parts}
+    parts = {path.stem for path in (PACKAGE / room).iterdir() if path.stem[0] != "_"}
+    assert parts == rank.keys()
+    for one in EVERY:
+        part = part_of(room, one.module.removesuffix(".py").replace("/", "."))
+        target = part_of(room, one.imported)
+        if part in rank and target in rank and part != target:
+            assert rank[str(target)] < rank[str(part)], f"{one.module} imports {one.imported}"
+
+
+def test_there_is_no_circle() -> None:
+    """Not even of imports for types alone."""
+    modules = {
+        path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".")
+        for path in PACKAGE.rglob("*.py")
+    }
+    graph: dict[str, set[str]] = {}
+    for one in EVERY:
+        name = one.imported.removeprefix("tortxd.")
+        while name and name not in modules and f"{name}.__init__" not in modules:
+            name = name.rpartition(".")[0]
+        graph.setdefault(one.module.removesuffix(".py").replace("/", "."), set()).add(
+            name if name in modules else f"{name}.__init__"
+        )
+    sorter = TopologicalSorter(graph)
+    sorter.prepare()  # says which circle there is
 
 
 def test_testing_stands_apart() -> None:

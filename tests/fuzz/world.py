@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from tests.gateway.conftest import Gateway
-from tortxd.gateway.front.flow import LOOK_EVERY
+from tortxd.gateway.disconnects import LOOK_EVERY
 
 BOUND = 4.0
 """Seconds in which something must have happened. Nothing here waits on purpose for so long."""

@@ -13,7 +13,8 @@ from twisted.internet.task import deferLater
 from tests.gateway.conftest import Gateway, Policy
 from tests.socks_server import Served
 from tests.web_client import Reply, Wire
-from tortxd.gateway.front import connections, flow
+from tortxd.gateway import disconnects
+from tortxd.gateway.front import connections
 from tortxd.gateway.limits import Limits
 from tortxd.policy.access import AccessPolicy
 from tortxd.relay import outbound
@@ -502,7 +503,7 @@ async def test_a_client_that_says_no_more_while_it_is_not_read(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rule 18: all that it has said arrives, once the destination takes it."""
-    monkeypatch.setattr(flow, "LOOK_EVERY", 0.2)
+    monkeypatch.setattr(disconnects, "LOOK_EVERY", 0.2)
     wire, served = await tunnel(gateway)
     (front,) = gateway.factory.connections
     upstream: Any = front._request._exchange._upstream  # type: ignore[union-attr]
@@ -512,7 +513,7 @@ async def test_a_client_that_says_no_more_while_it_is_not_read(
     said = b"." * 200_000
     wire.send(said)
     wire.transport.loseWriteConnection()
-    await deferLater(gateway.reactor, 2 * flow.LOOK_EVERY)  # twice, nothing is to happen
+    await deferLater(gateway.reactor, 2 * disconnects.LOOK_EVERY)  # twice, nothing is to happen
     assert len(served.received) < len(said)
     served.transport.resumeProducing()
     await far_end_has(gateway, served, said)

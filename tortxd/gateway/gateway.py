@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 
 from tortxd.gateway.admission.admission import Admission, GatewayPolicy
-from tortxd.gateway.front.flow import DisconnectWatch
+from tortxd.gateway.disconnects import DisconnectWatch
 from tortxd.gateway.limits import Limits
 from tortxd.policy.access import Caller
 from tortxd.policy.site import public_suffixes

@@ -18,9 +18,11 @@ from zope.interface import implementer
 
 from tortxd.errors import TortxdError
 from tortxd.gateway.answers import Answer, StreamedAnswer
+from tortxd.gateway.disconnects import DisconnectWatch
 from tortxd.gateway.front.endings import Broken, InOrder, LastBytes
-from tortxd.gateway.front.flow import ClientTransport, ClientUpload, DisconnectWatch
+from tortxd.gateway.front.flow import ClientUpload
 from tortxd.gateway.gateway import Gateway, peer_name
+from tortxd.gateway.transports import ClientTransport
 from tortxd.relay.exchange import Exchange, UpstreamRequest
 from tortxd.relay.interfaces import Interim, Start, UploadProducer
 from tortxd.wire.http1 import RequestHead, head_bytes

@@ -38,7 +38,7 @@ from tortxd.gateway.admission.proxy_mode import is_proxy_mode
 from tortxd.gateway.answers import Answer
 from tortxd.gateway.front.connections import Connections
 from tortxd.gateway.front.endings import IDLE_TIME, LINGER_TIME, Broken, InOrder, LastBytes
-from tortxd.gateway.front.flow import ClientTransport, ClientUpload, ClientWriting
+from tortxd.gateway.front.flow import ClientUpload, ClientWriting
 from tortxd.gateway.front.foreign import ForeignProtocol
 from tortxd.gateway.front.framing import answer_bytes
 from tortxd.gateway.front.requests import (
@@ -48,6 +48,7 @@ from tortxd.gateway.front.requests import (
     refusal,
 )
 from tortxd.gateway.gateway import Gateway, peer_name
+from tortxd.gateway.transports import ClientTransport
 from tortxd.relay.interfaces import UploadProducer
 from tortxd.relay.outbound import STOPPING
 from tortxd.relay.timeouts import Timeout

@@ -17,7 +17,7 @@ from typing import Any
 from twisted.internet.interfaces import IPullProducer, ITCPTransport
 from zope.interface import implementer
 
-from tortxd.gateway.front.flow import ClientTransport, socket_of
+from tortxd.gateway.transports import ClientTransport, socket_of
 from tortxd.relay.timeouts import Timeout, Timeouts
 
 IDLE_TIME = 300.0

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.tcp import Port
 
-from tortxd.gateway.front.flow import socket_of
+from tortxd.gateway.transports import socket_of
 
 
 class Ports:

@@ -14,9 +14,9 @@ from tortxd.errors import TorDown, TortxdError
 from tortxd.gateway.admission import proxy_mode
 from tortxd.gateway.admission.admission import PROXY, Admission
 from tortxd.gateway.answers import Answer
-from tortxd.gateway.front.flow import ClientTransport
 from tortxd.gateway.front.framing import Framing
 from tortxd.gateway.front.handover import Handover
+from tortxd.gateway.transports import ClientTransport
 from tortxd.relay.exchange import Exchange, UpstreamRequest
 from tortxd.relay.interfaces import Carrier, Interim, Start, UploadProducer
 from tortxd.relay.outbound import STOPPING

@@ -1,0 +1,16 @@
+"""Transports of clients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.interfaces import IConsumer, IPushProducer, ITCPTransport
+
+
+class ClientTransport(ITCPTransport, IConsumer, IPushProducer):
+    """Twisted's own TCP transport (unix sockets and TLS have most of it)."""
+
+
+def socket_of(transport: Any) -> Any:
+    """The transport that has the socket: TLS lies over TCP."""
+    return getattr(transport, "transport", transport)
