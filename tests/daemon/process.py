@@ -27,6 +27,8 @@ TWISTD = str(Path(sys.executable).with_name("twistd"))
 PATIENCE = 120.0
 """Seconds after which whatever is awaited here has failed."""
 STOPPED_WITHIN = 5.0
+GONE_WITHIN = 2.0
+"""Seconds from a client's leaving to the end of its Tor stream (rule 13)."""
 POLL = 0.05
 
 _T = TypeVar("_T")

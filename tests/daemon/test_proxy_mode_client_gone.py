@@ -12,14 +12,12 @@ import pytest_twisted
 from pytest_twisted import ensureDeferred
 from twisted.internet.task import deferLater
 
-from tests.daemon.process import POLL, Daemon, installed, soon, until
+from tests.daemon.process import GONE_WITHIN, POLL, Daemon, installed, soon, until
 from tests.daemon.servers import Destination, FarEnd, destination, unanswering
 from tests.web_client import Wire
 from tortxd.testing import Origin
 
 HOST = "origin.test.example"
-GONE_WITHIN = 2.0
-"""Seconds, says the rule."""
 SIZE = 100_000_000
 
 
