@@ -111,6 +111,8 @@ ENDLESS_LINE = "a line that is too long"
 ENDLESS_REPLY = "a reply that is too long"
 TOO_FAST = "events faster"
 """Of long ones, few are too fast, also for a busy machine to take."""
+EITHER = "is not believed: it sent"
+"""Too much or too fast: what is noticed first depends on the machine."""
 
 TRICKS = {
     # --- replies ---
@@ -177,7 +179,7 @@ TRICKS = {
         unasked=_events(f'STREAM {{}} NEW 0 a.example:80 SOCKS_USERNAME="{LOGIN}"', at_once=50),
     ),
     "streams with long sources": Trick(
-        "is not believed: it sent",  # too many, or too fast
+        EITHER,
         unasked=_events(f"STREAM {{0}} NEW 0 a.example:80 SOURCE_ADDR={LONG}{{0}}:1", at_once=50),
     ),
     "events without end": Trick(
