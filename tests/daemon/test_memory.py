@@ -123,8 +123,8 @@ def open_for_writing(pid: int) -> set[str]:
 async def test_rule_16_an_upload_leaves_no_file(
     lean: Daemon, tor_origin: Origin, scheme: str
 ) -> None:
-    """Rules 12 and 16."""
-    size = (100 if scheme == "http" else 30) * MEGABYTE
+    """Rules 12 and 16; a body three times as large as all that may be kept of it."""
+    size = 3 * MOST
     temporary = Path(lean.environ["TMPDIR"])
     before, files = memory(lean.pid), open_for_writing(lean.pid)
     forget_the_peak(lean.pid)
