@@ -9,7 +9,6 @@ import json
 from pathlib import Path
 from urllib.parse import quote
 
-import pytest
 from pytest_twisted import ensureDeferred
 
 from tests.daemon.arrivals import arrivals, arrived, mark
@@ -84,23 +83,23 @@ async def test_rule_04_allowed_pages_reach_what_is_for_clients(
         assert (await daemon.ask(path, page, *asked, method="OPTIONS")).status == 403
 
 
-@pytest.mark.parametrize("interface", ["0.0.0.0", "\\:\\:"])
 @ensureDeferred
 async def test_rule_11_an_open_proxy_needs_to_be_asked_for(
-    launch: Launcher, tmp_path: Path, interface: str
+    launch: Launcher, tmp_path: Path
 ) -> None:
-    port = free_port()
-    endpoint = f"--http=tcp:{port}:interface={interface}"
-    refused = launch(endpoint)
-    assert await refused.when_ended() > 0
-    assert "--token-file" in refused.lines[-1]
+    ports = {free_port(): "0.0.0.0", free_port(): "\\:\\:"}
+    endpoints = [f"--http=tcp:{port}:interface={ports[port]}" for port in ports]
+    for refused in [launch(endpoint) for endpoint in endpoints]:
+        assert await refused.when_ended() > 0
+        assert "--token-file" in refused.lines[-1]
     token = tmp_path / "token"
     token.write_text("canary-token\n")
-    served = launch(endpoint, f"--token-file={token}")
-    served.port = port
+    served = launch(*endpoints, f"--token-file={token}")
     await served.when_listening()
-    assert (await served.ask("/health")).status == 401
-    assert (await served.ask("/health", "Tortxd-Token: canary-token")).status in (200, 503)
+    for port in ports:
+        served.port = port
+        assert (await served.ask("/health")).status == 401
+        assert (await served.ask("/health", "Tortxd-Token: canary-token")).status in (200, 503)
 
 
 # --- what may be asked for ------------------------------------------------------------------------
