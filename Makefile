@@ -24,7 +24,7 @@ run: ready ## Run the daemon on the public Tor network; options in ARGS="..."
 
 test: ## Run the tests, those on a private Tor network among them, and report coverage
 	@tools/setup.sh curl strace faketime chromium chromedriver:chromium-driver firefox-esr node:nodejs
-	@if .venv/bin/python -m pytest --cov=tortxd -n 2 --no-loadscope-reorder $(ARGS); then echo "The tests passed."; \
+	@if .venv/bin/python -m pytest --cov=tortxd -n 3 --no-loadscope-reorder $(ARGS); then echo "The tests passed."; \
 	else echo "The tests failed."; exit 1; fi
 
 fuzz: setup ## Fuzz on with random inputs, FUZZ_SECONDS=60 for each of some 25 properties

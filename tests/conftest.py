@@ -21,9 +21,10 @@ for _name in list(os.environ):
         del os.environ[_name]
 
 
-# Where the tests are spread over two processes (make test), those that wait for a Tor network, more
-# than they compute, are one half. Chromium has a network of its own, at the end of the other, where
-# it idles beside nothing else; the demonstration borrows it, and has its page shown in Chromium.
+# Where the tests are spread over processes (make test), one has those on a Tor network, which
+# wait much of their time, and begin first. The others share the rest, module by module.
+# Chromium has a network of its own, at their end, where it idles beside nothing else; the
+# demonstration borrows it, and has its page shown in Chromium.
 _ON_THE_NETWORK = (
     "tests/daemon/",
     "tests/docs/test_examples.py",
@@ -40,19 +41,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """Keep together what shares a Tor network, and otherwise the tests of each module."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class Halves(LoadScopeScheduling):  # type: ignore[misc]
+    class Parts(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             for shared in (_ON_THE_NETWORK, _IN_CHROMIUM):
                 if nodeid.startswith(shared):
                     return str(shared)
             return nodeid.partition("::")[0]
 
-    return Halves(config, log)
+    return Parts(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Have the modules that need the Tor network come last: even idle, it takes a quarter of a
-    core. Where they are a half of their own, they are the longer one, and come first."""
+    core. Where they have a process of their own, they come first."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: not item.nodeid.startswith(_ON_THE_NETWORK))
         items.sort(key=lambda item: item.nodeid.startswith(_IN_CHROMIUM))
