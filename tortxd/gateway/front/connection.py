@@ -52,7 +52,14 @@ from tortxd.gateway.transports import ClientTransport
 from tortxd.relay.interfaces import UploadProducer
 from tortxd.relay.outbound import STOPPING
 from tortxd.relay.timeouts import Timeout
-from tortxd.wire.http1 import CONTINUE, BodyReader, RequestHead, RequestReader
+from tortxd.wire.http1 import (
+    CONTINUE,
+    NO_BODY,
+    BodyReader,
+    RequestHead,
+    RequestReader,
+    known_head,
+)
 
 HEAD_TIME = 10.0
 """Seconds for a request head from its first byte."""
@@ -285,41 +292,48 @@ class Front(TwistedProtocol):
         self._wait(IDLE_TIME, self.leave)
 
     def _read_head(self, data: bytes) -> None:
-        reader = self._reader
-        begins = reader is None
-        if reader is None:
-            reader = self._reader = RequestReader()
         try:
-            head = reader.feed(data)
-            if head is None:
-                if not reader.begun:
-                    self._reader = None  # empty lines are nobody's request (RFC 9112, section 2.2)
-                elif begins:
-                    self._connections.is_busy(self)
-                    self._wait(HEAD_TIME, self._too_slow)
-                return
-            self._begin(head, reader)
+            if self._reader is None:
+                head = known_head(data)
+                if head is not None:
+                    self._begin(head, NO_BODY, b"")
+                    return
+            self._read_head_closely(data)
         except TortxdError as error:
-            foreign = self._surroundings.recognise(reader.first)
-            self.refuse(error if foreign is None else BadRequest(foreign.sentence))
+            self.refuse(error)
         except Exception:
             log.failure("A request could not be served")
             self.refuse(InternalError())
+
+    def _read_head_closely(self, data: bytes) -> None:
+        begins = self._reader is None
+        reader = self._reader = self._reader or RequestReader()
+        try:
+            head = reader.feed(data)
+        except TortxdError as error:
+            foreign = self._surroundings.recognise(reader.first)
+            raise error if foreign is None else BadRequest(foreign.sentence) from None
+        if head is not None:
+            self._begin(head, reader.body(head), reader.rest)
+        elif not reader.begun:
+            self._reader = None  # empty lines are nobody's request (RFC 9112, section 2.2)
+        elif begins:
+            self._connections.is_busy(self)
+            self._wait(HEAD_TIME, self._too_slow)
 
     def _too_slow(self) -> None:
         self._timeout = None
         self.refuse(RequestTimeout())
 
-    def _begin(self, head: RequestHead, reader: RequestReader) -> None:
-        """Serve the request that begins with ``head``."""
+    def _begin(self, head: RequestHead, body: BodyReader, rest: bytes) -> None:
+        """Serve the request that begins with ``head``; ``rest`` came behind that."""
         self._wait(0, None)
         self._connections.is_busy(self)
-        body = reader.body(head)
         # klein would take an authority or a whole URL for a path: they never get there.
         if head.target.partition(b"?")[0] == PROXY or is_proxy_mode(head):
-            self._relay(head, body, reader.rest)
+            self._relay(head, body, rest)
         else:
-            self._serve_control(head, body, reader.rest)
+            self._serve_control(head, body, rest)
 
     def _relay(self, head: RequestHead, body: BodyReader, rest: bytes) -> None:
         admission = self._gateway.admission
@@ -327,6 +341,9 @@ class Front(TwistedProtocol):
             decision = admission.decide(head, self._peer)
         except TortxdError as error:
             decision = refusal(error, head, admission)
+        except Exception:
+            log.failure("A request could not be judged")
+            decision = refusal(InternalError(), head, admission)
         if isinstance(decision, Answer):
             self._answer_at_once(decision, head, body, rest)
         else:

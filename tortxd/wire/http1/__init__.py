@@ -28,6 +28,7 @@ from tortxd.wire.http1.heads import (
 )
 from tortxd.wire.http1.requests import RequestReader
 from tortxd.wire.http1.responses import MAX_INTERIM, ResponseReader
+from tortxd.wire.http1.sections import NO_BODY, known_head
 from tortxd.wire.http1.writing import CONTINUE, LAST_CHUNK, chunk, field_lines, head_bytes
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "MAX_RESPONSE_FIELDS",
     "MAX_RESPONSE_HEAD",
     "MAX_TARGET",
+    "NO_BODY",
     "OF_REQUEST",
     "OF_RESPONSE",
     "BodyReader",
@@ -55,4 +57,5 @@ __all__ = [
     "connection_options",
     "field_lines",
     "head_bytes",
+    "known_head",
 ]

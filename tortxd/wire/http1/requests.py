@@ -13,11 +13,10 @@ method nor target changes how it is read. The rules that llhttp leaves open are 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from tortxd.errors import BadRequest, NotServed, TooLarge, TortxdError
+from tortxd.errors import BadRequest, NotServed, TooLarge
 from tortxd.grammar import TOKEN
 from tortxd.wire.http1.bodies import OF_REQUEST, BodyReader, ChunkedBody, LengthBody
 from tortxd.wire.http1.heads import (
@@ -25,7 +24,6 @@ from tortxd.wire.http1.heads import (
     MAX_HEAD,
     MAX_TARGET,
     Headers,
-    HeaderSection,
     RequestHead,
     persists,
 )
@@ -90,15 +88,6 @@ class RequestReader:
         :raises NotServed: if its transfer coding is not served.
         :raises TooLarge: with status 414 if the target, 431 if the header section is too large.
         """
-        if not self.size:
-            head = _known(data)
-            if head is not None:
-                self.for_head = head.method == b"HEAD"
-                return head
-        return self.read(data)
-
-    def read(self, data: bytes) -> RequestHead | None:
-        """The same, whether such a header section came before or not."""
         if self._first is None:
             data = self._read_line(data)
             if self._first is None:
@@ -207,46 +196,3 @@ class RequestReader:
     def body(self, head: RequestHead) -> BodyReader:
         """A reader of the body that follows ``head``."""
         return ChunkedBody(OF_REQUEST) if head.chunked else LengthBody(head.length or 0)
-
-
-# --- header sections that come again --------------------------------------------------------------
-
-_SIMPLE_LINE = re.compile(
-    rb"(GET|HEAD|OPTIONS|DELETE) "
-    rb"((?:http://[a-z0-9.-]+(?::[0-9]{1,5})?)?/[A-Za-z0-9._~:/?@!$&'()*+,;=%-]*) HTTP/1\.1\r\n"
-)
-"""Request lines of which nothing else is to be found out."""
-_TELLS_OF_MORE = frozenset((b"content-length", b"transfer-encoding", b"expect", b"upgrade"))
-_LONGEST_KEPT = 2048
-"""Bytes of a header section that is kept, and of the target before it."""
-
-
-def _known(data: bytes) -> RequestHead | None:
-    """The head that ``data`` is, if it is one that needs no closer look."""
-    line = _SIMPLE_LINE.match(data)
-    if line is None or line.end() > _LONGEST_KEPT or len(data) - line.end() > _LONGEST_KEPT:
-        return None
-    # To its end and no further: else it would be a key that never comes again.
-    if data.find(_END, line.end() - 2) != len(data) - len(_END):
-        return None
-    section = _section(data[line.end() :])
-    if section is None:
-        return None
-    method, target = line.groups()
-    headers, fields, hosts = section.headers, section.fields, section.hosts
-    keep_alive = section.keep_alive
-    return RequestHead(method, target, 1, headers, fields, hosts, None, False, keep_alive, section)
-
-
-@lru_cache(512)
-def _section(data: bytes) -> HeaderSection | None:
-    """The header section that ``data`` is, read behind a line that could be any; None if it is
-    malformed, or says something about the bytes behind it."""
-    reader = RequestReader()
-    try:
-        head = reader.read(b"GET / HTTP/1.1\r\n" + data)
-    except TortxdError:
-        return None
-    if head is None or not _TELLS_OF_MORE.isdisjoint(head.fields):
-        return None
-    return HeaderSection(head.headers, head.fields, head.hosts, head.keep_alive)
