@@ -5,9 +5,8 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Callable
-from typing import Any
 
-from tortxd.gateway.transports import socket_of
+from tortxd.gateway.transports import ClientTransport, socket_of
 from tortxd.relay.timeouts import Timeout, Timeouts
 
 LOOK_EVERY = 1.0
@@ -39,7 +38,12 @@ class DisconnectWatch:
         self._timer: Timeout | None = None
 
     def watch(
-        self, client: object, transport: Any, gone: Callable[[], object], *, half_closed: bool
+        self,
+        client: object,
+        transport: ClientTransport,
+        gone: Callable[[], object],
+        *,
+        half_closed: bool,
     ) -> None:
         """Call ``gone`` when ``client`` has left: that it has no more to say is enough, unless it
         is ``half_closed``, where that is known already."""

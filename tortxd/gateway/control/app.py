@@ -14,8 +14,9 @@ from klein import Klein
 from klein.resource import KleinResource
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
+from twisted.web.http import Request as HttpRequest
 from twisted.web.resource import IResource
-from twisted.web.server import NOT_DONE_YET, Site
+from twisted.web.server import NOT_DONE_YET, Request, Site
 from werkzeug.exceptions import HTTPException
 
 from tortxd.errors import (
@@ -27,7 +28,7 @@ from tortxd.errors import (
 )
 from tortxd.gateway.answers import OWN_HEADERS, Answer, StreamedAnswer, takes_html
 from tortxd.gateway.control.endpoints import Call, Context, Endpoint
-from tortxd.gateway.control.mounted import break_off, head_of, relay, send, stream
+from tortxd.gateway.control.mounted import break_off, content_of, head_of, relay, send, stream
 from tortxd.gateway.control.page import HEADERS as PAGE_HEADERS
 from tortxd.gateway.control.page import Address, error_page
 from tortxd.gateway.control.routes import ENDPOINTS, VARY
@@ -89,7 +90,7 @@ class Api:
         for serving in list(self._serving):
             serving.cancel()
 
-    def not_found(self, request: Any) -> Deferred[None]:
+    def not_found(self, request: Request) -> Deferred[None]:
         """Answer ``request``, whose path is none of the routes."""
         return self._start(request, _UNKNOWN)
 
@@ -116,20 +117,20 @@ class Api:
             return lambda request, **_: self._relay(request)
         return lambda request, **_: self._start(request, endpoint)
 
-    def _relay(self, request: Any) -> Deferred[None]:
+    def _relay(self, request: Request) -> Deferred[None]:
         finished: Deferred[None] = Deferred()
         request.notifyFinish().addBoth(lambda _: finished.callback(None))
         relay(self._gateway, request)
         return finished
 
-    def _start(self, request: Any, endpoint: Endpoint) -> Deferred[None]:
+    def _start(self, request: Request, endpoint: Endpoint) -> Deferred[None]:
         """Begin to serve; klein cancels it when the client leaves, and with it what is asked of
         Tor."""
         serving = Deferred.fromCoroutine(self._serve(request, endpoint))
         self._serving.add(serving)
         return serving.addBoth(lambda _: self._serving.discard(serving))
 
-    async def _serve(self, request: Any, endpoint: Endpoint) -> None:
+    async def _serve(self, request: Request, endpoint: Endpoint) -> None:
         """Judge ``request``, then answer it with what the endpoint's handler makes of it."""
         head = head_of(request)
         try:
@@ -152,7 +153,7 @@ class Api:
             send(request, answer.readable_to(head))
 
     async def _answer(
-        self, request: Any, head: RequestHead, endpoint: Endpoint
+        self, request: Request, head: RequestHead, endpoint: Endpoint
     ) -> Answer | StreamedAnswer:
         judged = self._judge(head, endpoint)
         if isinstance(judged, Answer):
@@ -210,7 +211,7 @@ class _QuietSite(Site):
 
     displayTracebacks = False
 
-    def log(self, request: Any) -> None:
+    def log(self, request: HttpRequest) -> None:
         """An access log would hold targets and keys."""
 
 
@@ -220,7 +221,7 @@ class _Routes(KleinResource):
     :param not_found: answers what klein has no route for.
     """
 
-    def __init__(self, app: Klein, not_found: Callable[[Any], object]) -> None:
+    def __init__(self, app: Klein, not_found: Callable[[Request], object]) -> None:
         super().__init__(app)
         self._not_found = not_found
 
@@ -238,18 +239,18 @@ class _Routes(KleinResource):
         return NOT_DONE_YET
 
 
-def _is_plain(request: Any) -> bool:
+def _is_plain(request: Request) -> bool:
     """Whether klein can be trusted with a request. It drops the first character of a target that is
     no path, undoes escapes (of which no route has any), overlooks empty segments, does not match
     line breaks, and answers a Host that is not UTF-8 by itself."""
-    below: list[bytes] = request.postpath
+    below, above = request.postpath or [], request.prepath or []
     path = request.uri.partition(b"?")[0]
     raw = path.split(b"/")[-len(below) :] if below else []
     return (
         path.startswith(b"/")
         and b"%" not in b"".join(raw)
         and (b"" not in below or below == [b""])
-        and all(map(_is_text, request.prepath + below))
+        and all(map(_is_text, above + below))
         and all(host.isascii() for host in request.requestHeaders.getRawHeaders(b"host", ()))
     )
 
@@ -266,7 +267,7 @@ def _token_in(target: bytes, endpoint: Endpoint) -> bytes | None:
     return token_of(target.partition(b"?")[2]) if endpoint.audience is Audience.PAGE else None
 
 
-def _address_of(request: Any) -> Address:
+def _address_of(request: Request) -> Address:
     """Under which address whoever asks for the page knows it."""
     path = request.uri.partition(b"?")[0].decode("latin-1")
     host: bytes | None = request.getHeader(b"host")
@@ -284,8 +285,8 @@ def _host_of(address: Any) -> str:
     return "localhost" if port is None else f"localhost:{port}"
 
 
-def _body_of(request: Any) -> bytes:
+def _body_of(request: Request) -> bytes:
     """The body of a request to a route that takes one of a few bytes."""
     body = LimitedBody(too_large)
-    body.add(request.content.read(SHORT + 1))
+    body.add(content_of(request).read(SHORT + 1))
     return body.value

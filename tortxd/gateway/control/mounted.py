@@ -7,13 +7,14 @@ them, and is the way to go where that matters.
 
 from __future__ import annotations
 
-from typing import IO, Any
+from typing import IO, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
+from twisted.web.server import Request
 from zope.interface import implementer
 
 from tortxd.errors import TortxdError
@@ -30,7 +31,7 @@ from tortxd.wire.http1 import RequestHead, head_bytes
 PIECE = 64 * 1024
 
 
-def relay(gateway: Gateway, request: Any) -> None:
+def relay(gateway: Gateway, request: Request) -> None:
     """Serve ``request`` for ``/proxy``; it is answered or aborted in the end."""
     head = head_of(request)
     path = request.uri.partition(b"?")[0]
@@ -47,14 +48,14 @@ def relay(gateway: Gateway, request: Any) -> None:
     client.start(Exchange(gateway, decision, client))
 
 
-def head_of(request: Any) -> RequestHead:
+def head_of(request: Request) -> RequestHead:
     """The head of a twisted.web request, as the policies read it."""
     headers = [
         (name, value)
         for name, values in request.requestHeaders.getAllRawHeaders()
         for value in values
     ]
-    content = request.content
+    content = content_of(request)
     size = content.seek(0, 2)
     content.seek(0)
     fields = {name.lower(): value for name, value in headers}
@@ -72,7 +73,19 @@ def head_of(request: Any) -> RequestHead:
     )
 
 
-def send(request: Any, answer: Answer) -> None:
+def content_of(request: Request) -> IO[bytes]:
+    """The body of a request, which a ``Site`` has read."""
+    content: IO[bytes] | None = request.content
+    assert content is not None
+    return content
+
+
+def _transport_of(request: Request) -> ClientTransport:
+    """The transport of the client itself, below twisted.web's own."""
+    return cast(ClientTransport, request.channel.transport)
+
+
+def send(request: Request, answer: Answer) -> None:
     """Answer ``request`` with an answer of the gateway's own."""
     request.setResponseCode(answer.status)
     set_headers(request, answer.headers)
@@ -82,7 +95,7 @@ def send(request: Any, answer: Answer) -> None:
     request.finish()
 
 
-async def stream(request: Any, answer: StreamedAnswer) -> None:
+async def stream(request: Request, answer: StreamedAnswer) -> None:
     """Answer ``request`` with an answer of the gateway's own, bit by bit."""
     request.setResponseCode(answer.status)
     set_headers(request, answer.headers)
@@ -92,7 +105,7 @@ async def stream(request: Any, answer: StreamedAnswer) -> None:
     request.finish()
 
 
-async def break_off(request: Any) -> None:
+async def break_off(request: Request) -> None:
     """End the connection behind a response that is not whole, so that it does not look so: whoever
     has called us would finish it."""
     gone: Deferred[None] = Deferred()
@@ -101,7 +114,7 @@ async def break_off(request: Any) -> None:
     await gone
 
 
-def set_headers(request: Any, headers: list[tuple[bytes, bytes]]) -> None:
+def set_headers(request: Request, headers: list[tuple[bytes, bytes]]) -> None:
     """Give the response these headers and no others: neither twisted.web's Server nor its default
     Content-Type."""
     request.defaultContentType = None
@@ -115,7 +128,7 @@ def set_headers(request: Any, headers: list[tuple[bytes, bytes]]) -> None:
 class RequestClient:
     """A twisted.web request as the client of an exchange."""
 
-    def __init__(self, gateway: Gateway, request: Any, head: RequestHead) -> None:
+    def __init__(self, gateway: Gateway, request: Request, head: RequestHead) -> None:
         self._gateway = gateway
         self._request = request
         self._head = head
@@ -123,7 +136,7 @@ class RequestClient:
         self._delimited = False
         self._exchange: Exchange | None = None
         self._switched: Switched | None = None
-        self._stored = StoredBody(request.content)
+        self._stored = StoredBody(content_of(request))
         self.upload_producer: UploadProducer = self._stored
 
     def start(self, exchange: Exchange) -> None:
@@ -142,8 +155,7 @@ class RequestClient:
         channel = self._request.channel
         if self._head.minor == 1 and isinstance(channel, HTTPChannel):
             line = b"HTTP/1.1 %d %b" % (interim.status, interim.reason)
-            transport: Any = channel.transport
-            transport.write(head_bytes(line, interim.headers))
+            _transport_of(self._request).write(head_bytes(line, interim.headers))
 
     def respond(self, start: Start, data: bytes) -> None:
         """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
@@ -184,7 +196,7 @@ class RequestClient:
             # What there is still reaches the client, which sees that the rest is missing.
             channel.loseConnection()
         else:
-            Broken(channel.transport, self._gateway.timeouts).start()
+            Broken(_transport_of(self._request), self._gateway.timeouts).start()
 
     def fail(self, error: TortxdError) -> None:
         """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
@@ -205,13 +217,13 @@ class Switched(Protocol):
 
     transport: ClientTransport
 
-    def __init__(self, request: Any, exchange: Exchange, disconnects: DisconnectWatch) -> None:
+    def __init__(self, request: Request, exchange: Exchange, disconnects: DisconnectWatch) -> None:
         self._request = request
         self._exchange = exchange
         self._disconnects = disconnects
         self._last: LastBytes | None = None
         channel = request.channel
-        transport = channel.transport
+        transport = _transport_of(request)
         channel.setTimeout(None)
         # twisted.web has itself told when to pause, and reads nothing while a request is served.
         transport.unregisterProducer()

@@ -12,7 +12,6 @@ import fcntl
 import sys
 import termios
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.interfaces import IPullProducer, ITCPTransport
 from zope.interface import implementer
@@ -211,7 +210,7 @@ class Broken(LastBytes):
             self._when_flushed()
 
 
-def _unsent(transport: Any) -> int:
+def _unsent(transport: ClientTransport) -> int:
     """Bytes that the peer has not taken, as far as is known: those that the kernel has still to
     send, or has no acknowledgement of (tcp(7), SIOCOUTQ), and what Twisted has ready for it."""
     lower = socket_of(transport)
