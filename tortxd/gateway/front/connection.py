@@ -33,18 +33,16 @@ from tortxd.errors import (
     TorDown,
     TortxdError,
 )
-from tortxd.gateway.admission.admission import PROXY
-from tortxd.gateway.admission.proxy_mode import is_proxy_mode
 from tortxd.gateway.answers import Answer
 from tortxd.gateway.front.connections import Connections
+from tortxd.gateway.front.dispatch import Dispatch
 from tortxd.gateway.front.endings import IDLE_TIME, LINGER_TIME, Broken, InOrder, LastBytes
 from tortxd.gateway.front.flow import ClientUpload, ClientWriting
 from tortxd.gateway.front.foreign import ForeignProtocol
 from tortxd.gateway.front.framing import answer_bytes
+from tortxd.gateway.front.pipelined import Pipelined
 from tortxd.gateway.front.requests import (
     ClientRequest,
-    ControlRequest,
-    RelayedRequest,
     refusal,
 )
 from tortxd.gateway.gateway import Gateway, peer_name
@@ -53,7 +51,6 @@ from tortxd.relay.interfaces import UploadProducer
 from tortxd.relay.outbound import STOPPING
 from tortxd.relay.timeouts import Timeout
 from tortxd.wire.http1 import (
-    CONTINUE,
     NO_BODY,
     BodyReader,
     RequestHead,
@@ -63,25 +60,10 @@ from tortxd.wire.http1 import (
 
 HEAD_TIME = 10.0
 """Seconds for a request head from its first byte."""
-MAX_PIPELINED = 64 * 1024
-"""Bytes that a client may send ahead of their turn."""
 REFUSAL_TIME = 1.0
 """Seconds in which a client that is one too many can say what it wants, before it is refused."""
 
 log = Logger()
-
-
-class ControlPlane(Protocol):
-    """What serves all that is not relayed."""
-
-    def site(self) -> Site:
-        """A ``Site`` of its routes."""
-
-    def answer_to_head(self, head: RequestHead) -> Answer | None:
-        """The answer to a request whose head alone decides it; None if there is more to see."""
-
-    def stop(self) -> None:
-        """Answer what is being served, now."""
 
 
 class Surroundings(Protocol):
@@ -89,14 +71,11 @@ class Surroundings(Protocol):
 
     gateway: Gateway
     connections: Connections[Front]
-
-    @property
-    def control(self) -> ControlPlane:
-        """The control plane."""
+    dispatch: Dispatch
 
     @property
     def site(self) -> Site:
-        """Its routes."""
+        """The control plane's."""
 
     def connected(self, front: Front) -> bool:
         """Take in ``front``, which has just connected; False if it is one too many."""
@@ -124,7 +103,11 @@ READING, SERVING, REFUSING, ENDING = State
 
 class Front(TwistedProtocol):
     """One client connection; provides :class:`~tortxd.gateway.front.requests.ClientConnection`,
-    and :class:`~tortxd.gateway.front.connections.Connection`."""
+    and :class:`~tortxd.gateway.front.connections.Connection`.
+
+    It is as long as it is because what Twisted, the request, the other connections and the clock
+    tell it all comes to one state; what each of them has of its own is elsewhere.
+    """
 
     transport: ClientTransport
 
@@ -139,8 +122,7 @@ class Front(TwistedProtocol):
         """Everything about the request that is being served."""
         self._site: IProtocol | None = None
         """What has answered the last request, where that was the control plane's."""
-        self._pipelined = b""
-        self._serving_pipelined = False
+        self._pipelined = Pipelined()
         self._last: LastBytes | None = None
         """What sees its last bytes off."""
         self._timeout: Timeout | None = None
@@ -225,7 +207,6 @@ class Front(TwistedProtocol):
 
     @property
     def busy(self) -> bool:
-        """See :class:`~tortxd.gateway.front.connections.Connection`."""
         return self._request is not None or self._reader is not None or self._last is not None
 
     def rest(self) -> None:
@@ -237,35 +218,29 @@ class Front(TwistedProtocol):
             self._connections.is_idle(self)
 
     def make_room(self) -> None:
-        """See :class:`~tortxd.gateway.front.connections.Connection`."""
         self._connections.is_busy(self)
         self.abort()
 
     def leave(self) -> None:
-        """See :class:`~tortxd.gateway.front.connections.Connection`."""
         self._close(sending=False)
 
     def give_up(self) -> None:
-        """See :class:`~tortxd.gateway.front.connections.Connection`."""
         if self._reader is not None:
             self.refuse(TorDown(STOPPING))
         elif self._request is not None:
             self._request.give_up()
 
     def abort(self) -> None:
-        """See :class:`~tortxd.gateway.front.connections.Connection`."""
         self._state = ENDING
         self.transport.abortConnection()
 
     # --- backpressure: see Reader ----------------------------------------------------------------
 
     def upload_paused(self) -> None:
-        """See :class:`~tortxd.gateway.front.flow.Reader`."""
         # In a tunnel, a client that has no more to say has not left.
         self._watch(half_closed=self._may_half_close)
 
     def upload_resumed(self) -> None:
-        """See :class:`~tortxd.gateway.front.flow.Reader`."""
         if self.half_closed:
             self._watch(half_closed=True)
         else:
@@ -275,7 +250,6 @@ class Front(TwistedProtocol):
         self._gateway.disconnects.watch(self, self.transport, self.abort, half_closed=half_closed)
 
     def set_congested(self, congested: bool) -> None:
-        """See :class:`~tortxd.gateway.front.flow.Reader`."""
         self.congested = congested
         if self._request is not None:
             self._request.set_congested(congested)
@@ -329,96 +303,46 @@ class Front(TwistedProtocol):
         """Serve the request that begins with ``head``; ``rest`` came behind that."""
         self._wait(0, None)
         self._connections.is_busy(self)
-        # klein would take an authority or a whole URL for a path: they never get there.
-        if head.target.partition(b"?")[0] == PROXY or is_proxy_mode(head):
-            self._relay(head, body, rest)
-        else:
-            self._serve_control(head, body, rest)
-
-    def _relay(self, head: RequestHead, body: BodyReader, rest: bytes) -> None:
-        admission = self._gateway.admission
-        try:
-            decision = admission.decide(head, self._peer)
-        except TortxdError as error:
-            decision = refusal(error, head, admission)
-        except Exception:
-            log.failure("A request could not be judged")
-            decision = refusal(InternalError(), head, admission)
-        if isinstance(decision, Answer):
-            self._answer_at_once(decision, head, body, rest)
-        else:
-            request = RelayedRequest(self, head, body, self._gateway, decision)
-            self._serve(request)
-            request.start(rest)
-
-    def _serve_control(self, head: RequestHead, body: BodyReader, rest: bytes) -> None:
-        answer = self._surroundings.control.answer_to_head(head) if head.has_body else None
-        if answer is not None:
-            self._answer_at_once(answer, head, body, rest)
-            return
-        request = ControlRequest(self, head, body)
-        self._serve(request)
-        request.check_length()
-        self._wait(HEAD_TIME, self._too_slow)
-        if head.expects_continue and not rest:
-            self.transport.write(CONTINUE)
-        request.take(rest)
-
-    def _answer_at_once(
-        self, answer: Answer, head: RequestHead, body: BodyReader, rest: bytes
-    ) -> None:
-        request = ClientRequest(self, head, body)
-        self._serve(request)
-        request.take(rest)
-        if self._request is request:  # else its body was refused, and with it the request
-            self.answer(answer)
-
-    def _serve(self, request: ClientRequest) -> None:
+        request = self._surroundings.dispatch.request(self, head, body, self._peer)
         self._state = SERVING
         self._reader = None
         self._request = request
+        request.start(rest)
 
-    # --- requests one behind the other -----------------------------------------------------------
+    def limit_time(self) -> None:
+        self._wait(HEAD_TIME, self._too_slow)
+
+    # --- what a request asks of it: see ClientConnection -----------------------------------------
 
     def hold(self, data: bytes) -> None:
-        """See :class:`~tortxd.gateway.front.requests.ClientConnection`: no more than there is room
-        for."""
-        self._pipelined += data
-        if len(self._pipelined) > MAX_PIPELINED and not self.upload_producer.paused:
+        self._pipelined.hold(data)
+        if self._pipelined.is_full and not self.upload_producer.paused:
             self.upload_producer.pauseProducing()
 
     def take_pipelined(self) -> bytes:
-        """See :class:`~tortxd.gateway.front.requests.ClientConnection`."""
-        pipelined, self._pipelined = self._pipelined, b""
-        return pipelined
+        return self._pipelined.take()
 
     def _serve_pipelined(self) -> None:
         """Go on with what was sent ahead of its turn, one request after the other."""
-        if self._serving_pipelined:
-            return
-        self._serving_pipelined = True
-        while self._pipelined and self._request is None and not self.congested:
-            self.dataReceived(self.take_pipelined())
-        self._serving_pipelined = False
+        if self._pipelined:
+            self._pipelined.serve(self.dataReceived, self._may_go_on)
         if not self._pipelined and self._request is None and self.upload_producer.paused:
             self.upload_producer.resumeProducing()
 
-    # --- answers: see ClientConnection -----------------------------------------------------------
+    def _may_go_on(self) -> bool:
+        return self._request is None and not self.congested
 
     @property
     def closing(self) -> bool:
-        """See :class:`~tortxd.gateway.front.requests.ClientConnection`."""
         return self._connections.closing
 
     def refuse(self, error: TortxdError) -> None:
-        """See :class:`~tortxd.gateway.front.requests.ClientConnection`: where a request was not
-        understood to its end, nobody knows where the next one would start."""
+        # Where a request was not understood to its end, nobody knows where the next one starts.
         if self._request is not None:
             self._request.keep = False
         self.fail(error)
 
     def fail(self, error: TortxdError) -> None:
-        """See :class:`~tortxd.gateway.front.requests.ClientConnection`."""
         admission, request = self._gateway.admission, self._request
         if request is None:
             self.answer(admission.refusal(error, None))
@@ -426,7 +350,6 @@ class Front(TwistedProtocol):
             self.answer(refusal(error, request.head, admission))
 
     def answer(self, answer: Answer) -> None:
-        """See :class:`~tortxd.gateway.front.requests.ClientConnection`."""
         request = self._request
         if request is None:
             unread, keep = True, False
@@ -440,7 +363,6 @@ class Front(TwistedProtocol):
         self.done(unread=unread)
 
     def done(self, *, unread: bool) -> None:
-        """See :class:`~tortxd.gateway.front.requests.ClientConnection`."""
         request, self._request = self._request, None
         self._reader = None
         if request is None or not request.keep or self._connections.closing:
@@ -455,7 +377,6 @@ class Front(TwistedProtocol):
         self._serve_pipelined()
 
     def hand_over(self, request: bytes) -> None:
-        """See :class:`~tortxd.gateway.front.requests.ClientConnection`."""
         self._wait(0, None)
         self.transport.unregisterProducer()
         site = self._surroundings.site.buildProtocol(self.transport.getPeer())
@@ -473,13 +394,10 @@ class Front(TwistedProtocol):
     # --- the end ---------------------------------------------------------------------------------
 
     def may_half_close(self) -> None:
-        """See :class:`~tortxd.gateway.front.requests.ClientConnection`."""
         self._may_half_close = True
         alsoProvides(self, IHalfCloseableProtocol)
 
     def break_off(self) -> None:
-        """See :class:`~tortxd.gateway.front.requests.ClientConnection`. The client still has what
-        there is."""
         self._request = None
         self._see_off(Broken(self.transport, self._gateway.timeouts, self._is_taking))
 
@@ -500,7 +418,7 @@ class Front(TwistedProtocol):
         """Nothing more is asked for, or answered, here."""
         self._last = last
         self._state = ENDING
-        self._pipelined = b""
+        self._pipelined.take()
         self._wait(0, None)
         self._gateway.disconnects.forget(self)
         self._is_taking()

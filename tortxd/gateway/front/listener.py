@@ -11,8 +11,9 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.web.server import Site
 
-from tortxd.gateway.front.connection import ControlPlane, Front
+from tortxd.gateway.front.connection import Front
 from tortxd.gateway.front.connections import Connections
+from tortxd.gateway.front.dispatch import ControlPlane, Dispatch
 from tortxd.gateway.front.foreign import ForeignProtocol, recognise
 from tortxd.gateway.front.ports import Ports
 from tortxd.gateway.gateway import Gateway
@@ -37,6 +38,7 @@ class FrontFactory(Factory):
     def __init__(self, gateway: Gateway, make_control: Callable[[], ControlPlane]) -> None:
         self.gateway = gateway
         self._make_control = make_control
+        self.dispatch = Dispatch(gateway, lambda: self.control)
         self._ports = Ports(lambda: self.connections.room)
         self.connections: Connections[Front] = Connections(
             gateway.timeouts, lambda: gateway.limits, self._ports.go_on

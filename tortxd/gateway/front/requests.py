@@ -38,6 +38,9 @@ class ClientConnection(Protocol):
     def closing(self) -> bool:
         """Whether it is to end with this request: the gateway stops."""
 
+    def limit_time(self) -> None:
+        """What of the request is still to come must be there soon."""
+
     def hold(self, data: bytes) -> None:
         """Keep what is sent ahead of its turn."""
 
@@ -71,7 +74,7 @@ class ClientConnection(Protocol):
 
 
 class ClientRequest:
-    """One that is answered at once; its body is read, and nobody's."""
+    """Any of them. Its body is read, whether somebody wants it or not."""
 
     def __init__(self, connection: ClientConnection, head: RequestHead, body: BodyReader) -> None:
         self.head = head
@@ -79,6 +82,13 @@ class ClientRequest:
         """Whether the connection goes on afterwards."""
         self._connection = connection
         self._body = body
+
+    def start(self, rest: bytes) -> None:
+        """Begin to serve it; ``rest`` came behind its head.
+
+        :raises TortxdError: it is refused after all.
+        """
+        raise NotImplementedError
 
     @property
     def is_unread(self) -> bool:
@@ -116,6 +126,28 @@ class ClientRequest:
         """The client has left."""
 
 
+class AnsweredRequest(ClientRequest):
+    """One that the gateway answers at once.
+
+    :param answer: with what.
+    """
+
+    def __init__(
+        self, connection: ClientConnection, head: RequestHead, body: BodyReader, answer: Answer
+    ) -> None:
+        super().__init__(connection, head, body)
+        self._answer: Answer | None = answer
+
+    def start(self, rest: bytes) -> None:
+        self.take(rest)
+        if self._answer is not None:
+            self._connection.answer(self._answer)
+
+    def _malformed(self, error: TortxdError) -> None:
+        self._answer = None
+        super()._malformed(error)
+
+
 class RelayedRequest(ClientRequest):
     """One that goes to a destination; provides :class:`~tortxd.relay.interfaces.ResponseSink`."""
 
@@ -142,7 +174,6 @@ class RelayedRequest(ClientRequest):
             self._exchange = Exchange(carrier, request, self)
 
     def start(self, rest: bytes) -> None:
-        """Begin, with what came behind the head."""
         if rest:
             self.take(rest)
         if not self._refused:
@@ -151,7 +182,6 @@ class RelayedRequest(ClientRequest):
     # --- what the client sends -------------------------------------------------------------------
 
     def take(self, data: bytes) -> None:
-        """See :class:`ClientRequest`."""
         if self._raw:
             self._exchange.upload(data)
         else:
@@ -173,7 +203,6 @@ class RelayedRequest(ClientRequest):
             self._connection.refuse(error)
 
     def set_congested(self, congested: bool) -> None:
-        """See :class:`ClientRequest`."""
         if self._source is None:
             return
         if congested:
@@ -182,23 +211,19 @@ class RelayedRequest(ClientRequest):
             self._source.resumeProducing()
 
     def client_gone(self) -> None:
-        """See :class:`ClientRequest`."""
         self._exchange.client_gone()
 
     # --- what it is answered: see ResponseSink ---------------------------------------------------
 
     def proceed(self) -> None:
-        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         self._connection.transport.write(CONTINUE)
 
     def interim(self, interim: Interim) -> None:
-        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         if self.head.minor == 1:  # RFC 9110, section 15.2
             line = b"HTTP/1.1 %d %b" % (interim.status, interim.reason)
             self._connection.transport.write(head_bytes(line, interim.headers))
 
     def respond(self, start: Start, data: bytes) -> None:
-        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         line = b"HTTP/1.1 %d %b" % (start.status, start.reason)
         if start.switches:
             self._switch(head_bytes(line, start.headers) + data)
@@ -224,7 +249,6 @@ class RelayedRequest(ClientRequest):
             connection.may_half_close()
 
     def write(self, data: bytes) -> None:
-        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         framing, connection = self._framing, self._connection
         if framing is not None and framing.chunked and data:
             data = chunk(data)
@@ -233,13 +257,11 @@ class RelayedRequest(ClientRequest):
             connection.rest()
 
     def finish(self) -> None:
-        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         if self._framing is not None and self._framing.chunked:
             self._connection.transport.write(LAST_CHUNK)
         self._connection.done(unread=self.is_unread)
 
     def truncate(self, error: TortxdError) -> None:
-        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         if self._framing is not None and self._framing.delimited:
             # What there is still reaches the client, which sees that the rest is missing.
             self.keep = False
@@ -248,11 +270,9 @@ class RelayedRequest(ClientRequest):
             self._connection.break_off()
 
     def fail(self, error: TortxdError) -> None:
-        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         self._connection.fail(error)
 
     def draw_from(self, producer: IPushProducer | None) -> None:
-        """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         self._source = producer
         if producer is not None and self._connection.congested:
             producer.pauseProducing()
@@ -265,13 +285,17 @@ class ControlRequest(ClientRequest):
         super().__init__(connection, head, body)
         self._handover: Handover | None = Handover(head, body)
 
-    def check_length(self) -> None:
-        """See that its body is not longer than the control plane takes, as far as its head says.
+    def start(self, rest: bytes) -> None:
+        """See :class:`ClientRequest`.
 
-        :raises TooLarge: it is.
+        :raises TooLarge: its body is longer than the control plane takes, as its head says already.
         """
-        if self._handover is not None:
-            self._handover.check_length()
+        assert self._handover is not None
+        self._handover.check_length()
+        self._connection.limit_time()
+        if self.head.expects_continue and not rest:
+            self._connection.transport.write(CONTINUE)
+        self.take(rest)
 
     def take(self, data: bytes) -> None:
         """See :class:`ClientRequest`. Once it is handed over, what the client still sends is thrown
@@ -289,7 +313,6 @@ class ControlRequest(ClientRequest):
             self._connection.hand_over(request)
 
     def give_up(self) -> None:
-        """See :class:`ClientRequest`."""
         if self._handover is not None:
             self._connection.refuse(TorDown(STOPPING))
 

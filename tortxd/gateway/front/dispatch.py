@@ -1,0 +1,72 @@
+"""Who serves a request: a destination, the control plane, or the gateway's own answer at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.logger import Logger
+from twisted.web.server import Site
+
+from tortxd.errors import InternalError, TortxdError
+from tortxd.gateway.admission.admission import PROXY
+from tortxd.gateway.admission.proxy_mode import is_proxy_mode
+from tortxd.gateway.answers import Answer
+from tortxd.gateway.front.requests import (
+    AnsweredRequest,
+    ClientConnection,
+    ClientRequest,
+    ControlRequest,
+    RelayedRequest,
+    refusal,
+)
+from tortxd.gateway.gateway import Gateway
+from tortxd.wire.http1 import BodyReader, RequestHead
+
+log = Logger()
+
+
+class ControlPlane(Protocol):
+    """What serves all that is not relayed."""
+
+    def site(self) -> Site:
+        """A ``Site`` of its routes."""
+
+    def answer_to_head(self, head: RequestHead) -> Answer | None:
+        """The answer to a request whose head alone decides it; None if there is more to see."""
+
+    def stop(self) -> None:
+        """Answer what is being served, now."""
+
+
+class Dispatch:
+    """Makes of a head the request that it begins.
+
+    :param control: gives the control plane, as soon as it is needed.
+    """
+
+    def __init__(self, gateway: Gateway, control: Callable[[], ControlPlane]) -> None:
+        self._gateway = gateway
+        self._control = control
+
+    def request(
+        self, connection: ClientConnection, head: RequestHead, body: BodyReader, peer: bytes
+    ) -> ClientRequest:
+        """The request that begins with ``head``, from ``peer``."""
+        # klein would take an authority or a whole URL for a path: they never get there.
+        if head.target.partition(b"?")[0] != PROXY and not is_proxy_mode(head):
+            answer = self._control().answer_to_head(head) if head.has_body else None
+            if answer is None:
+                return ControlRequest(connection, head, body)
+            return AnsweredRequest(connection, head, body, answer)
+        gateway = self._gateway
+        try:
+            decision = gateway.admission.decide(head, peer)
+        except TortxdError as error:
+            decision = refusal(error, head, gateway.admission)
+        except Exception:
+            log.failure("A request could not be judged")
+            decision = refusal(InternalError(), head, gateway.admission)
+        if isinstance(decision, Answer):
+            return AnsweredRequest(connection, head, body, decision)
+        return RelayedRequest(connection, head, body, gateway, decision)
