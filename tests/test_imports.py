@@ -55,8 +55,8 @@ class Import:
     typing_only: bool
 
 
-def imports_of(path: Path) -> Iterator[Import]:
-    module = path.relative_to(PACKAGE).as_posix()
+def imports_of(path: Path, root: Path = PACKAGE) -> Iterator[Import]:
+    module = path.relative_to(root).as_posix()
     room = module.partition("/")[0].removesuffix(".py")
 
     def walk(node: ast.AST, in_function: bool, typing_only: bool) -> Iterator[Import]:
@@ -221,3 +221,15 @@ def test_client_and_service_take_a_reactor() -> None:
 def test_importing_installs_no_reactor(module: str) -> None:
     code = f"import sys, {module}; sys.exit('twisted.internet.reactor' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent).returncode == 0
+
+
+def test_tests_import_no_test_modules() -> None:
+    """What several of them use has a module of its own: a test that is moved or renamed breaks no
+    other, and whoever reads one need not know the rest."""
+    here = Path(__file__).parent
+    for path in sorted(here.rglob("*.py")):
+        for one in imports_of(path, here):
+            words = one.imported.split(".")
+            assert words[0] != "tests" or not any(word.startswith("test_") for word in words), (
+                f"{one.module} imports {one.imported}"
+            )

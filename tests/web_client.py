@@ -174,3 +174,9 @@ async def ask(
         return await wire.reply(method.encode())
     finally:
         wire.transport.abortConnection()
+
+
+def connect_to(authority: str, *headers: str) -> bytes:
+    """A CONNECT."""
+    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}", *headers, "", ""]
+    return "\r\n".join(lines).encode()

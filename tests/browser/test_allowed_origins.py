@@ -13,6 +13,7 @@ from pytest_twisted import ensureDeferred
 
 from tests.browser.chromium import Chromium
 from tests.browser.pages import canned, put
+from tests.browser.scripts import WEBSOCKET
 from tests.browser.tap import Tap
 from tests.daemon.process import Daemon, Launcher, run
 from tests.websocket_server import WebSocketServer
@@ -179,18 +180,6 @@ async def test_rule_05_an_allowed_page_follows_redirects_through_the_gateway(
     assert "authorization" not in [name.lower() for name, _ in echoed["headers"]]
     asked = {one.target.partition("?")[0] for one in tap.of(tor_origin.names[0])}
     assert asked == {"/proxy"}
-
-
-WEBSOCKET = """new Promise(done => {
-    const socket = new WebSocket(a[0]), got = [];
-    socket.binaryType = "arraybuffer";
-    socket.onopen = () => { socket.send(a[1]); socket.send(new Uint8Array([0, 255, 10])); };
-    socket.onmessage = ({data}) => {
-        got.push(typeof data === "string" ? data : Array.from(new Uint8Array(data)));
-        if (got.length === 2) socket.close(1000);
-    };
-    socket.onclose = event => done([got, event.code, event.wasClean]);
-})"""
 
 
 @pytest.mark.parametrize("scheme", ["ws", "wss"])

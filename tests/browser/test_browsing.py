@@ -13,8 +13,8 @@ from tests.browser.canary import Canary
 from tests.browser.chromium import Chromium
 from tests.browser.conftest import HOSTS
 from tests.browser.pages import canned, put
+from tests.browser.scripts import WEBSOCKET
 from tests.browser.tap import Tap
-from tests.browser.test_allowed_origins import WEBSOCKET
 from tests.websocket_server import WebSocketServer
 from tortxd.testing import Origin
 

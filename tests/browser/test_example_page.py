@@ -8,16 +8,9 @@ from pytest_twisted import ensureDeferred
 
 from tests.browser.chromium import Chromium
 from tests.browser.pages import canned, put
+from tests.browser.scripts import SUBMIT
 from tests.docs.documents import read
 from tortxd.testing import Origin, PrivateNetwork
-
-SUBMIT = """new Promise(done => {
-    const shown = document.querySelector("pre");
-    const look = new MutationObserver(() => { look.disconnect(); done(shown.textContent); });
-    look.observe(shown, {childList: true});
-    document.querySelector("input").value = a[0];
-    document.querySelector("form").requestSubmit();
-})"""
 
 
 @ensureDeferred

@@ -11,25 +11,13 @@ from urllib.parse import quote
 import pytest
 from pytest_twisted import ensureDeferred
 
-from tests.browser.attacks import NAMES, PAGE, SPECULATION
+from tests.browser.attacks import NAMES, SPECULATION
 from tests.browser.chromium import Chromium
 from tests.browser.conftest import Gateways
-from tests.browser.pages import canned, put
+from tests.browser.foreign import FOREIGN, open_foreign
 from tests.browser.tap import Tap
 from tests.daemon.process import soon
 from tortxd.testing import Origin
-
-FOREIGN = {
-    "http": ("http://evil.example:{http}", ()),
-    "https": ("https://evil.example:{https}", ()),
-    # Chromium and the world's resolvers take it for loopback; it is not localhost.
-    "subdomain": ("http://evil.localhost:{http}", ()),
-    # A page of an allowed origin, but sandboxed: its origin is "null".
-    "null": (
-        "http://127.0.0.1:{http}",
-        ("Content-Security-Policy: sandbox allow-scripts allow-forms",),
-    ),
-}
 
 ROUTES = {
     "proxy": "/proxy?url={destination}%3F{mark}",
@@ -38,15 +26,6 @@ ROUTES = {
     "identity": "/identity/new?{mark}=1",
     "circuits": "/circuits?{mark}=1",
 }
-
-
-async def open_foreign(which: str, browser: Chromium, site: Origin) -> str:
-    """Open a foreign page, and return its origin as it should be named to others."""
-    origin, headers = FOREIGN[which]
-    origin = origin.format(http=site.http_port, https=site.https_port)
-    put(site, f"/attack-{which}", canned(PAGE, "text/html; charset=utf-8", *headers))
-    await browser.open(f"{origin}/attack-{which}")
-    return "null" if which == "null" else origin
 
 
 def mark(which: str, route: str, name: str) -> str:

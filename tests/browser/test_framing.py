@@ -8,9 +8,9 @@ import pytest
 from pytest_twisted import ensureDeferred
 
 from tests.browser.chromium import Chromium
+from tests.browser.foreign import open_foreign
 from tests.browser.pages import canned, put
 from tests.browser.tap import Tap
-from tests.browser.test_foreign_origins import open_foreign
 from tortxd.testing import Origin
 
 

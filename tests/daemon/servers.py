@@ -14,6 +14,9 @@ from twisted.python.failure import Failure
 
 from tests.daemon.process import installed
 
+HOST = "origin.test.example"
+"""This machine, as the private network knows it."""
+
 
 @define(eq=False)
 class FarEnd(Protocol):

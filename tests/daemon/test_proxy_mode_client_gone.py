@@ -13,11 +13,10 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.task import deferLater
 
 from tests.daemon.process import GONE_WITHIN, POLL, Daemon, installed, soon, until
-from tests.daemon.servers import Destination, FarEnd, destination, unanswering
+from tests.daemon.servers import HOST, Destination, FarEnd, destination, unanswering
 from tests.web_client import Wire
 from tortxd.testing import Origin
 
-HOST = "origin.test.example"
 SIZE = 100_000_000
 
 

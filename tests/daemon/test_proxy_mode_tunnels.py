@@ -11,22 +11,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from tests.daemon.arrivals import arrived
+from tests.daemon.onions import publish, unknown_onion
 from tests.daemon.process import Daemon, Launcher, installed, soon
 from tests.daemon.programs import curl
-from tests.daemon.servers import FarEnd, destination
-from tests.daemon.test_real_circuits import publish, unknown_onion
+from tests.daemon.servers import HOST, FarEnd, destination
 from tests.tor.lone_tor import free_port
-from tests.web_client import Reply, Wire
+from tests.web_client import Reply, Wire, connect_to
 from tortxd.testing import Origin, PrivateNetwork, pattern
 
-HOST = "origin.test.example"
 BIG = 3_000_000
-
-
-def connect_to(authority: str, *headers: str) -> bytes:
-    """A CONNECT."""
-    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}", *headers, "", ""]
-    return "\r\n".join(lines).encode()
 
 
 async def tunnel(daemon: Daemon, authority: str, *headers: str) -> Wire:

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,21 +11,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_twisted
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pytest_twisted import ensureDeferred
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
+from tests.daemon.onions import control_of, publish, unknown_onion
 from tests.daemon.process import Daemon, Launcher, installed, soon
 from tests.daemon.servers import destination
 from tests.tor.lone_tor import free_port
 from tests.web_client import Reply
 from tortxd.errors import TortxdError
-from tortxd.testing import Client, Origin, PrivateNetwork
+from tortxd.testing import Origin, PrivateNetwork
 
 if TYPE_CHECKING:
-    from tortxd.tor.control import Control
+    pass
 
 # --- who shares a circuit -------------------------------------------------------------------------
 
@@ -152,22 +148,6 @@ async def test_a_certificate_that_nobody_trusts(daemon: Daemon, tmp_path: Path) 
 # --- onion services -------------------------------------------------------------------------------
 
 
-class Unheard:
-    """Who does not care when its control connection is lost."""
-
-    def control_lost(self, reason: str) -> None:
-        """Nothing follows from it."""
-
-
-async def control_of(socket: Path) -> Control:
-    """A further control connection to a Tor."""
-    # Importing it installs the reactor, which pytest-twisted wants to do.
-    from tortxd.tor.control import Control
-
-    endpoint = UNIXClientEndpoint(installed(), str(socket))
-    return await Control.connect(installed(), endpoint, Unheard(), name="it")
-
-
 @ensureDeferred
 async def test_rule_14_a_circuit_that_dies_shows(launch: Launcher, tor_origin: Origin) -> None:
     """Rule 14, and the fault "circuit dies mid-body", however the body is framed."""
@@ -192,33 +172,6 @@ async def test_rule_14_a_circuit_that_dies_shows(launch: Launcher, tor_origin: O
             assert not (await soon(reply)).whole
         await soon(through.lost)
         control.close()
-
-
-async def publish(client: Client, port: int) -> str:
-    """Make this Tor serve a port as an onion service; its name, once it can be found."""
-    control = await control_of(client.control_socket)
-    uploaded: Deferred[None] = Deferred()
-    under_way = Counter[str]()
-
-    def heard(line: str) -> None:
-        """Clients ask one of several directories: all that are sent it must have it."""
-        action, _, _, directory = line.split()[:4]
-        if action == "UPLOAD":
-            under_way[directory] += 1
-        elif action == "UPLOADED":
-            under_way[directory] -= 1
-            if not any(under_way.values()) and not uploaded.called:
-                uploaded.callback(None)
-
-    await control.subscribe([("HS_DESC", heard)])
-    # Detached: it outlives this connection.
-    reply = await control.tell(f"ADD_ONION NEW:ED25519-V3 Flags=DiscardPK,Detach Port=80,{port}")
-    name = next(
-        line.partition("ServiceID=")[2] for line in reply.splitlines() if "ServiceID=" in line
-    )
-    await soon(uploaded)
-    control.close()
-    return f"{name}.onion"
 
 
 @ensureDeferred
@@ -254,13 +207,6 @@ async def test_an_onion_service_may_have_any_certificate(
         assert dict(reply.json["headers"])["Host"] == f"{name}:80"
     finally:
         await client.stop()
-
-
-def unknown_onion() -> str:
-    """A well-formed name of an onion service that does not exist (rend-spec-v3, section 6)."""
-    key = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
-    checksum = hashlib.sha3_256(b".onion checksum" + key + b"\3").digest()[:2]
-    return base64.b32encode(key + checksum + b"\3").decode().lower() + ".onion"
 
 
 @ensureDeferred

@@ -20,11 +20,10 @@ from twisted.internet.threads import deferToThread
 
 from tests.daemon.arrivals import arrivals, mark
 from tests.daemon.process import GONE_WITHIN, Daemon, Launcher, installed, run, soon, until
-from tests.daemon.servers import FarEnd, destination
-from tests.daemon.test_proxy_mode_tunnels import HOST, connect_to
+from tests.daemon.servers import HOST, FarEnd, destination
 from tests.slow_client import Got, converse, with_little_room
 from tests.tor.lone_tor import free_port
-from tests.web_client import Reply, Wire, connect
+from tests.web_client import Reply, Wire, connect, connect_to
 from tortxd.testing import Origin, PrivateNetwork, pattern
 
 DESCRIPTORS = 256

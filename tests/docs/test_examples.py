@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import AsyncIterator
@@ -19,6 +18,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.python.failure import Failure
 
+from tests.docs.programs import environment
 from tests.web_client import ask
 from tortxd.testing import Origin, PrivateNetwork
 from tortxd.testing.origin_routes import PAGE
@@ -28,12 +28,6 @@ EXAMPLES = ROOT / "docs" / "examples"
 TWISTD = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
 """twistd of this interpreter, wherever its script may be."""
 reactor: Any = installed
-
-
-def environment(origin: Origin, **further: str) -> dict[str, str]:
-    """This process's own, with tortxd importable and the origin's certificate trusted."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("TORTXD_")}
-    return {**kept, "PYTHONPATH": str(ROOT), "SSL_CERT_FILE": str(origin.ca_file), **further}
 
 
 @define

@@ -15,7 +15,7 @@ from twisted.internet import reactor as installed
 from twisted.internet.utils import getProcessOutputAndValue
 
 from tests.docs.documents import DOCUMENTS, ROOT, blocks, read
-from tests.docs.test_examples import environment
+from tests.docs.programs import environment
 from tortxd.testing import Origin, PrivateNetwork
 
 SNIPPETS = [

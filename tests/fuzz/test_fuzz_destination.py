@@ -7,23 +7,19 @@ import json
 from hypothesis import event
 from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
-from twisted.internet.task import deferLater
 
 from tests.fuzz import second_opinion
 from tests.fuzz.cutting import CUTS, SPOILING, Cuts, Spoiling, cut, spoil
 from tests.fuzz.messages import orderly_responses, responses
 from tests.fuzz.profile import fuzzed
 from tests.fuzz.second_opinion import Message, Refused
-from tests.fuzz.world import Client, client_of, example, send_pieces, until
+from tests.fuzz.world import Client, client_of, example, send_pieces, turns, until
 from tests.gateway.conftest import Gateway
 from tests.socks_server import Served
 from tortxd.errors import BadResponse
 from tortxd.wire.http1 import ResponseReader
 
 _SECOND = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecond"
-_TURNS = 12
-"""Turns of the reactor in which what was sent on loopback has come."""
-
 WAYS = st.sampled_from((b"/proxy?url=http%3A%2F%2Fa.example", b"http://a.example"))
 METHODS = st.sampled_from((b"GET", b"GET", b"HEAD", b"POST", b"DELETE"))
 ENDINGS = st.sampled_from(("stay", "stay", "stay", "close", "reset", "cut off"))
@@ -62,12 +58,6 @@ def leniently_read(data: bytes, method: bytes, *, ended: bool) -> Message | None
 def shown(client: Client, method: bytes) -> Message | None:
     """What the client has got so far."""
     return second_opinion.response(client.raw, method)
-
-
-async def turns(gateway: Gateway) -> None:
-    """Let what was sent arrive."""
-    for _ in range(_TURNS):
-        await deferLater(gateway.reactor, 0.0)
 
 
 async def ask(gateway: Gateway, client: Client, method: bytes, way: bytes, part: int) -> Served:

@@ -8,8 +8,7 @@ from pytest_twisted import ensureDeferred
 
 from tests.fuzz.cutting import CUTS, Cuts, cut
 from tests.fuzz.profile import fuzzed
-from tests.fuzz.test_fuzz_destination import turns
-from tests.fuzz.world import client_of, example, send_pieces, until
+from tests.fuzz.world import client_of, example, send_pieces, turns, until
 from tests.gateway.conftest import Gateway
 
 _UPGRADE = (

@@ -21,6 +21,8 @@ from tortxd.gateway.disconnects import LOOK_EVERY
 
 BOUND = 4.0
 """Seconds in which something must have happened. Nothing here waits on purpose for so long."""
+_TURNS = 12
+"""Turns of the reactor in which what was sent on loopback has come."""
 
 
 class Client(Protocol):
@@ -62,6 +64,12 @@ async def until(gateway: Gateway, true: Callable[[], bool], what: str) -> None:
     end = gateway.reactor.seconds() + BOUND
     while not true():
         assert gateway.reactor.seconds() < end, what
+        await deferLater(gateway.reactor, 0.0)
+
+
+async def turns(gateway: Gateway) -> None:
+    """Let what was sent arrive."""
+    for _ in range(_TURNS):
         await deferLater(gateway.reactor, 0.0)
 
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 import pytest_twisted
-from attrs import define, field
+from attrs import define, field, frozen
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
@@ -30,7 +30,9 @@ from tortxd.tor.budget import CircuitBudget
 from tortxd.tor.isolation import Credentials
 from tortxd.tor.link import Circuit, Relay, Stream
 from tortxd.tor.status import Ready, Status
+from tortxd.tor.tls import ClientTls
 
+ORIGIN = "http://origin.test.example"
 OPERATOR = b"the-operators-own-token"
 EXIT = Relay("C" * 40, "exitnode", "192.0.2.7", "de")
 CIRCUIT = Circuit("7", "BUILT", (Relay("A" * 40), Relay("B" * 40), EXIT), "GENERAL", 0.0, ("1",))
@@ -210,3 +212,45 @@ def either(request: pytest.FixtureRequest, gateway: Gateway) -> Gateway:
     """The gateway by one way in, then by the other."""
     gateway.way = request.param
     return gateway
+
+
+@frozen
+class Way:
+    """One way to have the gateway ask for a URL."""
+
+    gateway: Gateway
+    absolute: bool
+
+    async def send(
+        self, method: str, url: str, *headers: str, body: bytes = b"", version: str = "1.1"
+    ) -> Wire:
+        """Send a request for ``url``, of which neither is encoded further than it is."""
+        target = url if self.absolute else "/proxy?url=" + url
+        lines = [f"{method} {target} HTTP/{version}", "Host: localhost", *headers, "", ""]
+        wire = await self.gateway.connect()
+        wire.send("\r\n".join(lines).encode() + body)
+        return wire
+
+    async def ask(self, method: str, path: str, *headers: str, body: bytes = b"") -> Reply:
+        """The answer to a request for ``path`` of the origin."""
+        url = ORIGIN + path
+        wire = await self.send(
+            method, url if self.absolute else quote(url, safe=""), *headers, body=body
+        )
+        return await wire.reply(method.encode())
+
+
+@pytest.fixture(params=["front", "site", "absolute"])
+def way(request: pytest.FixtureRequest, gateway: Gateway) -> Way:
+    """``/proxy`` on the gateway's own port and in a Site, then absolute-form."""
+    gateway.way = "site" if request.param == "site" else "front"
+    return Way(gateway, request.param == "absolute")
+
+
+@pytest.fixture
+def secure(either: Gateway) -> Gateway:
+    """The gateway, before an origin over TLS whose authority it trusts."""
+    either.socks.origin = either.origin.https_port
+    either.plane.tls = ClientTls()
+    either.plane.tls.context.load_verify_locations(str(either.origin.ca_file))
+    return either

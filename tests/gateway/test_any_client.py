@@ -6,48 +6,10 @@ from base64 import b64encode
 from urllib.parse import quote
 
 import pytest
-from attrs import frozen
 from pytest_twisted import ensureDeferred
 
-from tests.gateway.conftest import OPERATOR, Gateway
-from tests.web_client import Reply, Wire
+from tests.gateway.conftest import OPERATOR, ORIGIN, Gateway, Way
 from tortxd.testing import Canned
-
-ORIGIN = "http://origin.test.example"
-
-
-@frozen
-class Way:
-    """One way to have the gateway ask for a URL."""
-
-    gateway: Gateway
-    absolute: bool
-
-    async def send(
-        self, method: str, url: str, *headers: str, body: bytes = b"", version: str = "1.1"
-    ) -> Wire:
-        """Send a request for ``url``, of which neither is encoded further than it is."""
-        target = url if self.absolute else "/proxy?url=" + url
-        lines = [f"{method} {target} HTTP/{version}", "Host: localhost", *headers, "", ""]
-        wire = await self.gateway.connect()
-        wire.send("\r\n".join(lines).encode() + body)
-        return wire
-
-    async def ask(self, method: str, path: str, *headers: str, body: bytes = b"") -> Reply:
-        """The answer to a request for ``path`` of the origin."""
-        url = ORIGIN + path
-        wire = await self.send(
-            method, url if self.absolute else quote(url, safe=""), *headers, body=body
-        )
-        return await wire.reply(method.encode())
-
-
-@pytest.fixture(params=["front", "site", "absolute"])
-def way(request: pytest.FixtureRequest, gateway: Gateway) -> Way:
-    """``/proxy`` on the gateway's own port and in a Site, then absolute-form."""
-    gateway.way = "site" if request.param == "site" else "front"
-    return Way(gateway, request.param == "absolute")
-
 
 METHODS = ["LIST", "BAN", "VERSION-CONTROL", "FOO", "get", "Patch", "DESCRIBE", "!#$%&'*+.^_`|~9"]
 

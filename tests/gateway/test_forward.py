@@ -5,24 +5,12 @@ from __future__ import annotations
 import pytest
 from pytest_twisted import ensureDeferred
 
-from tests.gateway.conftest import Gateway, Policy
-from tests.gateway.test_tunnel import TOKEN, basic
+from tests.gateway.asking import forward
+from tests.gateway.conftest import ORIGIN, Gateway, Policy
+from tests.gateway.tunnels import TOKEN, basic
 from tests.web_client import Reply
 from tortxd.policy.access import AccessPolicy
 from tortxd.testing import Canned, pattern
-
-ORIGIN = "http://origin.test.example"
-
-
-async def forward(
-    gateway: Gateway, path: str, *headers: str, method: str = "GET", body: bytes = b""
-) -> Reply:
-    """Ask the proxy for a path of the origin, or for a whole URL."""
-    url = path if "://" in path else ORIGIN + path
-    lines = [f"{method} {url} HTTP/1.1", "Host: origin.test.example", *headers, "", ""]
-    wire = await gateway.connect()
-    wire.send("\r\n".join(lines).encode() + body)
-    return await wire.reply(method.encode())
 
 
 async def first_line(gateway: Gateway, method: str, url: str) -> str:

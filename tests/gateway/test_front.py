@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock, deferLater
-from twisted.internet.testing import StringTransportWithDisconnection
+from twisted.internet.task import deferLater
 
+from tests.gateway.asking import in_memory, post
 from tests.gateway.conftest import OPERATOR, Gateway
 from tortxd.gateway.front.connection import HEAD_TIME
 from tortxd.gateway.front.endings import IDLE_TIME
-from tortxd.gateway.front.listener import FrontFactory
 from tortxd.testing import Canned, pattern
 
 GET = "GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -22,11 +21,6 @@ GET = "GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 def get(gateway: Gateway, target: str) -> bytes:
     return GET.format(gateway.path(target)).encode()
-
-
-def post(gateway: Gateway, target: str, *headers: str) -> bytes:
-    lines = [f"POST {gateway.path(target)} HTTP/1.1", "Host: localhost", *headers, "", ""]
-    return "\r\n".join(lines).encode()
 
 
 @ensureDeferred
@@ -417,19 +411,6 @@ async def test_the_rest_of_a_body_that_nobody_reads_stays_where_it_is(gateway: G
     wire.transport.resumeProducing()
     reply = await wire.reply()
     assert len(reply.body) == 60_000_000
-
-
-def in_memory(gateway: Gateway) -> tuple[FrontFactory, Clock, StringTransportWithDisconnection]:
-    """A connection whose time the test makes pass."""
-    clock = Clock()
-    gateway.plane.timeouts.clock = clock
-    gateway.plane.timeouts.stop()
-    front = gateway.factory.buildProtocol(None)
-    transport = StringTransportWithDisconnection()
-    assert front is not None
-    transport.protocol = front
-    front.makeConnection(transport)  # type: ignore[no-untyped-call]
-    return gateway.factory, clock, transport
 
 
 @ensureDeferred

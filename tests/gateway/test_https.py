@@ -15,23 +15,13 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from tests.certificates import Authority
+from tests.certificates import NEEDED, ONION, SENTENCE, VERSIONS, Authority
+from tests.gateway.asking import forward
 from tests.gateway.conftest import Gateway, port_of
-from tests.gateway.test_forward import forward
-from tests.tor.test_tls import NEEDED, ONION, SENTENCE, VERSIONS
 from tests.web_client import Reply
 from tortxd.policy.target import TargetPolicy, parse_alias
 from tortxd.testing import pattern
 from tortxd.tor.tls import ClientTls
-
-
-@pytest.fixture
-def secure(either: Gateway) -> Gateway:
-    """The gateway, before an origin over TLS whose authority it trusts."""
-    either.socks.origin = either.origin.https_port
-    either.plane.tls = ClientTls()
-    either.plane.tls.context.load_verify_locations(str(either.origin.ca_file))
-    return either
 
 
 def url(path: str) -> str:

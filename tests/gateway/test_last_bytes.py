@@ -20,10 +20,10 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from tests.certificates import Authority
 from tests.gateway.conftest import Gateway, port_of
-from tests.gateway.test_tunnel import connect_to
-from tests.gateway.test_websocket import SWITCHED, handshake
+from tests.gateway.handshakes import SWITCHED, handshake
 from tests.slow_client import Got, converse, with_little_room
 from tests.socks_server import Served
+from tests.web_client import connect_to
 from tortxd.gateway.front import connections
 from tortxd.gateway.limits import Limits
 from tortxd.testing import pattern

@@ -15,16 +15,12 @@ from twisted.internet.task import deferLater
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from tests.certificates import Authority
-from tests.gateway.conftest import Gateway
-from tests.gateway.test_any_client import Way, way
-from tests.gateway.test_https import secure, url
-from tests.gateway.test_websocket import SWITCHED, handshake
+from tests.gateway.conftest import Gateway, Way
+from tests.gateway.handshakes import SWITCHED, handshake
 from tests.web_client import Wire
 from tortxd.gateway.front.connection import Front
 from tortxd.relay import upstream
 from tortxd.testing import Canned, pattern
-
-__all__ = ["secure", "way"]  # fixtures
 
 OK = b"HTTP/1.1 200 OK\r\n"
 LENGTH = b"Content-Length: 5\r\nConnection: close\r\n"
@@ -355,7 +351,7 @@ async def test_what_came_before_a_tls_end_without_close_notify_arrives(secure: G
     secure.origin.canned[b"/chat"] = Canned(SWITCHED + BODY, "hang")
     for number in range(3):
         wire = await slow_client(secure)
-        target = url("/chat").replace("https", "wss")
+        target = "wss://origin.test.example/chat"
         wire.send(handshake(target, f"Tor-Stream-Isolation: {number}"))
         await cut_behind(secure, len(BODY), number + 1)
         await wire.lost
@@ -372,7 +368,7 @@ async def test_a_body_that_tls_does_not_end_arrives_and_shows_it(
     """Rule 14: not whole, and yet nothing is lost."""
     secure.origin.canned[b"/cut"] = Canned(OK + b"\r\n" + BODY, "hang")
     wire = await slow_client(secure)
-    path = secure.path(url("/cut"))
+    path = secure.path("https://origin.test.example/cut")
     wire.send(f"GET {path} HTTP/{version}\r\nHost: localhost\r\n\r\n".encode())
     replying = wire.reply()
     await cut_behind(secure, len(BODY))
@@ -388,7 +384,7 @@ async def test_rule_30_there_is_an_answer_even_to_a_tls_end_without_a_word(
     secure: Gateway, part: bytes
 ) -> None:
     secure.origin.canned[b"/cut"] = Canned(part, "abort")
-    reply = await secure.fetch(url("/cut"))
+    reply = await secure.fetch("https://origin.test.example/cut")
     assert (reply.status, reply.json["code"]) == (502, "origin_reset")
 
 

@@ -7,9 +7,9 @@ import json
 import pytest
 from pytest_twisted import ensureDeferred
 
+from tests.gateway.asking import forward
 from tests.gateway.conftest import OPERATOR, Gateway
-from tests.gateway.test_forward import forward
-from tests.gateway.test_tunnel import refused
+from tests.gateway.tunnels import refused
 from tests.web_client import Reply
 
 TERMINAL = "Accept: */*"

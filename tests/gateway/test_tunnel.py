@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -11,33 +10,14 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.task import deferLater
 
 from tests.gateway.conftest import Gateway, Policy
+from tests.gateway.tunnels import TOKEN, basic, far_end_has, head_of, refused
 from tests.socks_server import Served
-from tests.web_client import Reply, Wire
+from tests.web_client import Wire, connect_to
 from tortxd.gateway import disconnects
 from tortxd.gateway.front import connections
 from tortxd.gateway.limits import Limits
 from tortxd.policy.access import AccessPolicy
 from tortxd.relay import outbound
-
-TOKEN = b"a-token"
-
-
-def basic(user: str, password: str) -> str:
-    """A Proxy-Authorization field."""
-    return "Proxy-Authorization: Basic " + b64encode(f"{user}:{password}".encode()).decode()
-
-
-def connect_to(authority: str, *headers: str) -> bytes:
-    """A CONNECT."""
-    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}", *headers, "", ""]
-    return "\r\n".join(lines).encode()
-
-
-async def refused(gateway: Gateway, authority: str, *headers: str) -> Reply:
-    """The answer to a CONNECT that fails."""
-    wire = await gateway.connect()
-    wire.send(connect_to(authority, *headers))
-    return await wire.reply()
 
 
 async def tunnel(gateway: Gateway, *headers: str) -> tuple[Wire, Served]:
@@ -49,19 +29,6 @@ async def tunnel(gateway: Gateway, *headers: str) -> tuple[Wire, Served]:
     served = await gateway.socks.asked(number)
     await wire.when_came(b"\r\n\r\n")
     return wire, served
-
-
-def head_of(wire: Wire) -> list[str]:
-    """The lines of the response's head."""
-    return bytes(wire.raw).partition(b"\r\n\r\n")[0].decode().split("\r\n")
-
-
-async def far_end_has(gateway: Gateway, served: Served, data: bytes) -> None:
-    """Wait until the destination has got this much."""
-    while len(served.received) < len(data):
-        assert not served.lost.called, "the tunnel ended before"
-        await deferLater(gateway.reactor, 0.001)
-    assert served.received == data
 
 
 @ensureDeferred

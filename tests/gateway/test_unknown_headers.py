@@ -7,9 +7,8 @@ import pytest
 from pytest_twisted import ensureDeferred
 
 from tests.gateway.conftest import OPERATOR, Gateway, Policy
-from tests.gateway.test_tunnel import connect_to
-from tests.gateway.test_websocket import handshake
-from tests.web_client import Reply
+from tests.gateway.handshakes import handshake
+from tests.web_client import Reply, connect_to
 from tortxd.policy.access import AccessPolicy
 
 UNKNOWN = "Tortxd-Isolation: canary-alice"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pytest_twisted import ensureDeferred
 
+from tests.gateway.asking import in_memory, post
 from tests.gateway.conftest import Gateway, Policy
-from tests.gateway.test_front import in_memory, post
 
 
 @ensureDeferred

@@ -23,7 +23,7 @@ from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
 
 from tests.browser.chromium import Chromium
-from tests.browser.test_example_page import SUBMIT
+from tests.browser.scripts import SUBMIT
 from tests.docs.documents import ROOT
 from tests.tor.lone_tor import free_port
 from tortxd.testing import WARNING, Origin, PrivateNetwork

@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from tests.certificates import Authority, Server
+from tests.certificates import NEEDED, ONION, SENTENCE, VERSIONS, Authority, Server
 from tests.socks_server import SocksServer
 from tortxd.addresses import SocksAddress
 from tortxd.errors import ConnectRefused, OriginReset, OriginTimeout, TlsFailed, TortxdError
@@ -238,9 +238,6 @@ async def test_without_verification_any_certificate_will_do(
     assert answer == b"ping example.com"
 
 
-ONION = "2gzyxa5ihm7nsggfxnu52rck2vv4rvmdlkiu3zzui5du4xyclen53wid.onion"
-
-
 @pytest.mark.parametrize("host", [ONION, f"www.{ONION}", ONION.upper() + "."])
 @pytest.mark.parametrize("name", [ONION, "example.org"])
 @pytest.mark.parametrize("expired", [False, True])
@@ -274,10 +271,6 @@ async def test_what_only_looks_like_an_onion_service_may_not(
 
 
 # --- client certificates --------------------------------------------------------------------------
-
-NEEDED = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
-VERSIONS = pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
-SENTENCE = "The destination asks for a client certificate, which the gateway does not have."
 
 
 @VERSIONS

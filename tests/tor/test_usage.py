@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tor.test_table import FLAGS, PATH, A, built, opened
+from tests.tor.circuits import FLAGS, PATH, A, built, opened
 from tortxd.tor.table import Table
 from tortxd.tor.usage import DIRTY_SECONDS, GRACE_SECONDS
 
