@@ -1,23 +1,138 @@
 """tortxd: one Twisted daemon that owns a Tor, and the library that it is made of.
 
-Nothing here installs a reactor when it is imported.
+What stands in ``__all__`` here and in :mod:`tortxd.testing` is public (docs/library.md, "Public
+names"); every other module may change at any time. Nothing here installs a reactor when it is
+imported.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from tortxd._version import __version__
 from tortxd.client import SocksClient, TorHttpClient, tor_client
 from tortxd.config import Config, DaemonConfig
-from tortxd.errors import TortxdError
+from tortxd.errors import (
+    BadRequest,
+    BadResponse,
+    BadUrl,
+    ConnectFailed,
+    ConnectRefused,
+    DestinationError,
+    ExitPolicyRejected,
+    ForbiddenHost,
+    ForbiddenOrigin,
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    NotServed,
+    OnionAuthRequired,
+    OnionUnreachable,
+    OriginReset,
+    OriginTimeout,
+    Overloaded,
+    RedirectForbidden,
+    RequestError,
+    RequestTimeout,
+    ResolveFailed,
+    SetupError,
+    TargetForbidden,
+    TlsFailed,
+    TooLarge,
+    TorDown,
+    TorError,
+    TorNotReady,
+    TorTimeout,
+    TortxdError,
+    Unauthorized,
+)
 from tortxd.service import TorService
+from tortxd.tor.link import Circuit, Relay, Stream
+from tortxd.tor.status import (
+    BackingOff,
+    Bootstrapping,
+    Degraded,
+    Failed,
+    Launching,
+    Ready,
+    Status,
+    Stopped,
+)
+
+if TYPE_CHECKING:
+    from tortxd.client.treq_client import TreqClient
+    from tortxd.client.treq_response import Response
 
 __all__ = [
+    "BackingOff",
+    "BadRequest",
+    "BadResponse",
+    "BadUrl",
+    "Bootstrapping",
+    "Circuit",
     "Config",
+    "ConnectFailed",
+    "ConnectRefused",
     "DaemonConfig",
+    "Degraded",
+    "DestinationError",
+    "ExitPolicyRejected",
+    "Failed",
+    "ForbiddenHost",
+    "ForbiddenOrigin",
+    "InternalError",
+    "Launching",
+    "MethodNotAllowed",
+    "NotFound",
+    "NotServed",
+    "OnionAuthRequired",
+    "OnionUnreachable",
+    "OriginReset",
+    "OriginTimeout",
+    "Overloaded",
+    "Ready",
+    "RedirectForbidden",
+    "Relay",
+    "RequestError",
+    "RequestTimeout",
+    "ResolveFailed",
+    "Response",
+    "SetupError",
     "SocksClient",
+    "Status",
+    "Stopped",
+    "Stream",
+    "TargetForbidden",
+    "TlsFailed",
+    "TooLarge",
+    "TorDown",
+    "TorError",
     "TorHttpClient",
+    "TorNotReady",
     "TorService",
+    "TorTimeout",
     "TortxdError",
+    "TreqClient",
+    "Unauthorized",
     "__version__",
     "tor_client",
 ]
+
+_LATER = {
+    "Response": "tortxd.client.treq_response",
+    "TreqClient": "tortxd.client.treq_client",
+}
+"""Names whose modules import treq, which takes long: not before they are asked for (PEP 562)."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module 'tortxd' has no attribute {name!r}")
+    value = getattr(import_module(_LATER[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from http.cookiejar import CookieJar
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote_plus
 
 from hyperlink import EncodedURL
@@ -55,6 +55,15 @@ class TreqClient(HTTPClient):
             cookies, allow_redirects, unbuffered; and timeout, in seconds, for the whole exchange.
         """
         return Deferred.fromCoroutine(self._request(method, url, options))
+
+    if TYPE_CHECKING:
+        # These are treq's own, and make their requests by the method above.
+        def get(self, url: Any, **options: Any) -> Deferred[Response]: ...
+        def head(self, url: Any, **options: Any) -> Deferred[Response]: ...
+        def delete(self, url: Any, **options: Any) -> Deferred[Response]: ...
+        def post(self, url: Any, data: Any = None, **options: Any) -> Deferred[Response]: ...
+        def put(self, url: Any, data: Any = None, **options: Any) -> Deferred[Response]: ...
+        def patch(self, url: Any, data: Any = None, **options: Any) -> Deferred[Response]: ...
 
     async def _request(self, method: str, url: Any, options: dict[str, Any]) -> Response:
         for name in ("browser_like_redirects", "reactor", "_stacklevel"):  # treq's own affairs
