@@ -1,17 +1,20 @@
 # Installs what is missing (see tools/setup.sh) into .venv, then does what it is asked for.
 
 UV_VERSION := 0.13.9
-# make PYTHON=python3.13 ...; without it, a recent one is looked for.
+# make test PYTHON=python3.13; without it, a recent one is looked for. .venv is made anew where it is another's.
 export PYTHON
 
 # Passed on: make run ARGS="--timeout 30", make demo ARGS="--port 3081", make test ARGS="-k socks"
 ARGS ?=
 
+# The floor of coverage (fail_under in pyproject.toml) is one for all tests: a part of them reaches less.
+ANY_COVERAGE = $(if $(strip $(ARGS)),--cov-fail-under=0)
+
 COMPILE = .tools/bin/uv pip compile --quiet --universal --python-version 3.11 --no-sources \
 	--custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test fuzz lint format lock clean setup ready
+.PHONY: help demo run test fuzz check lint format lock clean setup ready
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -24,17 +27,20 @@ run: ready ## Run the daemon on the public Tor network; options in ARGS="..."
 
 test: ## Run the tests, those on a private Tor network among them, and report coverage
 	@tools/setup.sh curl strace faketime chromium chromedriver:chromium-driver firefox-esr node:nodejs
-	@if .venv/bin/python -m pytest --cov=tortxd -n 3 --no-loadscope-reorder $(ARGS); then echo "The tests passed."; \
+	@if .venv/bin/python -m pytest --cov=tortxd $(ANY_COVERAGE) -n 3 --no-loadscope-reorder $(ARGS); then \
+	    echo "The tests passed."; \
 	else echo "The tests failed."; exit 1; fi
 
 fuzz: setup ## Fuzz on with random inputs, FUZZ_SECONDS=60 for each of some 25 properties
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} .venv/bin/python -m pytest tests/fuzz $(ARGS)
 
-lint: setup ## Check style, format and types
+check: setup ## Check style, format and types
 	@failed=0; \
 	for check in "ruff check ." "ruff format --check ." mypy; do \
 	    echo "$$check"; .venv/bin/$$check || failed=1; \
 	done; exit $$failed
+
+lint: check
 
 format: setup ## Bring the code into its format
 	.venv/bin/ruff check --fix .

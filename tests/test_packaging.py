@@ -222,3 +222,38 @@ def test_compose_with_its_token_uncommented() -> None:
 )
 def test_programs_are_executable(name: str) -> None:
     assert os.access(ROOT / name, os.X_OK)
+
+
+# --- habits ---------------------------------------------------------------------------------------
+
+
+def test_hooks_run_the_projects_own_tools() -> None:
+    """pre-commit would otherwise fetch each of them, in a version of its own."""
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
+    (repository,) = config["repos"]
+    assert repository["repo"] == "local"
+    assert {hook["language"] for hook in repository["hooks"]} == {"system"}
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    checked = re.search(r"^check:.*?^$", makefile, re.MULTILINE | re.DOTALL)
+    assert checked is not None
+    for hook in repository["hooks"]:
+        program, *words = hook["entry"].replace(" --force-exclude", "").split()
+        assert program.startswith(".venv/bin/")
+        assert " ".join([program.removeprefix(".venv/bin/"), *words]) in checked[0]
+
+
+def test_a_part_of_the_tests_has_no_floor_of_coverage() -> None:
+    def command(*arguments: str) -> str:
+        # This may itself be run by a make that has been given some.
+        of_make = {"ARGS", "MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS"}
+        environ = {key: value for key, value in os.environ.items() if key not in of_make}
+        ran = ["make", "--dry-run", "--no-print-directory", "test", *arguments]
+        return subprocess.run(
+            ran, cwd=ROOT, env=environ, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert "--cov=tortxd" in command()
+    assert "fail-under" not in command()
+    assert "--cov-fail-under=0" in command("ARGS=-k one")
+    coverage = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["coverage"]
+    assert coverage["report"]["fail_under"] > 90
