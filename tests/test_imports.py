@@ -8,6 +8,7 @@ imports inside functions count as well.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import pytest
 from attrs import frozen
 
 import tortxd
+from tests.docs.documents import names, read, rows, section
 
 PACKAGE = Path(tortxd.__file__).parent
 LAYERS = (
@@ -233,3 +235,22 @@ def test_tests_import_no_test_modules() -> None:
             assert words[0] != "tests" or not any(word.startswith("test_") for word in words), (
                 f"{one.module} imports {one.imported}"
             )
+
+
+def test_the_documentation_has_the_same_order() -> None:
+    """docs/architecture.md lists the rooms from the lowest layer up, each with what it knows."""
+    table = rows(section(read("docs/architecture.md"), "## Rooms"))
+    listed = [([name.strip("/") for name in names(row[0])], row[2]) for row in table]
+    documented = {room for rooms, _ in listed for room in rooms}
+    there = {one.room for one in EVERY} - {"_version", "__init__"}
+    assert there <= documented
+    highest = 0
+    for rooms, knows in listed:
+        ranks = [RANK[room] for room in rooms if room in RANK]
+        known = {RANK[word] for word in re.findall(r"\w+", knows) if word in RANK}
+        if ranks:
+            assert min(ranks) >= highest, f"{rooms} stand too low"
+            assert all(rank < min(ranks) for rank in known), f"{rooms} know {knows}"
+            highest = max(ranks)
+        else:
+            assert APART in rooms
