@@ -14,7 +14,7 @@ COMPILE = .tools/bin/uv pip compile --quiet --universal --python-version 3.11 --
 	--custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test fuzz check lint format lock clean setup ready
+.PHONY: help demo run test fuzz check lint format docs lock clean setup ready
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,10 @@ format: setup ## Bring the code into its format
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
+docs: setup ## Build the documentation's site in site/, and check every link within it
+	@.venv/bin/mkdocs build --strict # not --quiet, which counts no warnings
+	@echo "The site is built: site/index.html"
+
 lock: ## Write both lock files anew from pyproject.toml; newest versions with ARGS=--upgrade
 	@test -x .tools/bin/uv || { $(or $(PYTHON),python3) -m venv .tools && \
 	    .tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); }
@@ -53,7 +57,7 @@ lock: ## Write both lock files anew from pyproject.toml; newest versions with AR
 	$(COMPILE) --group run --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
 
 clean: ## Remove all that was installed or made here
-	rm -rf .venv .tools build dist tortxd.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .tools build dist site tortxd.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf .coverage .coverage.* htmlcov _trial_temp* twisted/plugins/dropin.cache
 	find tortxd tests twisted docs -type d -name __pycache__ -prune -exec rm -rf {} +
 
