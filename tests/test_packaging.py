@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+from fnmatch import fnmatch
 from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,24 @@ def test_the_package_is_typed() -> None:
 def test_the_manual_is_beside_a_clone() -> None:
     assert manual("configuration.md") == ROOT / "docs" / "configuration.md"
     assert manual("nonsense.md") is None
+
+
+def test_the_source_distribution_is_the_whole_repository() -> None:
+    """What setuptools takes by itself is half of the tests, for one, without what they import."""
+    manifest = (ROOT / "MANIFEST.in").read_text("utf-8")
+    named = " ".join(re.findall(r"^(?:include|graft) (.+)$", manifest, re.MULTILINE)).split()
+    assert all(any(ROOT.glob(pattern)) for pattern in named)
+    by_itself = {"LICENSE", "MANIFEST.in", "pyproject.toml", "setup.py", "tortxd", "twisted"}
+    for name in tracked():
+        assert name in by_itself or any(fnmatch(name, pattern) for pattern in named), name
+
+
+def tracked() -> set[str]:
+    """What the repository holds at its root; nothing where git is not there to ask."""
+    if shutil.which("git") is None:
+        return set()
+    asked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    return {name.partition("/")[0] for name in asked.stdout.splitlines()}
 
 
 # --- twistd ---------------------------------------------------------------------------------------
