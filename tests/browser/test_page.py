@@ -53,7 +53,7 @@ class Here:
     """A gateway in this process, over no Tor at all."""
 
     link: Link
-    plane: Core
+    core: Core
     tap: Tap
 
     @property
@@ -75,18 +75,18 @@ async def here() -> AsyncIterator[Here]:
 
     link = Link(socks_address=SocksAddress("127.0.0.1", 9050), network="public")
     access = AccessPolicy(operator_token=OPERATOR, operator_cookie=b"cookie-of-this-process")
-    plane = Core(installed(), link, policy(access=access))
-    api = Api(plane, "https://check.example/api/ip", "https://ip.example/")
-    factory = FrontFactory(plane, lambda: api)
+    core = Core(installed(), link, policy(access=access))
+    api = Api(core, "https://check.example/api/ip", "https://ip.example/")
+    factory = FrontFactory(core, lambda: api)
     port = installed().listenTCP(0, factory, interface="127.0.0.1")
     tap = Tap(port.getHost().port)
     await tap.start()
-    yield Here(link, plane, tap)
+    yield Here(link, core, tap)
     await tap.stop()
     await maybeDeferred(port.stopListening)
     for front in list(factory.connections):
         front.transport.abortConnection()
-    plane.stop()
+    core.stop()
 
 
 @pytest_twisted.async_yield_fixture
@@ -252,7 +252,7 @@ async def test_where_a_token_is_set_the_browser_says_how_to_go_on(
     fresh: Chromium, here: Here
 ) -> None:
     access = AccessPolicy(token=b"clients", operator_token=OPERATOR, operator_cookie=b"a-cookie")
-    here.plane.policy = policy(access=access)
+    here.core.policy = policy(access=access)
     await fresh.open(here.url)
     assert here.pages() == [401]
     text = await fresh.text()

@@ -96,7 +96,7 @@ async def example(gateway: Gateway) -> AsyncIterator[None]:
     finally:
         for front in list(gateway.factory.connections):
             front.transport.abortConnection()
-        gateway.plane.pool.clear()
+        gateway.core.pool.clear()
         for served in gateway.socks.served:
             served.transport.abortConnection()
         gateway.socks.served.clear()
@@ -106,17 +106,17 @@ async def example(gateway: Gateway) -> AsyncIterator[None]:
 async def _check_nothing_is_left(gateway: Gateway, before: int, others: set[IDelayedCall]) -> None:
     """The client has gone: so has every connection, descriptor, exchange and timer, but for
     ``others`` that were there before."""
-    plane, served = gateway.plane, gateway.socks.served
+    core, served = gateway.core, gateway.socks.served
     await until(gateway, lambda: not gateway.factory.connections, "a client's connection is left")
     assert not gateway.factory.connections.idle
-    assert not plane.disconnects._fds
-    assert len(plane.pool) <= len(served)
-    plane.pool.clear()
+    assert not core.disconnects._fds
+    assert len(core.pool) <= len(served)
+    core.pool.clear()
     await until(gateway, lambda: all(one.lost.called for one in served), "a stream is left")
     await until(gateway, lambda: not gateway.origin.open_connections, "the origin has a connection")
     gateway.origin.connections.clear()
-    left = {seconds: queue.entries for seconds, queue in plane.timeouts._queues.items()}
-    left.pop(LOOK_EVERY, None)  # the departures look once more, and find none
+    left = {seconds: queue.entries for seconds, queue in core.timeouts._queues.items()}
+    left.pop(LOOK_EVERY, None)  # the watch for clients that leave looks once more, and find none
     assert not any(left.values()), f"timers are left: {left}"
     await until(gateway, lambda: descriptors() <= before, "a descriptor is left")
     strays = [str(call) for call in gateway.reactor.getDelayedCalls() if call not in others]

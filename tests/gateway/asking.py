@@ -29,8 +29,8 @@ def post(gateway: Gateway, target: str, *headers: str) -> bytes:
 def in_memory(gateway: Gateway) -> tuple[FrontFactory, Clock, StringTransportWithDisconnection]:
     """A connection whose time the test makes pass."""
     clock = Clock()
-    gateway.plane.timeouts.clock = clock
-    gateway.plane.timeouts.stop()
+    gateway.core.timeouts.clock = clock
+    gateway.core.timeouts.stop()
     front = gateway.factory.buildProtocol(None)
     transport = StringTransportWithDisconnection()
     assert front is not None

@@ -104,7 +104,7 @@ class Gateway:
     link: FakeLink
     origin: Origin
     socks: SocksServer
-    plane: Core
+    core: Core
     factory: FrontFactory
     ports: dict[str, int]
     way: str = "front"
@@ -187,19 +187,19 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     socks = SocksServer(reactor, origin.http_port)
     socks_port = reactor.listenTCP(0, socks, interface="127.0.0.1")
     link = FakeLink(socks_address=SocksAddress("127.0.0.1", port_of(socks_port)))
-    plane = Core(reactor, link, policy(timeout=5.0))
-    api = Api(plane, "http://origin.test.example/api/ip", "http://origin.test.example/ip")
-    factory = FrontFactory(plane, lambda: api)
+    core = Core(reactor, link, policy(timeout=5.0))
+    api = Api(core, "http://origin.test.example/api/ip", "http://origin.test.example/ip")
+    factory = FrontFactory(core, lambda: api)
     front_port = reactor.listenTCP(0, factory, interface="127.0.0.1")
     site = api.site()
     site_port = reactor.listenTCP(0, site, interface="127.0.0.1")
     ports = {"front": port_of(front_port), "site": port_of(site_port)}
-    yield Gateway(reactor, link, origin, socks, plane, factory, ports)
+    yield Gateway(reactor, link, origin, socks, core, factory, ports)
     for port in (front_port, site_port, socks_port):
         await maybeDeferred(port.stopListening)
     for front in list(factory.connections):
         front.transport.abortConnection()
-    plane.stop()
+    core.stop()
     await origin.stop()
     # A failure that was only logged is one all the same.
     gc.collect()
@@ -251,6 +251,6 @@ def way(request: pytest.FixtureRequest, gateway: Gateway) -> Way:
 def secure(either: Gateway) -> Gateway:
     """The gateway, before an origin over TLS whose authority it trusts."""
     either.socks.origin = either.origin.https_port
-    either.plane.tls = ClientTls()
-    either.plane.tls.context.load_verify_locations(str(either.origin.ca_file))
+    either.core.tls = ClientTls()
+    either.core.tls.context.load_verify_locations(str(either.origin.ca_file))
     return either

@@ -87,7 +87,7 @@ async def test_probes(either: Gateway, probe: str) -> None:
 async def test_options_tell_what_a_route_takes_without_a_token(
     either: Gateway, make_policy: Policy
 ) -> None:
-    either.plane.policy = make_policy(access=AccessPolicy(token=b"clients-token"))
+    either.core.policy = make_policy(access=AccessPolicy(token=b"clients-token"))
     for path, allowed in (("/", "GET, HEAD, OPTIONS"), ("/identity/new", "POST, OPTIONS")):
         reply = await either.ask(path, method="OPTIONS")
         assert (reply.status, reply["Allow"]) == (204, allowed)
@@ -220,7 +220,7 @@ def unreadable(reply: Reply) -> set[str]:
 @ensureDeferred
 async def test_null_may_call_where_it_was_written_out(either: Gateway, make_policy: Policy) -> None:
     access = AccessPolicy(allow_origins=frozenset({b"null"}), operator_token=OPERATOR)
-    either.plane.policy = make_policy(access=access)
+    either.core.policy = make_policy(access=access)
     headers = ("Origin: null", "Sec-Fetch-Site: cross-site")
     for path in ("/health", either.path("/bytes/1")):
         reply = await either.ask(path, *headers)
@@ -292,7 +292,7 @@ async def test_operator_routes_want_the_operators_token(either: Gateway) -> None
 async def test_where_a_token_is_set_clients_present_it(
     either: Gateway, make_policy: Policy
 ) -> None:
-    either.plane.policy = make_policy(access=AccessPolicy(token=b"clients-token"))
+    either.core.policy = make_policy(access=AccessPolicy(token=b"clients-token"))
     for path in ("/health", either.path("/")):
         reply = await either.ask(path)
         assert reply.status == 401
@@ -304,7 +304,7 @@ async def test_where_a_token_is_set_clients_present_it(
 
 @ensureDeferred
 async def test_the_access_token_does_not_leave(either: Gateway, make_policy: Policy) -> None:
-    either.plane.policy = make_policy(access=AccessPolicy(token=b"clients-token"))
+    either.core.policy = make_policy(access=AccessPolicy(token=b"clients-token"))
     reply = await either.fetch("/echo", "Tortxd-Token: clients-token")
     assert "clients-token" not in reply.body.decode()
 
@@ -324,7 +324,7 @@ async def test_what_is_remembered_of_a_head_goes_with_the_policy(
 ) -> None:
     """The daemon learns its operator token after it listens."""
     assert (await either.fetch("/bytes/1", PAGE)).status == 200
-    either.plane.policy = make_policy(access=AccessPolicy(token=b"canary"))
+    either.core.policy = make_policy(access=AccessPolicy(token=b"canary"))
     assert (await either.fetch("/bytes/1", PAGE)).status == 401
     assert (await either.fetch("/bytes/1", PAGE, "Tortxd-Token: canary")).status == 200
     assert (await either.fetch("/bytes/1", PAGE)).status == 401

@@ -144,11 +144,11 @@ async def test_verify_tor(
 @ensureDeferred
 async def test_each_verification_has_a_circuit_of_its_own(either: Gateway) -> None:
     await either.ask("/verify-tor")
-    await either.plane.renew_all()
+    await either.core.renew_all()
     await either.ask("/verify-tor")
     first, second = either.socks.served
     assert first.username != second.username
-    assert len(either.plane.pool) == 0
+    assert len(either.core.pool) == 0
 
 
 @ensureDeferred
@@ -192,7 +192,7 @@ async def test_a_verification_that_ends_at_once_is_answered(
         assert (reply.status, reply.json["verdict"]) == (200, "unverified")
         assert reply.json["evidence"]["checkService"]["error"] == "connect_refused"
     either.link.budget = CircuitBudget(either.reactor, Rate(0.01, 1), None)
-    either.plane.failures.forget_all()
+    either.core.failures.forget_all()
     assert (await either.ask("/verify-tor")).status == 200
     reply = await either.ask("/verify-tor")
     assert (reply.status, reply.json["code"]) == (503, "overloaded")

@@ -70,18 +70,18 @@ async def test_a_kept_connection_serves_its_own_route_only(either: Gateway) -> N
 @ensureDeferred
 async def test_a_connection_that_the_destination_closes_is_forgotten(either: Gateway) -> None:
     await either.fetch("/bytes/1")
-    assert len(either.plane.pool) == 1
+    assert len(either.core.pool) == 1
     either.origin.connections[1].wire.loseConnection()
     await either.socks.served[0].lost
     await either.fetch("/bytes/1", "Tor-Stream-Isolation: other")
-    assert len(either.plane.pool) == 1
+    assert len(either.core.pool) == 1
 
 
 @pytest.mark.parametrize("path", ["/close/5", "/respond?header=Connection: close&body=x"])
 @ensureDeferred
 async def test_a_connection_that_ends_is_not_kept(either: Gateway, path: str) -> None:
     assert (await either.fetch(path)).whole
-    assert len(either.plane.pool) == 0
+    assert len(either.core.pool) == 0
 
 
 @ensureDeferred
@@ -89,18 +89,18 @@ async def test_bytes_behind_a_response_end_the_connection(either: Gateway) -> No
     wire = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\n"
     either.origin.canned[b"/more"] = Canned(wire, "keep")
     assert (await either.fetch("/more")).body == b"ok"
-    assert len(either.plane.pool) == 0
+    assert len(either.core.pool) == 0
 
 
 @ensureDeferred
 async def test_an_old_connection_is_not_kept(either: Gateway) -> None:
     """Rule 9: 10 minutes."""
     await either.fetch("/bytes/1")
-    (upstream,) = either.plane.pool._waiting
+    (upstream,) = either.core.pool._waiting
     upstream.born -= LIFETIME
     await either.fetch("/bytes/1")
     assert len(either.socks.served) == 1
-    assert len(either.plane.pool) == 0
+    assert len(either.core.pool) == 0
 
 
 @pytest.mark.parametrize(("method", "connections"), [("GET", 1), ("POST", 2)])
@@ -112,7 +112,7 @@ async def test_what_may_not_be_repeated_takes_no_stale_connection(
     await either.fetch("/upload", method="POST", body=b"1")
     await either.fetch("/upload", method="POST", body=b"2")
     assert len(either.socks.served) == 1
-    (upstream,) = either.plane.pool._waiting
+    (upstream,) = either.core.pool._waiting
     upstream.waiting_since -= FRESH
     reply = await either.fetch("/upload", method=method, body=b"3" if method == "POST" else None)
     assert reply.status == 200

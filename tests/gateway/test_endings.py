@@ -202,8 +202,8 @@ def stall(gateway: Gateway) -> Iterator[Callable[[], Any]]:
     answer = b"HTTP/1.1 413 Too Large\r\nContent-Length: %d\r\n\r\n" % SIZE
     gateway.socks.behind = answer + b"." * SIZE
     client = with_little_room()
-    gateway.plane.timeouts.clock = Clock()
-    gateway.plane.timeouts.stop()
+    gateway.core.timeouts.clock = Clock()
+    gateway.core.timeouts.stop()
 
     async def stalled() -> socket.socket:
         client.connect(("127.0.0.1", gateway.port))
@@ -231,7 +231,7 @@ async def test_an_end_that_stalls_makes_room_for_others(
     gateway: Gateway, stall: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rule 25."""
-    gateway.plane.limits = Limits(clients=1)
+    gateway.core.limits = Limits(clients=1)
     client = await stall()
     assert (await gateway.ask("/health")).status == 503  # it has taken something just now
     monkeypatch.setattr(connections, "LONG_IDLE", 0.0)
@@ -244,7 +244,7 @@ async def test_an_end_that_stalls_does_not_hold_up_a_stop(
     gateway: Gateway, stall: Callable[[], Any]
 ) -> None:
     client = await stall()
-    clock: Any = gateway.plane.timeouts.clock
+    clock: Any = gateway.core.timeouts.clock
     drained = gateway.factory.drain(2.0)
     clock.pump([TICK] * 19)
     await deferLater(gateway.reactor, 0)

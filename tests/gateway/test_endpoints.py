@@ -119,7 +119,7 @@ async def streaming(gateway: Gateway) -> AsyncIterator[Streaming]:
 
     here = Streaming()
     route = Endpoint("/stream", Audience.OPERATOR, (b"GET",), here.handle, "a stream")
-    api = Api(gateway.plane, "http://a.example/", "http://a.example/", (*ENDPOINTS, route))
+    api = Api(gateway.core, "http://a.example/", "http://a.example/", (*ENDPOINTS, route))
     port = gateway.reactor.listenTCP(0, api.site(), interface="127.0.0.1")
     here.port = port_of(port)
     yield here

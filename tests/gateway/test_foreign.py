@@ -105,9 +105,9 @@ async def test_where_socks_is_spoken_may_be_unknown_or_not_for_everyone(
     gateway: Gateway, make_policy: Policy
 ) -> None:
     where = "or SOCKS on Tor's own SOCKS port."
-    gateway.plane.policy = make_policy(access=AccessPolicy(token=b"clients"))
+    gateway.core.policy = make_policy(access=AccessPolicy(token=b"clients"))
     assert (await answer_to(gateway, SOCKS5)).json["error"].endswith(where)
-    gateway.plane.policy = make_policy()
+    gateway.core.policy = make_policy()
     gateway.link.socks_address = None
     assert (await answer_to(gateway, SOCKS5)).json["error"].endswith(where)
 

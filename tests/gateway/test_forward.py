@@ -203,7 +203,7 @@ async def test_errors_are_no_other_origins_to_read(gateway: Gateway) -> None:
 
 @ensureDeferred
 async def test_the_token_is_for_the_proxy(gateway: Gateway, make_policy: Policy) -> None:
-    gateway.plane.policy = make_policy(access=AccessPolicy(token=TOKEN))
+    gateway.core.policy = make_policy(access=AccessPolicy(token=TOKEN))
     reply = await forward(gateway, "/echo", "Authorization: Bearer a-token")
     assert reply.status == 407
     assert reply["Proxy-Authenticate"] == 'Basic realm="tortxd"'

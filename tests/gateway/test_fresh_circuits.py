@@ -63,13 +63,13 @@ async def test_a_client_that_leaves_while_it_waits_takes_nothing(either: Gateway
     leaving.send(
         f"GET {path} HTTP/1.1\r\nHost: localhost\r\nTor-Stream-Isolation: b\r\n\r\n".encode()
     )
-    while not either.plane.under_way:
+    while not either.core.under_way:
         await either.ask("/health")
     leaving.transport.abortConnection()
     reply = await either.fetch("/echo", "Tor-Stream-Isolation: c")
     assert reply.status == 200
     assert len({served.username for served in either.socks.served}) == 2
-    assert not either.plane.under_way
+    assert not either.core.under_way
 
 
 @pytest.mark.parametrize("way", ["/proxy", "absolute-form", "CONNECT"])
@@ -108,9 +108,9 @@ async def test_a_stop_ends_who_waits(gateway: Gateway) -> None:
     wire = await gateway.connect()
     wire.send(f"GET {gateway.path('/echo')} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     answer = wire.reply()
-    while not gateway.plane.under_way:
+    while not gateway.core.under_way:
         await gateway.ask("/health")
-    gateway.plane.end_under_way()
+    gateway.core.end_under_way()
     assert (await answer).json["code"] == "tor_down"
     assert gateway.link.budget is not None
     gateway.link.budget.stop()

@@ -445,9 +445,9 @@ async def test_what_follows_a_drain_finds_nothing_under_way(gateway: Gateway, ph
         get(gateway, "/hang") if phase == "waiting" else post(gateway, "/", "Content-Length: 9")
     )
     await gateway.origin.when_requested(1)
-    stopped = gateway.factory.drain(0.1).addCallback(lambda _: len(gateway.plane.under_way))
+    stopped = gateway.factory.drain(0.1).addCallback(lambda _: len(gateway.core.under_way))
     assert await stopped == 0
-    gateway.plane.stop()
+    gateway.core.stop()
     await wire.lost
 
 
@@ -457,7 +457,7 @@ async def test_a_stop_ends_what_is_under_way_in_a_site(gateway: Gateway) -> None
     gateway.way = "site"
     asking = Deferred.fromCoroutine(gateway.fetch("/hang"))
     await gateway.origin.when_requested(1)
-    gateway.plane.stop()
+    gateway.core.stop()
     reply = await asking
     assert (reply.status, reply.json["code"]) == (503, "tor_down")
     await gateway.origin.when_closed(1)
@@ -468,8 +468,8 @@ async def test_a_stop_ends_what_was_sent_ahead_as_well(gateway: Gateway) -> None
     wire = await gateway.connect()
     wire.send(get(gateway, "/hang") * 3)
     await gateway.origin.when_requested(1)
-    gateway.plane.stop()
-    assert not gateway.plane.under_way
+    gateway.core.stop()
+    assert not gateway.core.under_way
     for _ in range(3):
         assert (await wire.reply()).json["code"] == "tor_down"
 

@@ -56,7 +56,7 @@ async def test_only_the_client_hello_goes_early(secure: Gateway) -> None:
 
 @ensureDeferred
 async def test_an_authority_that_is_not_trusted(secure: Gateway) -> None:
-    secure.plane.tls = ClientTls()
+    secure.core.tls = ClientTls()
     reply = await secure.fetch(url("/"))
     assert reply.status == 502
     assert reply.json["code"] == "tls_failed"
@@ -125,7 +125,7 @@ async def test_an_onion_service_may_have_any_certificate(either: Gateway, host: 
 async def test_an_alias_of_an_onion_service_is_that_service(either: Gateway) -> None:
     either.socks.origin = either.origin.https_port
     targets = TargetPolicy((parse_alias(f"app.example={ONION}"),))
-    either.plane.policy = evolve(either.plane.policy, targets=targets)
+    either.core.policy = evolve(either.core.policy, targets=targets)
     assert (await either.fetch("https://app.example/bytes/5")).status == 200
     assert (await either.fetch("https://other.example/bytes/5")).json["code"] == "tls_failed"
 
@@ -153,8 +153,8 @@ async def asking_for_certificates(
     factory.noisy = False
     port = gateway.reactor.listenTCP(0, factory, interface="127.0.0.1")
     gateway.socks.origin = port_of(port)
-    gateway.plane.tls = ClientTls()
-    gateway.plane.tls.context.load_verify_locations(str(authority.file))
+    gateway.core.tls = ClientTls()
+    gateway.core.tls.context.load_verify_locations(str(authority.file))
     try:
         yield
     finally:

@@ -68,7 +68,7 @@ async def test_a_request_under_way_leaves_no_connection_behind(gateway: Gateway)
     wire.send(b"b")
     assert (await wire.reply()).status == 200
     await gateway.origin.when_closed(1)
-    assert len(gateway.plane.pool) == 0
+    assert len(gateway.core.pool) == 0
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ async def test_nobody_renews_anothers_key(
     """Rule 9: keys of different callers are different keys."""
     if any("Token" in header for header in caller):
         access = AccessPolicy(token=b"clients", operator_token=OPERATOR)
-        either.plane.policy = make_policy(access=access)
+        either.core.policy = make_policy(access=access)
     before = await used(either, *caller)
     assert (await renew(either, "k", *renewing)).status == 200
     assert await used(either, *caller) == before
@@ -216,5 +216,5 @@ async def test_what_is_remembered_of_renewals_is_bounded(
     other = await used(gateway, "Tor-Stream-Isolation: other", PAGE)
     for number in range(30):
         assert (await renew(gateway, f"k{number}")).status == 200
-    assert len(gateway.plane.pool._retired) == 10
+    assert len(gateway.core.pool._retired) == 10
     assert await used(gateway, "Tor-Stream-Isolation: other", PAGE) == other

@@ -70,8 +70,8 @@ def way_in(request: pytest.FixtureRequest, gateway: Gateway, tmp_path: Path) -> 
     # No time passes for the gateway but with what its clients do: then it is no matter how long
     # they have to wait for their turn on a busy machine.
     clock = Clock()
-    gateway.plane.timeouts.clock = clock
-    gateway.plane.timeouts.stop()
+    gateway.core.timeouts.clock = clock
+    gateway.core.timeouts.stop()
 
     def talk(first: bytes) -> Got:
         def pause() -> None:
@@ -181,7 +181,7 @@ async def test_rule_25_each_that_is_too_many_is_told_so_on_each_kind_of_port(
 ) -> None:
     """One at a time is refused here; the others wait for their turn."""
     monkeypatch.setattr(connections, "REFUSALS", 1)
-    gateway.plane.limits = Limits(clients=0)
+    gateway.core.limits = Limits(clients=0)
     get = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
     first = await way_in.talk(get)
     talking = [way_in.talk(get) for _ in range(5)]

@@ -216,7 +216,7 @@ async def test_what_has_come_before_the_request_is_not_its_answer(
     await either.heard(served)
     served.transport.write(answer)
     assert (await wire.reply(method.encode())).whole
-    (waiting,) = either.plane.pool._waiting
+    (waiting,) = either.core.pool._waiting
     waiting.transport.pauseProducing()  # as if the reactor had not got to it yet
     served.transport.write(behind)
     while waiting.unasked() is None:
@@ -252,7 +252,7 @@ async def test_what_tls_has_read_before_the_request_is_not_its_answer(
 ) -> None:
     """The client sent both requests at once: the second begins as soon as the first ends."""
     authority = Authority(tmp_path)
-    secure.plane.tls.context.load_verify_locations(str(authority.file))
+    secure.core.tls.context.load_verify_locations(str(authority.file))
     TwoRecords.answers[:] = [answer, EVIL]
     factory = Factory.forProtocol(TwoRecords)
     factory.noisy = False
@@ -427,5 +427,5 @@ async def test_a_client_that_leaves_its_last_bytes_leaves_no_timer(gateway: Gate
     wire.transport.abortConnection()
     while front in gateway.factory.connections:
         await deferLater(gateway.reactor, 0)
-    while any(queue.entries for queue in gateway.plane.timeouts._queues.values()):
+    while any(queue.entries for queue in gateway.core.timeouts._queues.values()):
         await deferLater(gateway.reactor, 0.01)

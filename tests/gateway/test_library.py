@@ -21,7 +21,7 @@ ORIGIN = "http://origin.test.example"
 
 
 def agent_of(gateway: Gateway, **options: Any) -> TorAgent:
-    return TorAgent(gateway.plane, gateway.plane.keys, timeout=5.0, **options)
+    return TorAgent(gateway.core, gateway.core.keys, timeout=5.0, **options)
 
 
 async def ask(gateway: Gateway, agent: TorAgent, path: str = "/echo") -> bytes:
@@ -33,7 +33,7 @@ async def test_one_pool(gateway: Gateway) -> None:
     agent = agent_of(gateway)
     for _ in range(2):
         await ask(gateway, agent)
-    assert len(gateway.socks.served) == len(gateway.plane.pool) == 1
+    assert len(gateway.socks.served) == len(gateway.core.pool) == 1
     await ask(gateway, agent_of(gateway, key=b"alice"))
     await ask(gateway, agent_of(gateway, caller=b"another"))
     assert len({served.username for served in gateway.socks.served}) == 3
@@ -44,7 +44,7 @@ async def test_rule_10_a_new_identity_uses_no_old_connection(gateway: Gateway) -
     agent = agent_of(gateway)
     await ask(gateway, agent)
     (old,) = gateway.socks.served
-    await gateway.plane.renew_all()
+    await gateway.core.renew_all()
     await old.lost
     await ask(gateway, agent)
     assert len({served.username for served in gateway.socks.served}) == 2
@@ -56,12 +56,12 @@ async def test_a_stop_ends_what_is_under_way_and_what_is_kept(gateway: Gateway) 
     await ask(gateway, agent)
     asking = agent.request(b"GET", (ORIGIN + "/hang").encode())
     await gateway.socks.asked(1)
-    gateway.plane.stop()
+    gateway.core.stop()
     with pytest.raises(TorDown):
         await asking
     for served in gateway.socks.served:
         await served.lost
-    assert not gateway.plane.under_way
+    assert not gateway.core.under_way
 
 
 @ensureDeferred
@@ -73,13 +73,13 @@ async def test_who_asks_again_at_once_does_not_keep_a_stop_from_ending(gateway: 
         return agent.request(b"GET", (ORIGIN + "/hang").encode())
 
     asking = agent.request(b"GET", (ORIGIN + "/hang").encode()).addErrback(again)
-    gateway.plane.stop()
+    gateway.core.stop()
     assert not failed
     while not failed:
         await deferLater(gateway.reactor, 0.0)
     asking.addErrback(lambda _: None).cancel()
     await asking
-    assert not gateway.plane.under_way
+    assert not gateway.core.under_way
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ async def test_who_asks_again_at_once_does_not_keep_a_stop_from_ending(gateway: 
 @ensureDeferred
 async def test_why_tor_carries_nothing(gateway: Gateway, status: Any, kind: Any) -> None:
     gateway.link.status, gateway.link.socks_address = status, None
-    agent = TorAgent(gateway.plane, gateway.plane.keys, timeout=0.1)
+    agent = TorAgent(gateway.core, gateway.core.keys, timeout=0.1)
     with pytest.raises(kind):
         await agent.request(b"GET", ORIGIN.encode())
 

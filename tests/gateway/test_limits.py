@@ -25,7 +25,7 @@ HANG = "http://origin.test.example/hang"
 
 
 def limited(gateway: Gateway, clients: int, idle: int = 10) -> None:
-    gateway.plane.limits = Limits(clients, idle)
+    gateway.core.limits = Limits(clients, idle)
 
 
 async def busy(gateway: Gateway, count: int) -> list[Wire]:
@@ -198,12 +198,12 @@ async def test_a_port_that_waits_can_be_closed(
 
 @ensureDeferred
 async def test_the_oldest_waiting_connection_to_tor_goes_first(gateway: Gateway) -> None:
-    gateway.plane.pool._limit = 2
+    gateway.core.pool._limit = 2
     for key in "abc":
         await gateway.fetch("/", f"Tor-Stream-Isolation: {key}")
     await gateway.origin.when_closed(1)
     assert [one.number for one in gateway.origin.open_connections] == [2, 3]
-    assert len(gateway.plane.pool) == 2
+    assert len(gateway.core.pool) == 2
 
 
 @pytest.mark.parametrize("descriptors", [100, 256, 1024, 4096, 65536])

@@ -17,7 +17,7 @@ SENT = f"Cookie: theme=dark; tortxd-operator={COOKIE.decode()}; other=1"
 def operated(either: Gateway, make_policy: Policy) -> Gateway:
     """A gateway whose operators have a cookie."""
     access = AccessPolicy(operator_token=OPERATOR, operator_cookie=COOKIE)
-    either.plane.policy = make_policy(access=access)
+    either.core.policy = make_policy(access=access)
     return either
 
 
@@ -94,7 +94,7 @@ async def test_on_the_gateways_own_origin_alone(
 async def test_another_origin_does_not_ride_on_it(operated: Gateway, make_policy: Policy) -> None:
     """Where clients need a token, an allowed page needs it too, whatever cookie it brings."""
     access = AccessPolicy(token=b"clients", operator_token=OPERATOR, operator_cookie=COOKIE)
-    operated.plane.policy = make_policy(access=access)
+    operated.core.policy = make_policy(access=access)
     assert (await operated.ask("/health", SENT, "Origin: http://localhost:8000")).status == 401
     assert (await operated.ask("/health", SENT, OWN)).status == 200
 
@@ -136,5 +136,5 @@ async def test_it_neither_leaves_nor_counts_on_proxy(
     reply = await operated.fetch("/echo", SENT)
     assert COOKIE.decode() not in reply.body.decode()
     access = AccessPolicy(token=b"clients", operator_token=OPERATOR, operator_cookie=COOKIE)
-    operated.plane.policy = make_policy(access=access)
+    operated.core.policy = make_policy(access=access)
     assert (await operated.fetch("/echo", SENT)).status == 401

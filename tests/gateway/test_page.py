@@ -291,7 +291,7 @@ def test_what_comes_from_tor_is_text() -> None:
 def operated(either: Gateway, make_policy: Policy) -> Gateway:
     """A gateway whose operators have a cookie."""
     access = AccessPolicy(operator_token=OPERATOR, operator_cookie=COOKIE)
-    either.plane.policy = make_policy(access=access)
+    either.core.policy = make_policy(access=access)
     return either
 
 
@@ -299,7 +299,7 @@ def operated(either: Gateway, make_policy: Policy) -> Gateway:
 def guarded(either: Gateway, make_policy: Policy) -> Gateway:
     """One that wants a token as well."""
     access = AccessPolicy(token=b"clients", operator_token=OPERATOR, operator_cookie=COOKIE)
-    either.plane.policy = make_policy(access=access)
+    either.core.policy = make_policy(access=access)
     return either
 
 
@@ -503,7 +503,7 @@ async def test_http_1_0_without_a_host(either: Gateway) -> None:
 async def mounted(gateway: Gateway, make_policy: Policy) -> AsyncIterator[Gateway]:
     """The gateway below ``/tools/tor`` of a ``Site``."""
     access = AccessPolicy(operator_token=OPERATOR, operator_cookie=COOKIE)
-    gateway.plane.policy = make_policy(access=access)
+    gateway.core.policy = make_policy(access=access)
     api: Any = gateway.factory.control
     root, tools = Resource(), Resource()
     root.putChild(b"tools", tools)

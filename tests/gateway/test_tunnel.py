@@ -243,7 +243,7 @@ async def test_host_and_origin_mean_nothing(gateway: Gateway) -> None:
 )
 @ensureDeferred
 async def test_the_token(gateway: Gateway, make_policy: Policy, field: str, status: int) -> None:
-    gateway.plane.policy = make_policy(access=AccessPolicy(token=TOKEN))
+    gateway.core.policy = make_policy(access=AccessPolicy(token=TOKEN))
     gateway.socks.origin = None
     wire = await gateway.connect()
     wire.send(connect_to("a.example:7000", field))
@@ -400,7 +400,7 @@ async def test_options_is_not_for_pages(gateway: Gateway, headers: str, status: 
 
 @ensureDeferred
 async def test_options_needs_the_token(gateway: Gateway, make_policy: Policy) -> None:
-    gateway.plane.policy = make_policy(access=AccessPolicy(token=TOKEN))
+    gateway.core.policy = make_policy(access=AccessPolicy(token=TOKEN))
     wire = await gateway.connect()
     wire.send(b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert (await wire.reply(b"OPTIONS")).status == 407
@@ -450,7 +450,7 @@ async def test_tunnels_whose_clients_say_no_more_make_room(
 ) -> None:
     """Rule 25: such a client may have left. One that still gets bytes has not."""
     monkeypatch.setattr(connections, "LONG_IDLE", 0.5)
-    gateway.plane.limits = Limits(clients=2)
+    gateway.core.limits = Limits(clients=2)
     silent, _ = await tunnel(gateway)
     talking, far = await tunnel(gateway)
     for wire in (talking, silent):

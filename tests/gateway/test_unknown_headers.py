@@ -108,7 +108,7 @@ async def test_a_page_may_read_it_once_its_preflight_has_passed(either: Gateway)
 
 @ensureDeferred
 async def test_a_mistyped_token(gateway: Gateway, make_policy: Policy) -> None:
-    gateway.plane.policy = make_policy(access=AccessPolicy(token=b"clients"))
+    gateway.core.policy = make_policy(access=AccessPolicy(token=b"clients"))
     wire = await gateway.connect()
     wire.send(connect_to("a.example:443", "Tortxd-Tokn: clients"))
     for reply in (await gateway.ask("/health", "Tortxd-Tokn: clients"), await wire.reply()):

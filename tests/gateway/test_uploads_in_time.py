@@ -12,7 +12,7 @@ from tests.gateway.conftest import Gateway, Policy
 async def test_a_client_that_stops_sending_is_to_blame(
     gateway: Gateway, make_policy: Policy
 ) -> None:
-    gateway.plane.policy = make_policy(idle_timeout=0.3)
+    gateway.core.policy = make_policy(idle_timeout=0.3)
     wire = await gateway.connect()
     wire.send(post(gateway, "/upload", "Content-Length: 9") + b"a" * 6)
     reply = await wire.reply(b"POST")
@@ -25,7 +25,7 @@ async def test_a_client_that_stops_sending_is_to_blame(
 async def test_a_destination_that_stops_reading_is_to_blame(
     gateway: Gateway, make_policy: Policy
 ) -> None:
-    gateway.plane.policy = make_policy(idle_timeout=1.0)
+    gateway.core.policy = make_policy(idle_timeout=1.0)
     gateway.socks.origin = None
     wire = await gateway.connect()
     wire.send(post(gateway, "/upload", "Content-Length: 100000000") + b"a" * 30_000_000)
