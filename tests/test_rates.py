@@ -31,7 +31,9 @@ def test_what_is_read(text: str, rate: Rate | None) -> None:
     ],
 )
 def test_what_is_refused(text: str) -> None:
-    with pytest.raises(SetupError, match=r"^`circuit_rate` takes .*, as 5:300, or unlimited, not"):
+    with pytest.raises(
+        SetupError, match=r"^`circuit_rate` takes .*, for example 5:300, or unlimited, not"
+    ):
         Rate.parse(text, "`circuit_rate`")
 
 

@@ -66,7 +66,7 @@ def host_and_port(text: str, name: str) -> tuple[str, int]:
     found = _host_and_port(text)
     if found is None:
         raise SetupError(
-            f"{name} takes a host and a port from 1 to 65535, as 127.0.0.1:3080, not "
+            f"{name} takes a host and a port from 1 to 65535, for example 127.0.0.1:3080, not "
             f"{in_quotes(text)}."
         )
     return found

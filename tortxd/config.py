@@ -63,7 +63,8 @@ def _true_or_false(_: object, attribute: Attribute[bool], value: object) -> None
 def _http_url(_: object, attribute: Attribute[str], value: str) -> None:
     if not re.match(r"https?://[^/]", value, re.IGNORECASE) or not _PRINTABLE.fullmatch(value):
         raise SetupError(
-            f"`{attribute.name}` takes an http or https URL, as https://check.example/, not "
+            f"`{attribute.name}` takes an http or https URL, for example "
+            "https://check.example/, not "
             f"{in_quotes(value)}."
         )
 
@@ -154,8 +155,8 @@ def _origin(value: str) -> str:
         return origin
     if not _ORIGIN.fullmatch(origin):
         raise SetupError(
-            "`allow_origins` takes a web origin, as https://app.example:8443, without a path or a "
-            f"wildcard, not {in_quotes(value)}."
+            "`allow_origins` takes a web origin, for example https://app.example:8443, without a "
+            f"path or a wildcard, not {in_quotes(value)}."
         )
     scheme, _, authority = origin.partition("://")
     default = {"http": ":80", "https": ":443"}.get(scheme, "")

@@ -47,7 +47,9 @@ def _port_on_loopback(text: str, name: str) -> object:
     port = int(text) if re.fullmatch(r"[0-9]{1,5}", text) else 0
     if 1 <= port <= 65535:
         return loopback_http(port)
-    raise SetupError(f"{name} takes a port from 1 to 65535, as 3080, not {in_quotes(text)}.")
+    raise SetupError(
+        f"{name} takes a port from 1 to 65535, for example 3080, not {in_quotes(text)}."
+    )
 
 
 def _is_text(value: object) -> bool:
@@ -85,7 +87,7 @@ TEXT = Kind("text", _is_text)
 FILE = TEXT
 TEXT_OR_PORT = Kind("text, or a port", _is_text_or_port)
 NUMBER = Kind("a number", _is_number)
-RATE = Kind("a number, or text as 5:300", lambda value: _is_number(value) or _is_text(value))
+RATE = Kind("a number, or text such as 5:300", lambda value: _is_number(value) or _is_text(value))
 FLAG = Kind("true or false", lambda value: isinstance(value, bool), _one_or_zero)
 """Off unless it is given, on the command line without a value."""
 TEXTS = Kind(
@@ -101,7 +103,7 @@ ENDPOINTS = Kind(
     repeatable=True,
 )
 TABLE = Kind(
-    'a table of text, as "localhost:8080" = "name.onion:80"',
+    'a table of text, for example "localhost:8080" = "name.onion:80"',
     lambda value: isinstance(value, dict) and all(map(_is_text, value.values())),
     _separated_by_commas,
     repeatable=True,
@@ -255,7 +257,7 @@ OPTIONS = (
         flag="allow-origin",
         kind=TEXTS,
         metavar="ORIGIN",
-        help="Web origin that may call from a browser, as `https://app.example`.",
+        help="Web origin that may call from a browser, for example `https://app.example`.",
         note="`null` stands for pages without one (from files, or in a sandbox, into which any "
         "page can put itself).",
         default=(),
@@ -277,7 +279,7 @@ OPTIONS = (
         flag="alias",
         kind=TABLE,
         metavar="FROM=TO",
-        help="A target that stands for another, as `localhost:8080=name.onion:80`.",
+        help="A target that stands for another, for example `localhost:8080=name.onion:80`.",
         note="See [aliases](#aliases).",
         default=(),
         default_text="none",

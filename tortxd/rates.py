@@ -42,7 +42,7 @@ class Rate:
                 return cls(per_second, burst)
         raise SetupError(
             f"{name} takes a number for each second and, after a colon, how many may come at once, "
-            f"as 5:300, or {UNLIMITED}, not {in_quotes(text)}."
+            f"for example 5:300, or {UNLIMITED}, not {in_quotes(text)}."
         )
 
     def __str__(self) -> str:

@@ -205,7 +205,8 @@ STARTS = [
     ),
     Start(
         "bad alias",
-        "--alias takes HOST[:PORT]=HOST[:PORT], as localhost:8080=name.onion:80, not 'foo'.",
+        "--alias takes HOST[:PORT]=HOST[:PORT], for example localhost:8080=name.onion:80, not "
+        "'foo'.",
         ("--alias=foo",),
     ),
     Start(
@@ -215,8 +216,8 @@ STARTS = [
     ),
     Start(
         "bad origin",
-        "--allow-origin takes a web origin, as https://app.example:8443, without a path or a "
-        "wildcard, not '*'.",
+        "--allow-origin takes a web origin, for example https://app.example:8443, without a "
+        "path or a wildcard, not '*'.",
         ("--allow-origin=*",),
     ),
     Start(
@@ -241,7 +242,7 @@ STARTS = [
     ),
     Start(
         "service by ftp",
-        "--ip-url takes an http or https URL, as https://check.example/, not 'ftp://a.example/'.",
+        "--ip-url takes an http or https URL, for example https://check.example/, not 'ftp://a.example/'.",
         ("--ip-url=ftp://a.example/",),
     ),
     # --- files ---------------------------------------------------------------------------------
@@ -426,7 +427,7 @@ STARTS = [
     ),
     Start(
         "old port variable",
-        "GATEWAY_PORT takes a port from 1 to 65535, as 3080, not 'abc'.",
+        "GATEWAY_PORT takes a port from 1 to 65535, for example 3080, not 'abc'.",
         environ={"GATEWAY_PORT": "abc"},
     ),
     Start(

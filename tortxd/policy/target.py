@@ -116,8 +116,8 @@ def parse_alias(text: str) -> Alias:
         to_host, to_port = _host_and_port(right.strip().encode("utf-8"))
     except (TortxdError, UnicodeError) as error:
         raise SetupError(
-            "`aliases` takes HOST[:PORT]=HOST[:PORT], as localhost:8080=name.onion:80, not "
-            f"{in_quotes(text)}."
+            "`aliases` takes HOST[:PORT]=HOST[:PORT], for example localhost:8080=name.onion:80, "
+            f"not {in_quotes(text)}."
         ) from error
     try:
         judge_host(to_host)
