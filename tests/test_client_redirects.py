@@ -12,7 +12,7 @@ from pytest_twisted import ensureDeferred
 from twisted.web.client import FileBodyProducer
 
 from tests.client_world import Request, moved, ok, world
-from tortxd.client.redirects import Asked, following
+from tortxd.client.redirects import HopRequest, following
 from tortxd.errors import BadResponse, RedirectForbidden, TargetForbidden
 from tortxd.policy.target import TargetPolicy
 
@@ -51,12 +51,12 @@ WORDS = {301: b"301 M", 302: b"302 F", 303: b"303 S", 307: b"307 T", 308: b"308 
     ],
 )
 def test_what_a_method_becomes(status: int, method: bytes, becomes: bytes) -> None:
-    asked = Asked(method, HERE, FIELDS, has_body=method in (b"POST", b"PUT", b"PATCH"))
-    found = following(asked, status, [b"/d"], POLICY)
+    request = HopRequest(method, HERE, FIELDS, has_body=method in (b"POST", b"PUT", b"PATCH"))
+    found = following(request, status, [b"/d"], POLICY)
     assert found is not None
     assert (found.method, found.target.path) == (becomes, b"/d")
     kept = method == becomes
-    assert found.has_body == (asked.has_body and kept)
+    assert found.has_body == (request.has_body and kept)
     assert ((b"Content-Type", b"text/plain") in found.headers) == kept
     assert (b"Authorization", b"Basic x") in found.headers
     assert found.trusted
@@ -64,11 +64,11 @@ def test_what_a_method_becomes(status: int, method: bytes, becomes: bytes) -> No
 
 @pytest.mark.parametrize("status", [200, 201, 300, 304, 305, 306, 399, 401])
 def test_what_is_no_redirect(status: int) -> None:
-    assert following(Asked(b"GET", HERE), status, [b"/d"], POLICY) is None
+    assert following(HopRequest(b"GET", HERE), status, [b"/d"], POLICY) is None
 
 
 def test_a_redirect_that_leads_nowhere_is_a_response() -> None:
-    assert following(Asked(b"GET", HERE), 302, [], POLICY) is None
+    assert following(HopRequest(b"GET", HERE), 302, [], POLICY) is None
 
 
 OTHERS = [
@@ -86,7 +86,7 @@ def test_another_origin_gets_no_credentials(location: bytes, status: int) -> Non
     for method in (b"GET", b"HEAD", b"OPTIONS"):
         if (status, method) == (303, b"OPTIONS"):
             continue  # becomes a GET
-        found = following(Asked(method, HERE, FIELDS), status, [location], POLICY)
+        found = following(HopRequest(method, HERE, FIELDS), status, [location], POLICY)
         assert found is not None
         assert found.method == method
         assert [name for name, _ in found.headers] == [b"Content-Type", b"X-Mine"]
@@ -104,9 +104,9 @@ def test_another_origin_gets_no_body_and_no_order(
 ) -> None:
     for method in (b"POST", b"PUT", b"DELETE", b"FOO"):
         with pytest.raises(RedirectForbidden):
-            following(Asked(method, HERE, FIELDS, has_body), status, [location], POLICY)
+            following(HopRequest(method, HERE, FIELDS, has_body), status, [location], POLICY)
     with pytest.raises(RedirectForbidden):
-        following(Asked(b"GET", HERE, FIELDS, has_body=True), status, [location], POLICY)
+        following(HopRequest(b"GET", HERE, FIELDS, has_body=True), status, [location], POLICY)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_another_origin_gets_no_body_and_no_order(
     ],
 )
 def test_where_it_leads(location: bytes, url: str) -> None:
-    found = following(Asked(b"GET", HERE), 302, [location], POLICY)
+    found = following(HopRequest(b"GET", HERE), 302, [location], POLICY)
     assert found is not None
     assert found.target.url == url
 
@@ -148,11 +148,11 @@ def test_where_it_leads(location: bytes, url: str) -> None:
 )
 def test_where_nothing_leads(locations: list[bytes], kind: type[Exception]) -> None:
     with pytest.raises(kind):
-        following(Asked(b"GET", HERE), 302, locations, POLICY)
+        following(HopRequest(b"GET", HERE), 302, locations, POLICY)
 
 
 def test_equal_doubled_places_are_one() -> None:
-    found = following(Asked(b"GET", HERE), 302, [b"/d", b" /d"], POLICY)
+    found = following(HopRequest(b"GET", HERE), 302, [b"/d", b" /d"], POLICY)
     assert found is not None
     assert found.target.path == b"/d"
 
@@ -162,7 +162,7 @@ def test_equal_doubled_places_are_one() -> None:
 
 def redirecting(status: int, to: bytes = b"/b") -> Any:
     """An origin whose /a redirects."""
-    return lambda asked: moved(to, WORDS[status]) if asked.path == b"/a" else ok()
+    return lambda request: moved(to, WORDS[status]) if request.path == b"/a" else ok()
 
 
 def file_of(tmp_path: Path) -> Any:
@@ -196,7 +196,7 @@ async def test_bodies_go_along_within_an_origin(status: int, tmp_path: Path) -> 
             first, second = here.seen
             assert (first.method, second.method) == (b"POST", b"POST")
             assert (first.path, second.path) == (b"/a", b"/b")
-            kinds = [asked.headers.get(b"content-type", b"") for asked in (first, second)]
+            kinds = [request.headers.get(b"content-type", b"") for request in (first, second)]
             if "files" in body:
                 assert all(kind.startswith(b"multipart/form-data") for kind in kinds)
                 marks = [kind.partition(b"boundary=")[2] for kind in kinds]
@@ -214,7 +214,7 @@ async def test_bodies_go_along_within_an_origin(status: int, tmp_path: Path) -> 
 async def test_a_file_goes_from_where_it_stands(tmp_path: Path) -> None:
     async with world(redirecting(307)) as here:
         await here.client().put("http://example.com/a", file_of(tmp_path))
-        assert [asked.body for asked in here.seen] == [b"x" * 100_000] * 2
+        assert [request.body for request in here.seen] == [b"x" * 100_000] * 2
 
 
 @ensureDeferred
@@ -254,10 +254,10 @@ async def test_a_body_never_goes_to_another_origin(status: int) -> None:
 
 @ensureDeferred
 async def test_cookies_of_one_hop_are_there_at_the_next_and_nowhere_else() -> None:
-    def answer(asked: Request) -> bytes:
-        if asked.path == b"/a":
+    def answer(request: Request) -> bytes:
+        if request.path == b"/a":
             return moved(b"/b", b"302 F", b"Set-Cookie: s=t; Path=/")
-        if asked.path == b"/b":
+        if request.path == b"/b":
             return moved(b"http://example.org/c")
         return ok()
 
@@ -265,9 +265,9 @@ async def test_cookies_of_one_hop_are_there_at_the_next_and_nowhere_else() -> No
         response = await here.client().get(
             "http://example.com/a", cookies={"c": "d"}, auth=("user", "word")
         )
-        cookies = [set(asked.headers.get(b"cookie", b"").split(b"; ")) for asked in here.seen]
+        cookies = [set(request.headers.get(b"cookie", b"").split(b"; ")) for request in here.seen]
         assert cookies == [{b"c=d"}, {b"c=d", b"s=t"}, {b""}]
-        assert [b"authorization" in asked.headers for asked in here.seen] == [True, True, False]
+        assert [b"authorization" in request.headers for request in here.seen] == [True, True, False]
         assert [one.code for one in response.history()] == [302, 302]
         assert [one.request.absoluteURI for one in response.history()] == [
             b"http://example.com/a",
@@ -279,13 +279,13 @@ async def test_cookies_of_one_hop_are_there_at_the_next_and_nowhere_else() -> No
 
 @ensureDeferred
 async def test_twenty_are_followed_and_no_more() -> None:
-    async with world(lambda asked: moved(b"/%d" % (int(asked.path[1:]) + 1))) as here:
+    async with world(lambda request: moved(b"/%d" % (int(request.path[1:]) + 1))) as here:
         with pytest.raises(BadResponse, match="too often"):
             await here.client().get("http://example.com/0")
         assert len(here.seen) == 21
 
-    def twenty(asked: Request) -> bytes:
-        number = int(asked.path[1:])
+    def twenty(request: Request) -> bytes:
+        number = int(request.path[1:])
         return ok() if number == 20 else moved(b"/%d" % (number + 1))
 
     async with world(twenty) as here:
@@ -304,8 +304,8 @@ async def test_redirects_can_be_left_alone() -> None:
 
 @ensureDeferred
 async def test_a_redirect_with_a_long_body_leaves_nothing_open() -> None:
-    def answer(asked: Request) -> bytes:
-        if asked.path == b"/b":
+    def answer(request: Request) -> bytes:
+        if request.path == b"/b":
             return ok()
         return b"HTTP/1.1 302 F\r\nLocation: /b\r\nContent-Length: 9000000\r\n\r\n" + b"x" * 9000
 
@@ -326,13 +326,13 @@ async def test_exactly_what_was_asked_for_is_asked_for() -> None:
     async with world(lambda _: ok()) as here:
         for url in urls:
             await here.client().get(url)
-        assert [asked.path for asked in here.seen] == list(urls.values())
+        assert [request.path for request in here.seen] == list(urls.values())
         here.seen.clear()
         params = {"x": ["1", "2"], "y z": "ü", "n": 3}
         for url in ("http://example.com/p#f", "http://example.com/p?q", "http://example.com/p?"):
             await here.client().get(url, params=params)
         query = b"x=1&x=2&y+z=%C3%BC&n=3"
-        assert [asked.path for asked in here.seen] == [
+        assert [request.path for request in here.seen] == [
             b"/p?" + query,
             b"/p?q&" + query,
             b"/p?" + query,

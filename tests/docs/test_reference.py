@@ -14,11 +14,11 @@ from tests.docs.documents import blocks, names, read, rows, section
 from tortxd.config import DaemonConfig
 from tortxd.errors import NotServed, kinds
 from tortxd.gateway.control.handlers import later
-from tortxd.gateway.control.probes import Probed
+from tortxd.gateway.control.probes import ProbeResult
 from tortxd.gateway.control.routes import ENDPOINTS
 from tortxd.options import KEYS
 from tortxd.policy.headers import incoming, outgoing
-from tortxd.policy.request import directives
+from tortxd.policy.request import read_directives
 from tortxd.tor.link import Circuit
 
 CONFIGURATION = read("docs/configuration.md")
@@ -77,7 +77,7 @@ def test_request_headers_that_are_not_served_yet() -> None:
     assert headers
     for header in headers:
         with pytest.raises(NotServed):
-            directives({header.lower().encode(): [b"1"]})
+            read_directives({header.lower().encode(): [b"1"]})
         assert f"`{header}`" in section(README, "## What is there, and what is not yet")
 
 
@@ -132,7 +132,7 @@ def test_verdicts(row: list[str]) -> None:
     shown = Circuit("1", "BUILT", (), None, 0.0)
     circuits: dict[str, list[Circuit | None]] = {"shows the stream": [shown], "does not": [None]}
     for circuit in circuits.get(control, [shown, None]):
-        told = verdict(Probed(answer, None, circuit))
+        told = verdict(ProbeResult(answer, None, circuit))
         assert told["verdict"] == names(word)[0]
         assert told["isTor"] == (is_tor == "true")
         assert (told["exitIp"] is None) == (address == "null")

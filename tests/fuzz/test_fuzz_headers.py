@@ -22,7 +22,7 @@ from tortxd.policy.headers import (
     outgoing,
     outgoing_proxy_mode,
 )
-from tortxd.policy.request import Directives, directives, gateway_fields
+from tortxd.policy.request import Directives, gateway_fields, read_directives
 from tortxd.policy.target import TargetPolicy
 from tortxd.wire.http1 import Headers, RequestReader, ResponseReader, head_bytes
 
@@ -233,7 +233,7 @@ def test_rule_05_no_spelling_gets_a_header_in(
 def told(value: bytes, *, proxy_mode: bool) -> Directives | None:
     fields = gateway_fields([(b"Proxy-Authorization", value)])
     try:
-        return directives(fields, proxy_mode=proxy_mode)
+        return read_directives(fields, proxy_mode=proxy_mode)
     except (BadRequest, NotServed):
         return None
 

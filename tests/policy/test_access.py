@@ -35,7 +35,7 @@ def admit(
     given: bytes | None = None,
 ) -> Caller:
     fields = gateway_fields(headers)
-    return policy.admit(fields, method=method, audience=kind, minor=minor, given=given)
+    return policy.admit(fields, method=method, audience=kind, minor=minor, page_token=given)
 
 
 # --- Host -----------------------------------------------------------------------------------------

@@ -9,16 +9,16 @@ from tortxd.policy.request import (
     UNKNOWN,
     Directives,
     check_names,
-    directives,
     gateway_fields,
     read_by_gateway,
+    read_directives,
     single,
     with_key,
 )
 
 
 def read(*headers: tuple[bytes, bytes]) -> Directives:
-    return directives(gateway_fields(headers))
+    return read_directives(gateway_fields(headers))
 
 
 def test_only_what_the_gateway_knows_is_picked() -> None:

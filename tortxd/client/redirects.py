@@ -36,7 +36,7 @@ _OF_BODIES = frozenset(
 
 
 @frozen
-class Asked:
+class HopRequest:
     """A request, as far as redirects change it."""
 
     method: bytes
@@ -48,8 +48,8 @@ class Asked:
 
 
 def following(
-    asked: Asked, status: int, locations: Sequence[bytes], policy: TargetPolicy
-) -> Asked | None:
+    request: HopRequest, status: int, locations: Sequence[bytes], policy: TargetPolicy
+) -> HopRequest | None:
     """The request that a response with ``status`` and these ``Location`` fields asks for; None if
     it is to be taken as it is, as a redirect that leads nowhere is.
 
@@ -62,17 +62,17 @@ def following(
     """
     if status not in STATUSES or not locations:
         return None
-    target = _target(locations, asked.target, policy)
-    method, headers, has_body = asked.method, asked.headers, asked.has_body
+    target = _target(locations, request.target, policy)
+    method, headers, has_body = request.method, request.headers, request.has_body
     if (status in (301, 302) and method == b"POST") or (
         status == 303 and method not in (b"GET", b"HEAD")
     ):
         method = b"GET"
-    if method != asked.method or (status == 303 and has_body):
+    if method != request.method or (status == 303 and has_body):
         has_body = False
         headers = _without(headers, _OF_BODIES)
-    trusted = asked.trusted
-    if target.origin != asked.target.origin:
+    trusted = request.trusted
+    if target.origin != request.target.origin:
         if has_body:
             raise RedirectForbidden
         if method not in _SAFE:
@@ -82,7 +82,7 @@ def following(
         trusted = False
         headers = _without(headers, _CREDENTIALS)
     return evolve(
-        asked, method=method, target=target, headers=headers, has_body=has_body, trusted=trusted
+        request, method=method, target=target, headers=headers, has_body=has_body, trusted=trusted
     )
 
 

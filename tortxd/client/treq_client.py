@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from tortxd.client.agent import TorAgent, abandon
 from tortxd.client.decoding import DecodingAgent
-from tortxd.client.redirects import MAX_REDIRECTS, STATUSES, Asked, following
+from tortxd.client.redirects import MAX_REDIRECTS, STATUSES, HopRequest, following
 from tortxd.client.treq_response import Response
 from tortxd.client.upload import FileBody
 from tortxd.errors import BadRequest, BadResponse, BadUrl, RedirectForbidden, TortxdError
@@ -97,26 +97,26 @@ class _Call:
 
     async def make(self, method: str, url: Any) -> Response:
         """Make it."""
-        asked = self._asked(method, url)
+        request = self._request_for(method, url)
         previous: Response | None = None
         for _ in range(MAX_REDIRECTS + 1):
-            response, raw = await self._ask(asked)
+            response, raw = await self._ask(request)
             if previous is not None:
                 response.original.setPreviousResponse(previous)
             if not self._follows:
                 return response
             try:
-                following_one = self._following(asked, response)
+                following_one = self._following(request, response)
             except TortxdError:
                 abandon(raw)
                 raise
             if following_one is None:
                 return response
             abandon(raw)
-            asked, previous = following_one, response
+            request, previous = following_one, response
         raise BadResponse("The destination redirects too often, or in circles.")
 
-    def _asked(self, method: str, url: Any) -> Asked:
+    def _request_for(self, method: str, url: Any) -> HopRequest:
         """The first request."""
         target = self._agent.policy.parse(_with_params(_text(url), self._params))
         try:
@@ -127,13 +127,13 @@ class _Call:
         self._body = {name: self._kept(name, value) for name, value in self._body.items()}
         has_body = any(_makes_body(name, value) for name, value in self._body.items())
         fields = tuple((name, value) for name, values in headers for value in values)
-        return Asked(name, target, fields, has_body)
+        return HopRequest(name, target, fields, has_body)
 
-    def _following(self, asked: Asked, response: Response) -> Asked | None:
+    def _following(self, request: HopRequest, response: Response) -> HopRequest | None:
         if response.code not in STATUSES:
             return None
         locations = response.headers.getRawHeaders(b"location", [])
-        found = following(asked, response.code, locations, self._agent.policy)
+        found = following(request, response.code, locations, self._agent.policy)
         if found is not None:
             if found.has_body and not self._replayable:
                 raise RedirectForbidden(
@@ -146,17 +146,17 @@ class _Call:
                 self._options.pop("auth", None)
         return found
 
-    async def _ask(self, asked: Asked) -> tuple[Response, IResponse]:
-        hop = _Hop(self._agent, self._expires, asked)
+    async def _ask(self, request: HopRequest) -> tuple[Response, IResponse]:
+        hop = _Hop(self._agent, self._expires, request)
         clock: Any = self._agent.clock
         agent = DecodingAgent(hop, clock, self._expires)
         headers = Headers()
-        for name, value in asked.headers:
+        for name, value in request.headers:
             headers.addRawHeader(name, value)
         try:
             response = await HTTPClient(agent, self._jar).request(
-                asked.method.decode("ascii"),
-                _AsItIs.of(asked.target),
+                request.method.decode("ascii"),
+                _AsItIs.of(request.target),
                 headers=headers,
                 allow_redirects=False,
                 reactor=clock,
@@ -199,13 +199,13 @@ class _Call:
 class _Hop:
     """The agent of one request: what treq asks for is what was parsed."""
 
-    def __init__(self, agent: TorAgent, expires: float, asked: Asked) -> None:
+    def __init__(self, agent: TorAgent, expires: float, request: HopRequest) -> None:
         self.response: IResponse | None = None
         self._unread: dict[bytes, list[bytes]] = {}
         """Headers about cookies that treq does not see."""
         self._agent = agent
         self._expires = expires
-        self._asked = asked
+        self._request_for = request
 
     def request(
         self,
@@ -215,7 +215,7 @@ class _Hop:
         bodyProducer: IBodyProducer | None = None,
     ) -> Deferred[IResponse]:
         asking = self._agent.ask(
-            self._expires, method, self._asked.target, headers or Headers(), bodyProducer
+            self._expires, method, self._request_for.target, headers or Headers(), bodyProducer
         )
         return asking.addCallback(self._answered)
 

@@ -127,13 +127,13 @@ class AccessPolicy:
         *,
         method: bytes,
         audience: Audience,
-        given: bytes | None = None,
+        page_token: bytes | None = None,
         minor: int = 1,
     ) -> Caller:
         """Judge one request: Host, then web origin, then the names of its headers, then token.
 
-        ``given`` is a token that came in the address of the page, so that its sender becomes an
-        operator: it must be an operator's. ``minor`` is the request's version, HTTP/1.0 or 1.1.
+        ``page_token`` came in the address of the page, so that its sender becomes an operator: it
+        must be an operator's. ``minor`` is the request's version, HTTP/1.0 or 1.1.
         Which methods a route of the gateway's own takes (OPTIONS) is no secret: that needs no
         token. Raises BadRequest for a missing, doubled or malformed Host, or for a header that
         nobody knows, ForbiddenHost, ForbiddenOrigin or Unauthorized.
@@ -147,33 +147,37 @@ class AccessPolicy:
         check_names(fields)
         if method == b"OPTIONS" and audience is not Audience.PROXY:
             return Caller(origin)
-        presented = _presented(fields, audience)
+        tokens = _tokens_in(fields, audience)
         own = origin is None or _is_own(origin, host)
         if own and audience is not Audience.PROXY:
-            presented += self._cookies(fields)
+            tokens += self._cookies(fields)
         if audience is Audience.PAGE:
-            return self._admit_to_page(origin, presented, given, own=own)
-        token = self._judge_token(presented, audience)
+            return self._admit_to_page(origin, tokens, page_token, own=own)
+        token = self._judge_token(tokens, audience)
         if origin is None:
             return _PLAIN if token is None else Caller(token=token)
         return Caller(origin, token)
 
     def _admit_to_page(
-        self, origin: bytes | None, presented: list[bytes], given: bytes | None, *, own: bool
+        self, origin: bytes | None, tokens: list[bytes], page_token: bytes | None, *, own: bool
     ) -> Caller:
         """Who may see the page, and who sees on it what operators do: never another web origin."""
-        if given is not None and not own:
+        if page_token is not None and not own:
             raise ForbiddenOrigin(_NOT_FOR_OTHERS)
-        token = _find(presented if given is None else [given], self.operator_token) if own else None
+        token = (
+            _find(tokens if page_token is None else [page_token], self.operator_token)
+            if own
+            else None
+        )
         if token is not None:
             return Caller(origin, token, operator=True)
-        if given is not None:
+        if page_token is not None:
             raise Unauthorized(
                 "This is not the operator token. That is in operator-token, in the data directory."
             )
         if self.token is None:
             return Caller(origin)
-        token = _find(presented, self.token, self.operator_token)
+        token = _find(tokens, self.token, self.operator_token)
         if token is None:
             raise Unauthorized(
                 "A token is needed. In a browser, open this address once with ?token=TOKEN behind "
@@ -192,7 +196,7 @@ class AccessPolicy:
         check_names(fields)
         if self.token is None:
             return _PLAIN
-        token = _find(_presented_to_proxy(fields), self.token, self.operator_token)
+        token = _find(_tokens_for_proxy(fields), self.token, self.operator_token)
         if token is None:
             raise Unauthorized(
                 "A token is needed. Send it as Proxy-Authorization, with the user tortxd and the "
@@ -273,9 +277,9 @@ class AccessPolicy:
         right = _find(fields.get(b"cookie", ()), known) is not None
         return [token] if right and token is not None else []
 
-    def _judge_token(self, presented: Sequence[bytes], audience: Audience) -> bytes | None:
+    def _judge_token(self, tokens: Sequence[bytes], audience: Audience) -> bytes | None:
         if audience is Audience.OPERATOR:
-            token = _find(presented, self.operator_token)
+            token = _find(tokens, self.operator_token)
             if token is None:
                 raise Unauthorized(
                     "This route is for operators. Send the token in operator-token, in the data "
@@ -284,7 +288,7 @@ class AccessPolicy:
             return token
         if self.token is None:
             return None
-        token = _find(presented, self.token, self.operator_token)
+        token = _find(tokens, self.token, self.operator_token)
         if token is None:
             raise Unauthorized
         return token
@@ -319,7 +323,7 @@ def _is_navigation(fields: Fields) -> bool:
     )
 
 
-def _presented(fields: Fields, audience: Audience) -> list[bytes]:
+def _tokens_in(fields: Fields, audience: Audience) -> list[bytes]:
     tokens = list(fields.get(b"tortxd-token", ()))
     if audience is not Audience.PROXY:
         for value in fields.get(b"authorization", ()):
@@ -329,7 +333,7 @@ def _presented(fields: Fields, audience: Audience) -> list[bytes]:
     return tokens
 
 
-def _presented_to_proxy(fields: Fields) -> list[bytes]:
+def _tokens_for_proxy(fields: Fields) -> list[bytes]:
     tokens = list(fields.get(b"tortxd-token", ()))
     for value in fields.get(b"proxy-authorization", ()):
         scheme, _, credentials = value.partition(b" ")
@@ -341,10 +345,10 @@ def _presented_to_proxy(fields: Fields) -> list[bytes]:
     return tokens
 
 
-def _find(presented: Iterable[bytes], *right: bytes | None) -> bytes | None:
+def _find(tokens: Iterable[bytes], *right: bytes | None) -> bytes | None:
     """The right token that was presented, if any was."""
     found = None
-    for token in presented:
+    for token in tokens:
         for candidate in right:
             if candidate is not None and hmac.compare_digest(token, candidate):
                 found = candidate

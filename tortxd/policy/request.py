@@ -184,7 +184,7 @@ def single(fields: Fields, *names: bytes) -> bytes | None:
     return values.pop() if values else None
 
 
-def directives(fields: Fields, *, proxy_mode: bool = False) -> Directives:
+def read_directives(fields: Fields, *, proxy_mode: bool = False) -> Directives:
     """Read the headers by which a client directs the gateway.
 
     ``proxy_mode``: the request is a CONNECT or in absolute-form, whose Proxy-Authorization names
@@ -204,21 +204,21 @@ def directives(fields: Fields, *, proxy_mode: bool = False) -> Directives:
         isolation = _with_login(isolation, *login, proxy_mode=proxy_mode)
     if isolation is not None and not 1 <= len(isolation) <= _LONGEST_KEY:
         raise BadRequest(_KEY_LENGTH)
-    asked = single(fields, _TIMEOUT)
-    timeout = None if asked is None else _seconds(asked)
+    directives = single(fields, _TIMEOUT)
+    timeout = None if directives is None else _seconds(directives)
     return Directives(isolation, timeout)
 
 
-def with_key(asked: Directives, key: bytes) -> Directives:
+def with_key(directives: Directives, key: bytes) -> Directives:
     """The same with an isolation key that came beside the headers.
 
     Raises BadRequest when it is malformed, or when a header names another one.
     """
     if not 1 <= len(key) <= _LONGEST_KEY:
         raise BadRequest(_KEY_LENGTH)
-    if asked.isolation not in (None, key):
+    if directives.isolation not in (None, key):
         raise BadRequest(_TWO_KEYS)
-    return evolve(asked, isolation=key)
+    return evolve(directives, isolation=key)
 
 
 def isolation_key(key: str | bytes) -> bytes:

@@ -34,8 +34,8 @@ from tortxd.policy.redirects import check_redirected
 from tortxd.policy.request import (
     Directives,
     Fields,
-    directives,
     gateway_fields,
+    read_directives,
     with_key,
 )
 from tortxd.policy.target import HTTP_SCHEMES, WEBSOCKET_SCHEMES, TargetPolicy
@@ -184,12 +184,12 @@ class Admission:
         if way is not ROUTE:
             caller = access.admit_proxy_mode(fields)
             lines = field_lines(outgoing_proxy_mode(headers))
-            return _Section(fields, caller, directives(fields, proxy_mode=True), lines)
+            return _Section(fields, caller, read_directives(fields, proxy_mode=True), lines)
         caller = access.admit(fields, method=method, audience=Audience.PROXY, minor=minor)
         if caller.preflight is not None:
             return _Section(fields, caller, Directives(), b"")
         lines = field_lines(outgoing(headers, user_agent=self._policy.user_agent))
-        return _Section(fields, caller, directives(fields), lines, Reader.of(caller, fields))
+        return _Section(fields, caller, read_directives(fields), lines, Reader.of(caller, fields))
 
     # --- from the target -------------------------------------------------------------------------
 
@@ -204,7 +204,7 @@ class Admission:
     def _forward(
         self, way: Way, head: RequestHead, section: _Section, peer: bytes, mount: bytes
     ) -> UpstreamRequest | Answer:
-        policy, asked, lines = self._policy, section.directives, section.field_lines
+        policy, directives, lines = self._policy, section.directives, section.field_lines
         upgrade = asks_for_websocket(head)
         schemes = WEBSOCKET_SCHEMES if upgrade else HTTP_SCHEMES
         redirected = False
@@ -213,7 +213,7 @@ class Admission:
                 raise BadRequest("CONNECT takes a host and a port.")
             query = target_of(head.target.partition(b"?")[2])
             if query.isolation is not None:
-                asked = with_key(asked, query.isolation)
+                directives = with_key(directives, query.isolation)
             redirected = query.redirected
             target = policy.targets.parse(query.url, schemes)
             path = target.path
@@ -235,13 +235,13 @@ class Admission:
             framing += b"Transfer-Encoding: chunked\r\n"
         elif head.length is not None:
             framing += b"Content-Length: %d\r\n" % head.length
-        credentials = self.credentials(section.caller, asked, peer, target.host)
+        credentials = self.credentials(section.caller, directives, peer, target.host)
         return UpstreamRequest(
             method=head.method,
             head=b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n"
             % (head.method, path, target.authority, lines, framing),
             pool_key=_pool_key(credentials, target.scheme, target.host, target.port),
-            timeout=self.timeout_for(asked),
+            timeout=self.timeout_for(directives),
             idle_timeout=policy.idle_timeout,
             has_body=head.has_body,
             chunked=head.chunked,
@@ -273,9 +273,9 @@ class Admission:
 
     # --- in part ---------------------------------------------------------------------------------
 
-    def timeout_for(self, asked: Directives) -> float:
+    def timeout_for(self, directives: Directives) -> float:
         """Seconds until the response head, for a request that asks for these."""
-        return min(asked.timeout or self._policy.timeout, self._policy.timeout)
+        return min(directives.timeout or self._policy.timeout, self._policy.timeout)
 
     def isolation(
         self, caller: Caller, key: bytes | None, peer: bytes, host: str = ""
@@ -283,11 +283,13 @@ class Admission:
         """What keeps a caller's request apart."""
         return isolation_of(key, host, caller.token or peer, caller.origin or b"")
 
-    def credentials(self, caller: Caller, asked: Directives, peer: bytes, host: str) -> Credentials:
+    def credentials(
+        self, caller: Caller, directives: Directives, peer: bytes, host: str
+    ) -> Credentials:
         """Under which SOCKS credentials a caller's request to ``host`` goes. Equal keys of
         different callers, or of pages of different origins, are different."""
         return self.keys.credentials(
-            isolation_of(asked.isolation, host, caller.token or peer, caller.origin or b"")
+            isolation_of(directives.isolation, host, caller.token or peer, caller.origin or b"")
         )
 
     def refusal(self, error: TortxdError, head: RequestHead | None) -> Answer:

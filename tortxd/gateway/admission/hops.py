@@ -36,7 +36,7 @@ def counted_down(headers: Headers, hops: int) -> Headers:
     ]
 
 
-def last_answer(head: RequestHead, sent: Headers) -> Answer:
+def last_answer(head: RequestHead, outgoing: Headers) -> Answer:
     """What the gateway answers to a request that goes no further.
 
     :param sent: the headers that would have gone on. A TRACE shows them (section 9.3.8), without
@@ -44,6 +44,6 @@ def last_answer(head: RequestHead, sent: Headers) -> Answer:
     """
     if head.method == b"OPTIONS":
         return Answer(200, [(b"Allow", METHODS), *OWN_HEADERS])
-    shown = [(name, value) for name, value in sent if name.lower() not in _SECRET]
+    shown = [(name, value) for name, value in outgoing if name.lower() not in _SECRET]
     line = b"TRACE %b HTTP/1.%d" % (head.target, head.minor)
     return Answer(200, [(b"Content-Type", b"message/http"), *OWN_HEADERS], head_bytes(line, shown))

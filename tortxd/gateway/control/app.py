@@ -49,7 +49,7 @@ async def _not_found(_: Context, __: Call) -> Answer:
     raise NotFound
 
 
-_UNKNOWN = Endpoint("/<path:path>", Audience.CLIENT, None, _not_found, "nothing", listed=False)
+_UNKNOWN = Endpoint("/<path:path>", Audience.CLIENT, None, _not_found, "nothing", in_list=False)
 """Whatever path is none of the routes."""
 
 
@@ -181,7 +181,7 @@ class Api:
             gateway_fields(head.headers),
             method=head.method,
             audience=endpoint.audience,
-            given=_token_in(head.target, endpoint),
+            page_token=_token_in(head.target, endpoint),
             minor=head.minor,
         )
         if caller.preflight is not None:

@@ -74,9 +74,9 @@ class Endpoint:
     """What it gives or does, for a list."""
     schema: Schema | None = None
     """Of the answer to GET or POST, where that is JSON."""
-    shown: str | None = None
+    display: str | None = None
     """How a list writes the path, where that is not enough."""
-    listed: bool = True
+    in_list: bool = True
 
     @property
     def served(self) -> tuple[bytes, ...]:
@@ -94,4 +94,4 @@ class Endpoint:
         """How a list shows it."""
         method = b", ".join(self.methods or (b"ANY",)).decode("ascii")
         whose = "for operators: " if self.audience is Audience.OPERATOR else ""
-        return f"{method} {self.shown or self.path}", whose + self.summary
+        return f"{method} {self.display or self.path}", whose + self.summary

@@ -11,7 +11,7 @@ from tortxd.gateway.control.endpoints import Call, Context
 from tortxd.gateway.control.probes import Probe
 from tortxd.gateway.control.views import address_in, circuit_json, stream_json, verdict
 from tortxd.policy.access import Audience
-from tortxd.policy.request import directives, key_forms
+from tortxd.policy.request import key_forms, read_directives
 from tortxd.tor.report import not_ready, status_json
 from tortxd.tor.status import serves
 
@@ -37,32 +37,32 @@ async def health(context: Context, _: Call) -> Answer:
 
 async def ip(context: Context, call: Call) -> Answer:
     """The address from which the caller's requests leave Tor."""
-    admission, asked = context.gateway.admission, directives(call.fields)
+    admission, directives = context.gateway.admission, read_directives(call.fields)
     target = admission.policy.targets.parse(context.ip_url)
-    credentials = admission.credentials(call.caller, asked, call.peer, target.host)
-    timeout = admission.timeout_for(asked)
-    probed = await Probe(context.gateway, target, credentials, timeout).probed
-    if probed.answer is None:
-        raise probed.error or InternalError()
-    address = address_in(probed.answer, "ip", "IP")
+    credentials = admission.credentials(call.caller, directives, call.peer, target.host)
+    timeout = admission.timeout_for(directives)
+    result = await Probe(context.gateway, target, credentials, timeout).result
+    if result.answer is None:
+        raise result.error or InternalError()
+    address = address_in(result.answer, "ip", "IP")
     if address is None:
         raise BadResponse("The service's answer names no address.")
-    circuit = circuit_json(probed.circuit)
+    circuit = circuit_json(result.circuit)
     return json_answer(200, {"exitIp": address, "viaTor": True, "circuit": circuit})
 
 
 async def verify_tor(context: Context, call: Call) -> Answer:
     """Whether requests go through Tor: by the control port's word and a check service's."""
-    gateway, asked = context.gateway, directives(call.fields)
+    gateway, directives = context.gateway, read_directives(call.fields)
     if not serves(gateway.link.status):
         raise not_ready(gateway.link.status)
     target = gateway.policy.targets.parse(context.check_url)
-    timeout = gateway.admission.timeout_for(asked)
-    probed, age = await context.verification.ask(target, timeout)
-    if probed.is_tors_fault and probed.error is not None:
-        raise probed.error
+    timeout = gateway.admission.timeout_for(directives)
+    result, age = await context.verification.ask(target, timeout)
+    if result.is_tors_fault and result.error is not None:
+        raise result.error
     return json_answer(
-        200, {**verdict(probed), "proxyUrl": context.proxy_url, "age": round(age, 3)}
+        200, {**verdict(result), "proxyUrl": context.proxy_url, "age": round(age, 3)}
     )
 
 

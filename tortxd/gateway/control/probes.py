@@ -31,7 +31,7 @@ def _too_long() -> BadResponse:
 
 
 @frozen
-class Probed:
+class ProbeResult:
     """What came of asking a service, and what the control port showed of it."""
 
     answer: dict[str, Any] | None
@@ -66,7 +66,7 @@ class Probe:
         self._streams = _Streams(gateway)
         order = _order(target, credentials, timeout, keep)
         self._asking = _Asking(gateway, self._streams, order)
-        self.probed: Deferred[Probed] = Deferred.fromCoroutine(self._run())
+        self.result: Deferred[ProbeResult] = Deferred.fromCoroutine(self._run())
         """Fires with what came of it; what goes wrong is a part of that."""
 
     def circuit(self) -> Circuit | None:
@@ -75,15 +75,15 @@ class Probe:
 
     def cancel(self) -> None:
         """End it, and the stream with it."""
-        self.probed.cancel()
+        self.result.cancel()
 
-    async def _run(self) -> Probed:
+    async def _run(self) -> ProbeResult:
         answer, error = None, None
         try:
             answer = _read(await self._asking.body)
         except TortxdError as caught:
             error = caught
-        return Probed(answer, error, self.circuit())
+        return ProbeResult(answer, error, self.circuit())
 
 
 def _order(target: Target, credentials: Credentials, timeout: float, keep: bool) -> UpstreamRequest:

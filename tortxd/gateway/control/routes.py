@@ -76,7 +76,7 @@ def listing(endpoints: tuple[Endpoint, ...]) -> list[tuple[str, str]]:
     """What a program is shown at ``/``: the ways in, each with what it gives."""
     lines = []
     for endpoint in endpoints:
-        if endpoint.listed:
+        if endpoint.in_list:
             lines.append(endpoint.line)
         if endpoint.handler is None:
             tunnel = "a tunnel through Tor: the gateway is an HTTP proxy as well"
@@ -112,7 +112,7 @@ ENDPOINTS = (
         None,
         None,
         "the response of X, through Tor; X is percent-encoded",
-        shown="/proxy?url=X",
+        display="/proxy?url=X",
     ),
     Endpoint(
         "/identity/new",
@@ -145,7 +145,7 @@ ENDPOINTS = (
         home,
         "this list; in a browser, a page",
         schemas.LISTING,
-        listed=False,
+        in_list=False,
     ),
     Endpoint(
         "/openapi.json",
@@ -153,7 +153,7 @@ ENDPOINTS = (
         _GET,
         handlers.later,
         "what this list says, for programs",
-        listed=False,
+        in_list=False,
     ),
     Endpoint(
         "/events",
@@ -161,7 +161,7 @@ ENDPOINTS = (
         _GET,
         handlers.later,
         "what changes, as it does",
-        listed=False,
+        in_list=False,
     ),
     Endpoint(
         "/metrics",
@@ -169,7 +169,7 @@ ENDPOINTS = (
         _GET,
         handlers.later,
         "figures, for Prometheus",
-        listed=False,
+        in_list=False,
     ),
     Endpoint(
         "/circuits/<id>/close",
@@ -177,6 +177,6 @@ ENDPOINTS = (
         _POST,
         handlers.later,
         "closes a circuit",
-        listed=False,
+        in_list=False,
     ),
 )

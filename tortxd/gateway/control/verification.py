@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tortxd.errors import InternalError, OriginTimeout, TorTimeout
-from tortxd.gateway.control.probes import Probe, Probed
+from tortxd.gateway.control.probes import Probe, ProbeResult
 from tortxd.gateway.gateway import Gateway
 from tortxd.policy.target import Target
 from tortxd.tor.isolation import Credentials, isolation_of
@@ -31,7 +31,7 @@ SHARED = 10.0
 
 @frozen
 class _Known:
-    probed: Probed
+    result: ProbeResult
     at: float
     generation: int
     """Of the pool: a new identity for everyone makes it old."""
@@ -48,10 +48,10 @@ class Verification:
         self._credentials: Credentials | None = None
         """Kept for the next probe where one was given up: its circuit may be there."""
         self._probe: Probe | None = None
-        self._waiting: Waiters[Probed] = Waiters()
+        self._waiting: Waiters[ProbeResult] = Waiters()
         self._known: _Known | None = None
 
-    async def ask(self, target: Target, timeout: float) -> tuple[Probed, float]:
+    async def ask(self, target: Target, timeout: float) -> tuple[ProbeResult, float]:
         """What the service at ``target`` says, and the control port shows, and for how many seconds
         that has been known.
 
@@ -62,7 +62,7 @@ class Verification:
         if known is not None and known.generation == self._gateway.pool.generation:
             age = clock.seconds() - known.at
             if age < SHARED:
-                return known.probed, age
+                return known.result, age
         answer = self._waiting.add()  # first: the probe may end at once
         probe = self._probe or self._begin(target)
         try:
@@ -70,7 +70,7 @@ class Verification:
         except DeferredTimeout:
             circuit = probe.circuit()
             error = TorTimeout() if circuit is None else OriginTimeout()
-            return Probed(None, error, circuit), 0.0
+            return ProbeResult(None, error, circuit), 0.0
         finally:
             if not self._waiting and self._probe is probe:
                 self._probe = None
@@ -85,11 +85,11 @@ class Verification:
         )
         generation = gateway.pool.generation
 
-        def done(probed: Probed) -> None:
+        def done(result: ProbeResult) -> None:
             self._probe = self._credentials = None
-            if not probed.is_tors_fault:
-                self._known = _Known(probed, gateway.reactor.seconds(), generation)
-            self._waiting.fire(probed)
+            if not result.is_tors_fault:
+                self._known = _Known(result, gateway.reactor.seconds(), generation)
+            self._waiting.fire(result)
 
         def failed(failure: Failure) -> None:
             if failure.check(CancelledError) is None:
@@ -97,5 +97,5 @@ class Verification:
                 self._probe = self._credentials = None
                 self._waiting.fail(InternalError())
 
-        probe.probed.addCallbacks(done, failed)
+        probe.result.addCallbacks(done, failed)
         return probe

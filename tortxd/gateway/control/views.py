@@ -5,15 +5,15 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from tortxd.gateway.control.probes import Probed
+from tortxd.gateway.control.probes import ProbeResult
 from tortxd.tor.link import Circuit, Relay, Stream
 
 
-def verdict(probed: Probed) -> dict[str, object]:
+def verdict(result: ProbeResult) -> dict[str, object]:
     """What a check service's answer and the control port's evidence amount to."""
-    circuit = probed.circuit
+    circuit = result.circuit
     shown = circuit is not None and circuit.state == "BUILT"
-    answer = probed.answer or {}
+    answer = result.answer or {}
     said = answer.get("IsTor")
     address = address_in(answer, "IP")
     evidence = {
@@ -21,7 +21,7 @@ def verdict(probed: Probed) -> dict[str, object]:
         "checkService": {
             "answered": isinstance(said, bool),
             "isTor": said if isinstance(said, bool) else None,
-            "error": None if probed.error is None else probed.error.code,
+            "error": None if result.error is None else result.error.code,
         },
     }
     if said is False:
@@ -56,7 +56,7 @@ def circuit_json(circuit: Circuit | None, now: float | None = None) -> dict[str,
     """A circuit; with its age in seconds at ``now``, where that is given."""
     if circuit is None:
         return None
-    told: dict[str, object] = {
+    value: dict[str, object] = {
         "id": circuit.id,
         "state": circuit.state,
         "purpose": circuit.purpose,
@@ -64,8 +64,8 @@ def circuit_json(circuit: Circuit | None, now: float | None = None) -> dict[str,
         "streams": list(circuit.streams),
     }
     if now is not None:
-        told["age"] = round(now - circuit.created, 3)
-    return told
+        value["age"] = round(now - circuit.created, 3)
+    return value
 
 
 def _relay_json(relay: Relay) -> dict[str, object]:
