@@ -23,7 +23,7 @@ from tests.docs.documents import names, read, rows, section
 
 PACKAGE = Path(tortxd.__file__).parent
 LAYERS = (
-    {"_version", "errors", "files", "grammar", "manual", "nearest"},
+    {"_types", "_version", "errors", "files", "grammar", "manual", "nearest"},
     {"addresses", "rates"},
     {"endpoints", "environment"},
     {"options"},

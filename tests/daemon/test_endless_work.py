@@ -20,9 +20,9 @@ from tortxd import SocksClient
 from tortxd.config import Config
 from tortxd.errors import ConnectFailed
 from tortxd.testing import Origin
+from tortxd.tor.guard import MOST_CIRCUITS
 from tortxd.tor.isolation import Isolation, IsolationKeys
 from tortxd.tor.socks import open_stream
-from tortxd.tor.table import MOST_CIRCUITS
 
 ADDRESS = "2606:4700:4700::1111"
 """Public; no exit of the private network carries IPv6."""

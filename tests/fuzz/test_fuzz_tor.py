@@ -22,10 +22,12 @@ from tortxd.addresses import SocksAddress, is_address
 from tortxd.errors import SetupError, TortxdError
 from tortxd.tor.causes import Causes
 from tortxd.tor.control import Control
+from tortxd.tor.lines import source_of
+from tortxd.tor.recent import REMEMBER_SECONDS
 from tortxd.tor.replies import choose_socks, listeners, parse_conf, parse_status, unquoted
 from tortxd.tor.session import Session, Watch
 from tortxd.tor.status import Bootstrapping
-from tortxd.tor.table import REMEMBER_SECONDS, Table, source_of
+from tortxd.tor.table import Table
 from tortxd.wire.socks5 import Handshake
 
 _BOUND = st.sampled_from(
@@ -132,16 +134,18 @@ def test_the_table_holds_what_a_simple_model_holds(
     table, model = Table(), Model()
     for kind, number, state, circuit, port in events:
         if kind == "CIRC":
-            table.circuit_event(f"{number} {state} {_PATH} PURPOSE=GENERAL", 1.0)
+            table.feed("CIRC", f"{number} {state} {_PATH} PURPOSE=GENERAL", 1.0)
             model.circuit(number, state)
         elif kind == "STREAM":
             source = f"SOURCE_ADDR=127.0.0.1:{port}" if port else "SOURCE_ADDR=(Tor_internal):0"
-            table.stream_event(f"{number} {state} {circuit} a.example:80 {source} REASON=DONE", 1.0)
+            table.feed(
+                "STREAM", f"{number} {state} {circuit} a.example:80 {source} REASON=DONE", 1.0
+            )
             model.stream(number, state, circuit, port)
         else:
-            table.circuit_event(f"x{number}", 1.0)
-            table.circuit_minor_event(f"x{number}")
-            table.stream_event(f"x{number}", 1.0)
+            table.feed("CIRC", f"x{number}", 1.0)
+            table.feed("CIRC_MINOR", f"x{number}", 1.0)
+            table.feed("STREAM", f"x{number}", 1.0)
         known = [one for one in table.circuits() if not one.id.startswith("x")]
         assert {one.id for one in known} == model.circuits
         streams = [one for one in table.streams() if not one.id.startswith("x")]
@@ -158,7 +162,7 @@ def test_the_table_holds_what_a_simple_model_holds(
     later = 2 * REMEMBER_SECONDS + 1
     for source_, stream in model.sources.items():
         if stream not in model.streams:
-            assert table.reason_of(source_, later) is None
+            assert table.end_of(source_, later) is None
 
 
 _TEXTS = st.text(st.characters(max_codepoint=126, exclude_characters="\r\n"), max_size=20)

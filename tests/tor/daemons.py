@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 
 from tests.tor.lone_tor import NOWHERE, free_socks, pause
+from tortxd._types import Reactor
 from tortxd.addresses import SocksAddress
 from tortxd.tor.attached import endpoint_to
 from tortxd.tor.session import Watch
 from tortxd.tor.status import Status
 from tortxd.tor.supervisor import AttachSettings, LaunchSettings, TorSupervisor
+
+reactor = cast(Reactor, installed)
+"""The installed one, as what it is."""
 
 
 class Started:
@@ -33,7 +38,7 @@ class Started:
             settings = LaunchSettings(
                 settings, socks=socks or free_socks(), torrc_lines=(*NOWHERE, *lines)
             )
-        daemon = TorSupervisor(installed, settings, watch)
+        daemon = TorSupervisor(reactor, settings, watch)
         self.daemons.append(daemon)
         daemon.start()
         return daemon
@@ -70,7 +75,7 @@ async def when_control(daemon: TorSupervisor) -> None:
 
 async def reachable(address: SocksAddress) -> bool:
     """Whether something listens there."""
-    probe = await endpoint_to(installed, address).connect(Factory.forProtocol(Protocol))
+    probe = await endpoint_to(reactor, address).connect(Factory.forProtocol(Protocol))
     assert isinstance(probe, Protocol)
     assert probe.transport is not None
     probe.transport.loseConnection()

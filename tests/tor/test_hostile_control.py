@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from tests.tor.daemons import when_status
 from tests.tor.hostile_control import AUTHENTICATED, LAST, TRICKS, HostileControl, Trick, offering
 from tortxd.errors import SetupError, TorTimeout
+from tortxd.tor import nodes
 from tortxd.tor.control import PATIENCE, Control, _ControlProtocol
 from tortxd.tor.status import BackingOff, Bootstrapping, Degraded, Failed, Ready, Status, sentence
 from tortxd.tor.supervisor import AttachSettings, TorSupervisor
@@ -84,8 +85,13 @@ async def attach() -> AsyncIterator[Attaching]:
 @pytest.mark.parametrize("name", [name for name, trick in TRICKS.items() if trick.says])
 @ensureDeferred
 async def test_rubbish_ends_the_connection_with_a_sentence(
-    attach: Attaching, faults: EventLoggingObserver, name: str
+    attach: Attaching,
+    faults: EventLoggingObserver,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # To read as many as there may be takes longer here, at worst, than a Tor has to answer.
+    monkeypatch.setattr(nodes, "MOST_NODES", 10_000)
     trick = TRICKS[name]
     with socket.create_server(("127.0.0.1", 0)) as socks:
         daemon, over = attach(HostileControl(trick, socks=socks.getsockname()[1]))

@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from pytest_twisted import ensureDeferred
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import globalLogPublisher
 
-from tests.tor.daemons import Started, when_control, when_status
+from tests.tor.daemons import Started, reactor, when_control, when_status
 from tests.tor.lone_tor import alive, bare_tor, free_port
 from tortxd.addresses import SocksAddress
 from tortxd.errors import SetupError, TorNotReady
@@ -133,7 +132,7 @@ async def test_one_that_lets_us_in_no_more_is_tried_again(start: Started, tmp_pa
     with bare_tor(tmp_path, f"ControlPort {port}", "CookieAuthentication 1", "SocksPort auto"):
         daemon = start(AttachSettings(f"tcp:127.0.0.1:{port}"))
         await when_control(daemon)
-        daemon.established()  # nothing here can build a circuit
+        daemon._lives.established()  # nothing here can build a circuit
     wanted: Deferred[None] = Deferred()
 
     def look(status: Status) -> None:
@@ -179,7 +178,7 @@ async def test_a_hang_degrades_and_mends(start: Started, tmp_path: Path) -> None
     with bare_tor(tmp_path, line, "CookieAuthentication 1", "SocksPort auto") as pid:
         daemon = start(AttachSettings(control), watch=Watch(interval=0.1, patience=2))
         await when_control(daemon)
-        daemon.established()  # nothing here can build a circuit
+        daemon._lives.established()  # nothing here can build a circuit
         os.kill(pid, signal.SIGSTOP)
         assert await when_status(daemon, Degraded) == Degraded(
             (f"Tor does not answer on its control port. {RESTORING}",)

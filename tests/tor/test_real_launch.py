@@ -17,9 +17,8 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from pytest_twisted import ensureDeferred
-from twisted.internet import reactor
 
-from tests.tor.daemons import Started, reachable, when_control, when_status
+from tests.tor.daemons import Started, reachable, reactor, when_control, when_status
 from tests.tor.lone_tor import NOWHERE, alive, free_port, free_socks, pause, until_gone
 from tortxd.addresses import SocksAddress
 from tortxd.errors import SetupError, TorDown, TorNotReady

@@ -11,12 +11,14 @@ from twisted.internet.task import Clock
 
 from tortxd.errors import TorDown, TorTimeout, TortxdError
 from tortxd.tor.causes import Causes
+from tortxd.tor.changes import StreamEnded
 from tortxd.tor.control import Control
+from tortxd.tor.guard import MOST_CIRCUITS
 from tortxd.tor.link import Relay
 from tortxd.tor.replies import CommandRefused
 from tortxd.tor.session import Session, Watch
 from tortxd.tor.status import Bootstrapping
-from tortxd.tor.table import MOST_CIRCUITS, Table
+from tortxd.tor.table import Table
 from tortxd.wire.control import Implausible
 
 A, B = "A" * 40, "B" * 40
@@ -173,7 +175,7 @@ def test_relays_of_an_old_consensus_are_forgotten(world: World) -> None:
     world.event("STATUS_CLIENT", "NOTICE CONSENSUS_ARRIVED")
     world.control.lines["ns/all"] = CONSENSUS[2:]
     world.event("STATUS_CLIENT", "NOTICE CONSENSUS_ARRIVED")
-    assert [world.table.knows_relay(one) for one in (A, B)] == [True, False]
+    assert [one in world.table.relays for one in (A, B)] == [True, False]
 
 
 def test_relays_are_looked_up_one_by_one_where_the_consensus_is_refused() -> None:
@@ -340,9 +342,11 @@ def test_status_events_have_a_pace(world: World) -> None:
 
 
 def test_streams_that_end_are_told(world: World) -> None:
+    ends: list[StreamEnded] = []
+    world.table.listen(StreamEnded, ends.append)
     world.event("STREAM", "20 NEW 0 a:1 SOURCE_ADDR=127.0.0.1:5")
     world.event("STREAM", "20 CLOSED 0 a:1 REASON=TIMEOUT")
-    assert world.told.all[-1] == ("stream_over", ("127.0.0.1", 5), "TIMEOUT")
+    assert [(one.stream.source, one.cause) for one in ends] == [(("127.0.0.1", 5), "TIMEOUT")]
 
 
 def test_relays_are_read_exit_first_and_once(world: World) -> None:
@@ -429,8 +433,8 @@ def test_a_full_disk_shows_and_mends() -> None:
 def test_what_an_earlier_connection_saw_is_forgotten() -> None:
     """It may have ended unseen, and its numbers be given anew."""
     world = World()
-    world.table.stream_event("5 NEW 0 a.example:1 SOURCE_ADDR=127.0.0.1:1", 0.0)
-    world.table.circuit_event("7 LAUNCHED PURPOSE=GENERAL", 0.0)
+    world.table.feed("STREAM", "5 NEW 0 a.example:1 SOURCE_ADDR=127.0.0.1:1", 0.0)
+    world.table.feed("CIRC", "7 LAUNCHED PURPOSE=GENERAL", 0.0)
     world.control.known["stream-status"] = "5 SUCCEEDED 8 b.example:2"
     world.begin()
     assert world.table.circuits() == ()
@@ -469,4 +473,4 @@ def test_circuits_that_were_there_before_are_charged_to_nobody() -> None:
     world.begin()
     world.event("CIRC", f"8 BUILT ${A} PURPOSE=GENERAL")
     assert not [one for one in world.told.all if one[0] == "circuit_claimed"]
-    assert world.table.usage.carries("u", 0.0)
+    assert world.session.usage.carries("u", 0.0)

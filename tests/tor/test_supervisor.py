@@ -29,8 +29,9 @@ SOURCE = ("127.0.0.1", 5)
 
 class World:
     def __init__(self) -> None:
-        self.reactor: Any = MemoryReactorClock()
+        self.reactor: Any = cast(Any, MemoryReactorClock())
         self.daemon = TorSupervisor(self.reactor, AttachSettings("tcp:127.0.0.1:9051"))
+        self.lives = self.daemon._lives
         self.link: TorLink = self.daemon
 
 
@@ -64,10 +65,10 @@ def test_usable_long_before_ready(world: World) -> None:
     world.daemon.start()
     assert world.daemon.status == Launching()
     usable, ready = result_of(world.daemon.when_usable()), result_of(world.daemon.when_ready())
-    world.daemon.socks_at(SocksAddress())
+    world.lives.socks_at(SocksAddress())
     assert usable == [SocksAddress()] == result_of(world.daemon.when_usable())
     assert not ready
-    world.daemon.established()
+    world.lives.established()
     assert ready == [None] == result_of(world.daemon.when_ready())
 
 
@@ -82,18 +83,18 @@ def test_waiting_can_be_given_up(world: World) -> None:
         seen = result_of(waiting)
         waiting.cancel()
         assert seen[0].check(CancelledError)
-    world.daemon.socks_at(SocksAddress())
-    world.daemon.established()
+    world.lives.socks_at(SocksAddress())
+    world.lives.established()
     world.reactor.advance(0.5)
     world.daemon.stop()
-    assert world.daemon._reasons == {}
+    assert len(world.daemon._reasons) == 0
 
 
 def test_nothing_more_comes_of_a_failure(world: World) -> None:
     world.daemon.start()
     waiting = [result_of(world.daemon.when_usable()), result_of(world.daemon.when_ready())]
     failed = result_of(world.daemon.when_failed())
-    world.daemon.fatal("Bad torrc.")
+    world.lives.fatal("Bad torrc.")
     assert world.daemon.status == Failed("Bad torrc.")
     waiting += [result_of(world.daemon.when_usable()), result_of(world.daemon.when_ready())]
     for (failure,) in waiting:
@@ -120,9 +121,9 @@ def test_observers(world: World) -> None:
     said: list[object] = []
     leave = world.daemon.on_status(said.append)
     world.daemon.start()
-    world.daemon.established()
-    world.daemon.trouble("disk", "Full.")
-    world.daemon.gone("Dead.")
+    world.lives.established()
+    world.lives.trouble("disk", "Full.")
+    world.lives.gone("Dead.")
     leave()
     world.daemon.stop()
     assert said == [Launching(), Ready(), Degraded(("Full.",)), BackingOff(1.0, "Dead.")]
@@ -134,19 +135,21 @@ def test_close_reasons(world: World) -> None:
         result_of(world.daemon.close_reason(SOURCE, 1.0)),
         result_of(world.daemon.close_reason(("127.0.0.1", 6), 1.0)),
     )
-    world.daemon.stream_over(SOURCE, "DONE")
+    table = world.daemon._table
+    table.feed("STREAM", "20 NEW 0 a:1 SOURCE_ADDR=127.0.0.1:5", 0.0)
+    table.feed("STREAM", "20 CLOSED 0 a:1 REASON=DONE", 0.0)
     assert early == ["DONE"]
     assert late == []
     world.reactor.advance(1.1)
     assert late == [None]
-    assert world.daemon._reasons == {}
+    assert len(world.daemon._reasons) == 0
 
 
 def test_a_reason_that_was_there_before(world: World) -> None:
     table = world.daemon._table
     now = world.reactor.seconds()
-    table.stream_event("20 NEW 0 a:1 SOURCE_ADDR=127.0.0.1:5", now)
-    table.stream_event("20 CLOSED 0 a:1 REASON=DESTROY", now)
+    table.feed("STREAM", "20 NEW 0 a:1 SOURCE_ADDR=127.0.0.1:5", now)
+    table.feed("STREAM", "20 CLOSED 0 a:1 REASON=DESTROY", now)
     assert result_of(world.daemon.close_reason(SOURCE, 1.0)) == ["DESTROY"]
     waiting = result_of(world.daemon.close_reason(SOURCE, 1.0))
     assert waiting == []
@@ -171,15 +174,15 @@ def test_a_stream_that_is_forsaken_is_closed_if_tor_does_not_notice(
 ) -> None:
     """Rule 13. Another stream may have the same source by then."""
     session = PlayedSession()
-    world.daemon._session = cast(Any, session)
+    world.lives.run = cast(Any, session)
     table = world.daemon._table
-    table.stream_event('20 NEW 0 a:1 SOURCE_ADDR=127.0.0.1:5 SOCKS_USERNAME="u"', 0.0)
+    table.feed("STREAM", '20 NEW 0 a:1 SOURCE_ADDR=127.0.0.1:5 SOCKS_USERNAME="u"', 0.0)
     world.daemon.close_abandoned(SOURCE, b"u")
     world.daemon.close_abandoned(SOURCE, b"stranger")
     world.daemon.close_abandoned(("127.0.0.1", 6), b"u")
     if ends:
-        table.stream_event("20 CLOSED 0 a:1 REASON=DONE", 0.0)
-        table.stream_event('21 NEW 0 a:1 SOURCE_ADDR=127.0.0.1:5 SOCKS_USERNAME="u"', 0.0)
+        table.feed("STREAM", "20 CLOSED 0 a:1 REASON=DONE", 0.0)
+        table.feed("STREAM", '21 NEW 0 a:1 SOURCE_ADDR=127.0.0.1:5 SOCKS_USERNAME="u"', 0.0)
     world.reactor.advance(1.1)
     assert session.closed == ([] if ends else ["20"])
 
@@ -187,7 +190,7 @@ def test_a_stream_that_is_forsaken_is_closed_if_tor_does_not_notice(
 def test_no_tor_executable(tmp_path: Path) -> None:
     settings = LaunchSettings(tmp_path / "data", tor=str(tmp_path / "none"))
     with pytest.raises(SetupError, match="`tor`"):
-        TorSupervisor(MemoryReactorClock(), settings).start()
+        TorSupervisor(cast(Any, MemoryReactorClock()), settings).start()
 
 
 def test_a_new_identity_that_does_not_come_in_time(world: World) -> None:
@@ -201,7 +204,7 @@ def test_a_new_identity_that_does_not_come_in_time(world: World) -> None:
 
     session = Session()
     session.session = session
-    world.daemon._session = cast(Any, session)
+    world.lives.run = cast(Any, session)
     made = result_of(world.daemon.new_identity())
     world.reactor.advance(60)
     assert isinstance(made[0].value, TorTimeout)
@@ -211,7 +214,7 @@ def test_a_new_identity_that_does_not_come_in_time(world: World) -> None:
 def test_no_tor_is_started_again_while_it_winds_down(world: World) -> None:
     world.daemon.start()
     attempts = len(world.reactor.tcpClients)
-    world.daemon.gone("Dead.")
+    world.lives.gone("Dead.")
     world.daemon.wind_down()
     world.reactor.advance(10)
     assert len(world.reactor.tcpClients) == attempts > 0
@@ -227,11 +230,11 @@ def test_what_it_becomes_is_logged_each_time_and_how_far_it_is_once(world: World
     with capturedLogs() as events:
         world.daemon.start()
         for _ in range(3):
-            world.daemon.progress(near)
-            world.daemon.progress(far)
+            world.lives.progress(near)
+            world.lives.progress(far)
         for _ in range(2):
-            world.daemon.established()
-            world.daemon.interrupted("It broke.")
+            world.lives.established()
+            world.lives.interrupted("It broke.")
         world.daemon.stop()
     assert [formatEvent(event) for event in events if event["log_namespace"] == "tortxd.tor"] == [
         "Connecting to Tor's control port, 127.0.0.1:9051.",
@@ -249,5 +252,5 @@ def test_what_it_becomes_is_logged_each_time_and_how_far_it_is_once(world: World
     with capturedLogs() as events:
         world.daemon.start()
         world.daemon.when_failed()
-        world.daemon.fatal("Bad torrc.")
+        world.lives.fatal("Bad torrc.")
     assert "Tor cannot run: Bad torrc." not in [formatEvent(event) for event in events]

@@ -14,30 +14,18 @@ from twisted.python.failure import Failure
 
 from tortxd.errors import (
     ConnectFailed,
-    ConnectRefused,
     ExitPolicyRejected,
     Overloaded,
-    ResolveFailed,
-    TorTimeout,
     TortxdError,
 )
 from tortxd.relay.interfaces import Carrier
 from tortxd.relay.pending import Pending
 from tortxd.relay.upstream import Carried, PoolKey, Upstream
 from tortxd.tor.link import SocksAddress
+from tortxd.tor.reasons import reason
 from tortxd.tor.report import is_down, not_ready
 
 T = TypeVar("T")
-
-_REASONS: dict[str, type[TortxdError]] = {
-    "CONNECTREFUSED": ConnectRefused,
-    "EXITPOLICY": ExitPolicyRejected,
-    "NOROUTE": ResolveFailed,
-    "RESOLVEFAILED": ResolveFailed,
-    "TIMEOUT": TorTimeout,
-}
-"""What Tor's reasons (control-spec, section 4.1.2) mean where its SOCKS reply says only that it
-failed."""
 
 TIMER_MARGIN = 0.01
 """Seconds by which a connection attempt ends before the request's time is over."""
@@ -176,15 +164,16 @@ class Attempt:
             self._not_reached(error)
             return
 
-        def answered(reason: str | None) -> None:
+        def answered(name: str | None) -> None:
             better = error
-            if isinstance(error, ConnectFailed) and reason in _REASONS:
-                better = _REASONS[reason]()
-            better.tor_reason = reason
+            if isinstance(error, ConnectFailed) and name is not None:
+                known = reason(name).error
+                better = error if known is None else known()
+            better.tor_reason = name
             self._not_reached(better)
 
-        reason = self._carrier.link.close_reason(upstream.source, FAILURE_REASON_WAIT)
-        self._pending.wait_for(reason, answered, self._not_reached)
+        answer = self._carrier.link.close_reason(upstream.source, FAILURE_REASON_WAIT)
+        self._pending.wait_for(answer, answered, self._not_reached)
 
     def _not_reached(self, error: TortxdError) -> None:
         key = self._pool_key

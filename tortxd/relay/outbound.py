@@ -26,6 +26,7 @@ from tortxd.relay.interfaces import Carrier, ResponseSink
 from tortxd.relay.pending import Pending
 from tortxd.relay.timeouts import Timeout
 from tortxd.relay.upstream import PoolKey, Upstream
+from tortxd.tor.reasons import DONE
 from tortxd.tor.report import not_ready
 from tortxd.tor.status import serves
 
@@ -207,7 +208,7 @@ class Outbound:
             # TLS itself tells whether the end is the destination's (close_notify).
             self._end_at_close(reason.check(ConnectionDone) is not None)
         else:
-            self._ask_how_it_ended(upstream, lambda how: self._end_at_close(how == "DONE"))
+            self._ask_how_it_ended(upstream, lambda how: self._end_at_close(how == DONE))
 
     def _ask_how_it_ended(self, upstream: Upstream, then: Callable[[str | None], object]) -> None:
         """A FIN looks the same whether the destination finished, the circuit died or Tor did; the

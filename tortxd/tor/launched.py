@@ -6,25 +6,31 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from tortxd.errors import SetupError, TorDown, TortxdError
 from tortxd.tor.causes import Causes
-from tortxd.tor.datadir import write_private
-from tortxd.tor.lock import tor_lives_in
+from tortxd.tor.datadir import prepare, write_private
+from tortxd.tor.lock import DataDirLock, tor_lives_in
 from tortxd.tor.ports import FOR_SOCKS, USUAL, SocksChoice
-from tortxd.tor.process import Complaint, Event, Opened, Remark, TorProcess
+from tortxd.tor.process import (
+    Complaint,
+    Event,
+    Opened,
+    Remark,
+    TorProcess,
+    check_with_tor,
+    find_tor,
+)
 from tortxd.tor.repeats import Repeats
-from tortxd.tor.session import Session, SessionListener, Watch
-from tortxd.tor.status import Bootstrapping
-from tortxd.tor.table import Table
-from tortxd.tor.torrc import socks_port, torrc_text
+from tortxd.tor.run import Run, Surroundings
+from tortxd.tor.settings import LaunchSettings
+from tortxd.tor.status import Bootstrapping, Launching, Stopped, sentence
+from tortxd.tor.torrc import check_lines, socks_port, torrc_text
 
 if TYPE_CHECKING:
     from tortxd.tor.control import Control
@@ -40,83 +46,119 @@ _TEMPORARY = "tortxd-xxxxxxxx"
 """As long as what tempfile makes."""
 
 
-class Launched:
-    """A tor process with its control session. Used once.
+class LaunchedRuns:
+    """Launches a Tor again and again; provides :class:`tortxd.tor.run.Runs`.
+
+    :param repeats: says what Tor logs.
+    """
+
+    beginning = sentence(Launching())
+    ending: str | None = sentence(Stopped())
+
+    def __init__(self, settings: LaunchSettings, repeats: Repeats) -> None:
+        self._settings = settings
+        self._repeats = repeats
+        self._choice = SocksChoice(settings.socks)
+        self._lock: DataDirLock | None = None
+        self._executable = ""
+        self._data_dir = settings.data_dir
+
+    def prepare(self) -> None:
+        """Find Tor, have it judge the user's lines, and lock the data directory, until
+        :meth:`release`.
+
+        :raises SetupError: the data directory is not ours or locked, there is no tor that is new
+            enough, Tor does not take a torrc line or it is not the user's to set, or the SOCKS port
+            that was asked for is taken.
+        """
+        settings = self._settings
+        check_lines(settings.torrc_lines, settings.torrc_name)
+        self._executable = find_tor(settings.tor)
+        self._data_dir = data_dir = prepare(settings.data_dir)
+        if settings.torrc_lines:
+            check_with_tor(
+                self._executable, settings.torrc_lines, settings.torrc_name, data_dir / "tor"
+            )
+        self._choice = SocksChoice(settings.socks)
+        if self._lock is None:
+            self._lock = DataDirLock.acquire(data_dir)
+        try:
+            if not tor_lives_in(data_dir / "tor"):
+                self._choice.check()
+        except SetupError:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Give the data directory up."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def make(self, surroundings: Surroundings) -> Launched:
+        """The next launch."""
+        return Launched(
+            surroundings,
+            executable=self._executable,
+            data_dir=self._data_dir,
+            choice=self._choice,
+            lines=self._settings.torrc_lines,
+            repeats=self._repeats,
+        )
+
+
+class Launched(Run):
+    """A tor process with its control session.
 
     :param executable: an absolute path.
     :param data_dir: ours, locked; Tor's DataDirectory is ``tor`` in it.
     :param lines: the user's torrc lines.
-    :param first: whether no Tor of this daemon has served yet: then a configuration that Tor does
-        not accept is the end, where it would otherwise be tried again.
     :param repeats: says what Tor logs.
     """
 
-    _log = Logger()
+    _expected = (TortxdError, OSError)
+    _fault = "A fault of ours while launching Tor."
+    _excuse = "Tor was not launched."
 
     def __init__(
         self,
-        reactor: Any,
-        listener: SessionListener,
-        table: Table,
+        surroundings: Surroundings,
         *,
         executable: str,
         data_dir: Path,
         choice: SocksChoice,
         lines: tuple[str, ...],
-        watch: Watch,
-        first: bool,
         repeats: Repeats,
     ) -> None:
-        self._reactor = reactor
-        self._listener = listener
-        self._table = table
+        super().__init__(surroundings)
         self._executable = executable
         self._data_dir = data_dir
         self._choice = choice
         self._lines = lines
-        self._watch = watch
-        self._first = first
         self._repeats = repeats
-        self._causes = Causes(reactor, listener.trouble)
+        self._causes = Causes(self._reactor, self._listener.trouble)
         self._process: TorProcess | None = None
         self._socket_dir: Path | None = None
         self._reason: str | None = None
         self._socks_open = False
-        self._over = False
         self._control_open: Deferred[None] = Deferred()
-        self._running: Deferred[None] | None = None
-        self.session: Session | None = None
 
     @property
     def pid(self) -> int | None:
         """Tor's process id while it runs."""
         return None if self._process is None else self._process.pid
 
-    def begin(self) -> None:
-        """Start; what becomes of it is told to the listener."""
-        self._running = Deferred.fromCoroutine(self._run())
-        self._running.addErrback(self._not_begun)
-
-    def end(self) -> Deferred[None]:
-        """Stop Tor without a word to the listener; fires when its process is gone."""
-        self._over = True
-        self._let_go()
-        gone: Deferred[None] = Deferred()
-        if self._process is None:
-            self._tidy()
-            gone.callback(None)
-            return gone
-        return self._process.stop()
-
     # --- the way up ----------------------------------------------------------------------------
 
-    async def _run(self) -> None:
+    async def _begin(self) -> None:
         await self._signals_handled()
         await self._predecessor_gone()
         if self._first:
             self._choice.check()
         self._process = self._spawn()
-        deadline = self._reactor.callLater(LAUNCH_PATIENCE, self._kill, "Tor did not get going.")
+        deadline = self._reactor.callLater(
+            LAUNCH_PATIENCE, self.control_lost, "Tor did not start in time."
+        )
         try:
             await self._control_open
             await self._connect()
@@ -183,17 +225,9 @@ class Launched:
 
     async def _connect(self) -> None:
         control = await self._reach_control()
-        self.session = Session(
-            self._reactor,
-            control,
-            self._table,
-            self._listener,
-            hung=self._kill,
-            watch=self._watch,
-            free_bytes=self._free_bytes,
-        )
+        session = self._open_session(control, free_bytes=self._free_bytes)
         await control.tell("TAKEOWNERSHIP")
-        await self.session.begin()
+        await session.begin()
 
     async def _reach_control(self) -> Control:
         """Try until it answers. A Tor that is about to end, because another port of its could not
@@ -259,45 +293,26 @@ class Launched:
         )
 
     def control_lost(self, reason: str) -> None:
-        """Tor goes with its controller; see that it does."""
-        self._kill(reason)
-
-    def _kill(self, reason: str) -> None:
-        """What follows is told when the process has ended."""
+        """Tor goes with its controller: see that it does. The listener is told when it has."""
         self._reason = self._reason or reason
         if self._process is not None:
             self._process.kill()
 
-    def _not_begun(self, failure: Failure) -> None:
-        if self._over or failure.check(CancelledError):
-            return
-        if not failure.check(TortxdError, OSError):
-            self._log.failure("A fault of ours while launching Tor.", failure)
-        reason = (
-            failure.getErrorMessage() if failure.check(TortxdError) else "Tor was not launched."
-        )
-        if self._process is not None and self._process.pid is not None:
-            self._kill(reason)
+    def _failed(self, reason: str, *, fatal: bool) -> None:
+        if self.pid is not None:
+            self.control_lost(reason)
         else:
-            self._finish(reason, fatal=bool(failure.check(SetupError)) and self._first)
+            self._finish(reason, fatal=fatal)
 
-    def _finish(self, reason: str, *, fatal: bool) -> None:
-        self._over = True
-        self._let_go()
+    def _finished(self) -> Deferred[None]:
+        if self._process is not None:
+            return self._process.stop()
         self._tidy()
-        self._listener.socks_at(None)
-        if fatal:
-            self._listener.fatal(reason)
-        else:
-            self._listener.gone(reason)
+        return succeed(None)
 
     def _let_go(self) -> None:
         self._causes.close()
-        if self.session is not None:
-            self.session.close()
-            self.session = None
-        if self._running is not None:
-            self._running.cancel()
+        super()._let_go()
 
     def _tidy(self) -> None:
         if self._socket_dir is not None:

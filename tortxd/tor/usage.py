@@ -1,34 +1,33 @@
 """Who uses which circuit, and how streams fare on it.
 
 From this follows whether a request costs Tor a fresh circuit (:mod:`tortxd.tor.budget`), and which
-circuits are of no use to anybody. Tor gives a circuit to the streams of one login: it says so where
-it launches the circuit for them; of one that it had ready, the first stream on it shows it.
+circuits are of no use to anybody (:mod:`tortxd.tor.guard`). Tor gives a circuit to the streams of
+one SOCKS username: it says so where it launches the circuit for them; of one that it had ready, the
+first stream on it shows it.
 """
 
 from __future__ import annotations
 
-from itertools import islice
-from typing import Generic, TypeVar
+from collections.abc import Callable
 
-from attrs import define, field
+from attrs import define
+
+from tortxd.tor.changes import CircuitChanged, CircuitClosed, Cleared, StreamChanged, StreamEnded
+from tortxd.tor.table import Table
 
 DIRTY_SECONDS = 600.0
 """For how long Tor gives streams to a circuit after the first (tor(1), MaxCircuitDirtiness)."""
 GRACE_SECONDS = 10.0
 """How long a circuit on which a stream has failed is kept for another that may fare better."""
-_MOST_LEGS = 16
-"""Circuits of one conflux set; Tor makes two or three."""
 
 
 @define
-class CircuitUse:
+class _Use:
     """An open circuit, as far as its use goes."""
 
     id: str
-    conflux: str | None = None
-    """The conflux set whose leg it is."""
-    login: str | None = None
-    """SOCKS_USERNAME, as it stands in events: for whom it was launched, or who uses it."""
+    username: str | None = None
+    """For whom it was launched, or who uses it."""
     claimed: float = 0.0
     """When that was known."""
     served: bool = False
@@ -37,79 +36,48 @@ class CircuitUse:
     """Whether a stream has failed on it, and none has reached its destination."""
     spent: bool = False
     """Whether Tor gives it no further streams, since one failed on it."""
-    streams: dict[str, None] = field(factory=dict)
-    """The ids of those that are on it."""
 
 
-C = TypeVar("C", bound=CircuitUse)
+class Usage:
+    """Listens to ``table``, until :meth:`close`. Times are seconds on the reactor's clock.
 
+    :param claimed: called with the SOCKS username of streams that have got a circuit, or a conflux
+        set, that was nobody's before. Those that were there before the control connection do not
+        count: whoever had them has paid for them.
+    :param suspected: called when a circuit may be of no use: :meth:`take_useless` tells, sooner or
+        later.
+    """
 
-class Usage(Generic[C]):
-    """See the module's description. Times are seconds on the reactor's clock."""
-
-    def __init__(self) -> None:
-        self._by_set: dict[str, dict[str, C]] = {}
-        self._by_login: dict[str, dict[str, C]] = {}
-        self._claims: list[str] = []
-        self._suspects: dict[str, tuple[C, float]] = {}
+    def __init__(
+        self,
+        table: Table,
+        *,
+        claimed: Callable[[str], object],
+        suspected: Callable[[], object],
+    ) -> None:
+        self._table = table
+        self._claimed = claimed
+        self._suspected = suspected
+        self._uses: dict[str, _Use] = {}
+        """Of every open circuit."""
+        self._by_username: dict[str, dict[str, _Use]] = {}
+        self._suspects: dict[str, float] = {}
         """Circuits on which streams have failed, and when they are to be closed if no stream has
         reached its destination over them."""
+        self._leave = (
+            table.listen(CircuitChanged, self._circuit_changed),
+            table.listen(CircuitClosed, self._circuit_closed),
+            table.listen(StreamChanged, self._stream_changed),
+            table.listen(StreamEnded, self._stream_ended),
+            table.listen(Cleared, self._cleared),
+        )
 
-    # --- what comes in -------------------------------------------------------------------------
+    def close(self) -> None:
+        """Listen no more."""
+        for leave in self._leave:
+            leave()
 
-    def in_set(self, circuit: C, conflux: str) -> None:
-        """The circuit is a leg of this conflux set."""
-        if circuit.conflux is None:
-            circuit.conflux = conflux
-            self._by_set.setdefault(conflux, {})[circuit.id] = circuit
-
-    def claim(self, circuit: C, login: str, now: float) -> None:
-        """The circuit is for streams with this login, and for no others, from now on."""
-        if all(leg.login != login for leg in self.legs(circuit)):
-            self._claims.append(login)
-        circuit.login, circuit.claimed = login, now
-        self._by_login.setdefault(login, {})[circuit.id] = circuit
-
-    def served(self, circuit: C) -> None:
-        """A stream on it has reached its destination."""
-        circuit.served, circuit.failing = True, False
-
-    def failed(self, circuit: C, now: float, *, spent: bool) -> None:
-        """A stream has failed on it.
-
-        :param spent: whether Tor tries the stream on another one: then it gives no further streams
-            to this.
-        """
-        if circuit.login is None:
-            return
-        circuit.spent = circuit.spent or spent
-        if not circuit.served:
-            circuit.failing = True
-            self._suspects[circuit.id] = circuit, now if circuit.spent else now + GRACE_SECONDS
-
-    def gone(self, circuit: C) -> None:
-        """It is closed."""
-        for index, key in ((self._by_login, circuit.login), (self._by_set, circuit.conflux)):
-            if key is not None and key in index:
-                index[key].pop(circuit.id, None)
-                if not index[key]:
-                    del index[key]
-        self._suspects.pop(circuit.id, None)
-
-    def clear(self) -> None:
-        """All are gone."""
-        self._by_set.clear()
-        self._by_login.clear()
-        self._claims.clear()
-        self._suspects.clear()
-
-    # --- what goes out -------------------------------------------------------------------------
-
-    def legs(self, circuit: C) -> list[C]:
-        """The circuit, or the open ones of its conflux set."""
-        if circuit.conflux is None:
-            return [circuit]
-        return list(islice(self._by_set.get(circuit.conflux, {}).values(), _MOST_LEGS))
+    # --- what is asked -------------------------------------------------------------------------
 
     def carries(self, username: str, now: float, *, served: bool = False) -> bool:
         """Whether there is a circuit that Tor gives to streams with this SOCKS username, and over
@@ -118,14 +86,8 @@ class Usage(Generic[C]):
             not one.spent
             and not (one.failing or (served and not one.served))
             and now - one.claimed < DIRTY_SECONDS
-            for one in self._by_login.get(f'"{username}"', {}).values()
+            for one in self._by_username.get(username, {}).values()
         )
-
-    def take_claims(self) -> list[str]:
-        """The SOCKS usernames whose streams have got a circuit, or a conflux set, that had none:
-        each time, once."""
-        claims, self._claims = self._claims, []
-        return [login[1:-1] for login in claims]
 
     @property
     def has_suspects(self) -> bool:
@@ -134,18 +96,77 @@ class Usage(Generic[C]):
 
     def take_useless(self, now: float, username_prefix: str = "") -> list[str]:
         """The ids of circuits that have served failures only, and carry no stream now, so far as
-        their SOCKS usernames begin with ``username_prefix``; each is told once. One that Tor gives
-        no further streams is told at once, another after :data:`GRACE_SECONDS`."""
+        their SOCKS usernames begin with ``username_prefix``; each is given once. One that Tor gives
+        no further streams is given at once, another after :data:`GRACE_SECONDS`."""
         useless: list[str] = []
-        for id, (circuit, due) in list(self._suspects.items()):
+        for id, due in list(self._suspects.items()):
             if id not in self._suspects:
                 continue  # a leg of one before it
-            legs = self.legs(circuit)
+            legs = self._legs(id)
             if any(leg.served for leg in legs):
                 del self._suspects[id]
-            elif due <= now and not any(leg.streams for leg in legs):
-                for leg in (circuit, *legs):
-                    self._suspects.pop(leg.id, None)
-                if (circuit.login or "").startswith(f'"{username_prefix}'):
+            elif due <= now and not any(self._table.streams_on(leg.id) for leg in legs):
+                for leg in (id, *(leg.id for leg in legs)):
+                    self._suspects.pop(leg, None)
+                if (self._uses[id].username or "").startswith(username_prefix):
                     useless += [leg.id for leg in legs]
         return useless
+
+    def _legs(self, circuit: str) -> list[_Use]:
+        return [self._uses[leg] for leg in self._table.legs(circuit) if leg in self._uses]
+
+    # --- what happens --------------------------------------------------------------------------
+
+    def _circuit_changed(self, circuit: CircuitChanged) -> None:
+        use = self._uses.get(circuit.id)
+        if use is None:
+            use = self._uses[circuit.id] = _Use(circuit.id)
+        if circuit.username is None or not circuit.is_claimed:
+            return
+        username = circuit.username
+        is_first = all(leg.username != username for leg in self._legs(circuit.id))
+        use.username = username
+        is_late = circuit.event in ("STREAM", "GETINFO")
+        use.claimed = circuit.at if is_late else circuit.created
+        self._by_username.setdefault(username, {})[circuit.id] = use
+        if is_first and circuit.event != "GETINFO":
+            self._claimed(username)
+
+    def _circuit_closed(self, closed: CircuitClosed) -> None:
+        use = self._uses.pop(closed.circuit.id, None)
+        self._suspects.pop(closed.circuit.id, None)
+        alike = None if use is None else self._by_username.get(use.username or "")
+        if use is not None and alike is not None:
+            alike.pop(use.id, None)
+            if not alike:
+                del self._by_username[use.username or ""]
+
+    def _stream_changed(self, stream: StreamChanged) -> None:
+        if stream.state == "SUCCEEDED":
+            use = self._uses.get(stream.circuit or "")
+            if use is not None:
+                use.served, use.failing = True, False
+        elif stream.state == "DETACHED":
+            # Tor tries it on another circuit, and gives no further streams to this.
+            self._failed(stream.previous, stream.at, spent=True)
+
+    def _stream_ended(self, ended: StreamEnded) -> None:
+        # A client that leaves while it waits says nothing of the circuit.
+        stream = ended.stream
+        if not stream.reached and (ended.remote_reason is not None or ended.reason == "TIMEOUT"):
+            self._failed(stream.circuit, ended.at, spent=False)
+
+    def _cleared(self, _: Cleared) -> None:
+        self._uses.clear()
+        self._by_username.clear()
+        self._suspects.clear()
+
+    def _failed(self, circuit: str | None, now: float, *, spent: bool) -> None:
+        use = self._uses.get(circuit or "")
+        if use is None or use.username is None:
+            return
+        use.spent = use.spent or spent
+        if not use.served:
+            use.failing = True
+            self._suspects[use.id] = now if use.spent else now + GRACE_SECONDS
+            self._suspected()

@@ -11,6 +11,7 @@ from tortxd._version import __version__
 from tortxd.errors import BadRequest, TortxdError
 from tortxd.gateway.admission.hops import METHODS
 from tortxd.gateway.answers import OWN_HEADERS, Answer, error_answer
+from tortxd.tor.reasons import reason
 from tortxd.wire.http1 import Headers, RequestHead
 
 OF_TOR: Headers = [
@@ -19,26 +20,6 @@ OF_TOR: Headers = [
     (b"Via", b"tor/1.0 tor-network (tortxd %b)" % __version__.encode()),
 ]
 """What Tor's specification has on responses to CONNECT."""
-
-_END_REASONS = frozenset(
-    (
-        "MISC",
-        "RESOLVEFAILED",
-        "CONNECTREFUSED",
-        "EXITPOLICY",
-        "DESTROY",
-        "DONE",
-        "TIMEOUT",
-        "NOROUTE",
-        "HIBERNATING",
-        "INTERNAL",
-        "RESOURCELIMIT",
-        "CONNRESET",
-        "TORPROTOCOL",
-        "NOTDIRECTORY",
-    )
-)
-"""Reasons that relays give (tor-spec, "Closing streams"); others are the local Tor's own."""
 
 
 def is_proxy_mode(head: RequestHead) -> bool:
@@ -71,7 +52,7 @@ def refusal(error: TortxdError, head: RequestHead) -> Answer:
     if head.method == b"CONNECT":
         answer.headers.extend(OF_TOR)
         if error.tor_reason is not None:
-            whose = "end" if error.tor_reason in _END_REASONS else "c-tor"
-            reason = f"{whose}/{error.tor_reason}".encode()
-            answer.headers.append((b"Tor-Request-Failed", reason))
+            whose = "end" if reason(error.tor_reason).is_relays else "c-tor"
+            value = f"{whose}/{error.tor_reason}".encode()
+            answer.headers.append((b"Tor-Request-Failed", value))
     return answer
