@@ -204,10 +204,10 @@ def test_one_module_knows_klein() -> None:
 
 
 def test_the_reactor_is_a_parameter() -> None:
-    """Imported by the tap, and by functions that take None for the installed one."""
+    """Imported where None stands for the installed one."""
     users = [one for one in EVERY if one.imported.startswith("twisted.internet.reactor")]
     assert all(one.in_function for one in users)
-    allowed = {"tap.py", "client/installed.py", "service.py", "testing/fixtures.py"}
+    allowed = {"client/installed.py", "testing/fixtures.py"}
     assert {one.module for one in users} == allowed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from twisted.internet.task import Clock
@@ -17,7 +18,7 @@ from tortxd.tor.status import Stopped
 
 @pytest.fixture
 def service(tmp_path: Path) -> TorService:
-    return TorService(DaemonConfig(data_dir=tmp_path), Clock())
+    return TorService(DaemonConfig(data_dir=tmp_path), cast(Any, Clock()))
 
 
 def test_a_start_that_fails_leaves_nothing_running(service: TorService) -> None:
@@ -43,7 +44,7 @@ def test_agents_share_what_the_gateway_has(service: TorService) -> None:
 def test_services_must_be_such_as_can_be_asked(tmp_path: Path, url: str) -> None:
     for name in ("check_url", "ip_url"):
         with pytest.raises(SetupError, match=f"^`{name}`: "):
-            TorService(DaemonConfig(data_dir=tmp_path, **{name: url}), Clock())  # type: ignore[arg-type]
+            TorService(DaemonConfig(data_dir=tmp_path, **{name: url}), cast(Any, Clock()))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o600])
@@ -53,7 +54,7 @@ def test_a_token_that_everybody_can_read_is_warned_of(tmp_path: Path, mode: int)
     file.chmod(mode)
     # It attaches, so that nothing is launched.
     config = DaemonConfig(data_dir=tmp_path / "data", token_file=file, control="tcp:127.0.0.1:1")
-    service = TorService(config, MemoryReactorClock())
+    service = TorService(config, cast(Any, MemoryReactorClock()))
     with capturedLogs() as events:
         service.startService()
     service.stopService()
@@ -69,7 +70,7 @@ def test_a_token_file_that_is_gone_by_then_is_no_fault(tmp_path: Path) -> None:
     file.write_text("a-long-enough-token")
     config = DaemonConfig(data_dir=tmp_path / "data", token_file=file, control="tcp:127.0.0.1:1")
     file.unlink()
-    service = TorService(config, MemoryReactorClock())
+    service = TorService(config, cast(Any, MemoryReactorClock()))
     service.startService()
     service.stopService()
 
@@ -84,7 +85,7 @@ def test_the_library_speaks_of_fields_and_what_was_loaded_of_what_was_given(
         (DaemonConfig.load({"tor": str(missing)}, home), "--tor"),
     ):
         with pytest.raises(SetupError) as caught:
-            TorService(config, MemoryReactorClock()).startService()
+            TorService(config, cast(Any, MemoryReactorClock())).startService()
         assert str(caught.value) == (
             f"There is no tor executable at {missing}; install the package tor, or name one with "
             f"{name}."

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from attrs import evolve
@@ -127,4 +127,7 @@ async def test_check_connection_to_a_name_that_nobody_knows() -> None:
         def connectTCP(self, host: str, port: int, factory: Any, **_: Any) -> None:
             factory.clientConnectionFailed(None, Failure(DNSLookupError()))
 
-    assert await SocksClient(Config("nobody.invalid:9050"), Nobody()).check_connection() is False
+    assert (
+        await SocksClient(Config("nobody.invalid:9050"), cast(Any, Nobody())).check_connection()
+        is False
+    )

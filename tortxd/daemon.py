@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from tortxd._types import Reactor
 from tortxd._version import __version__
 from tortxd.addresses import SocksAddress, is_address
 from tortxd.config import DaemonConfig
@@ -44,7 +45,7 @@ class Daemon(Service):
     """
 
     def __init__(
-        self, config: DaemonConfig, reactor: Any, on_failure: Callable[[TortxdError], object]
+        self, config: DaemonConfig, reactor: Reactor, on_failure: Callable[[TortxdError], object]
     ) -> None:
         self.tor = TorService(config, reactor)
         self._config = config

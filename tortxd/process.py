@@ -14,13 +14,14 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from tortxd._types import Reactor
 from tortxd.errors import SetupError, TortxdError, printable
 from tortxd.gateway.limits import raise_descriptors
 
 __all__ = ["LastLine", "last_line", "or_end", "set_up"]
 
 
-def set_up(reactor: Any, log: Logger | None) -> LastLine:
+def set_up(reactor: Reactor, log: Logger | None) -> LastLine:
     """Make this process one that the daemon has to itself.
 
     :param reactor: the one that it runs.
@@ -29,8 +30,9 @@ def set_up(reactor: Any, log: Logger | None) -> LastLine:
     """
     raise_descriptors()
     # Twisted's timers go by the wall clock, which may be set; this clock only goes on.
-    reactor.seconds = time.monotonic
-    reactor.stop = _once(reactor.stop)
+    changed: Any = reactor
+    changed.seconds = time.monotonic
+    changed.stop = _once(reactor.stop)
     ending = LastLine(reactor, log)
     sys.excepthook = ending.on_exception
     return ending
@@ -68,7 +70,7 @@ class LastLine:
     """Prints why the process ends, in one line on the real standard error: ``sys.stderr`` is the
     log, once logging has begun. Parameters as of :func:`set_up`."""
 
-    def __init__(self, reactor: Any, log: Logger | None) -> None:
+    def __init__(self, reactor: Reactor, log: Logger | None) -> None:
         self._reactor = reactor
         self._logger = log
 

@@ -16,6 +16,8 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.web.resource import IResource
 
+from tortxd._types import Reactor
+from tortxd.client.installed import installed
 from tortxd.config import DaemonConfig
 from tortxd.errors import SetupError, TortxdError
 from tortxd.files import read_whole
@@ -55,11 +57,9 @@ class TorService(Service):
     :param reactor: None means the installed one.
     """
 
-    def __init__(self, config: DaemonConfig | None = None, reactor: Any = None) -> None:
-        if reactor is None:
-            from twisted.internet import reactor
+    def __init__(self, config: DaemonConfig | None = None, reactor: Reactor | None = None) -> None:
         self.config = config or DaemonConfig()
-        self.reactor = reactor
+        reactor = self.reactor = installed(reactor)
         keys = IsolationKeys()
         with self.config.names_as_given():
             budget = CircuitBudget(

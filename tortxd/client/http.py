@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
 
+from tortxd._types import Reactor
 from tortxd.client.installed import installed
 from tortxd.config import Config
 from tortxd.errors import BadResponse
@@ -46,7 +47,7 @@ class TorHttpClient:
     def __init__(
         self,
         config: Config | None = None,
-        reactor: Any = None,
+        reactor: Reactor | None = None,
         *,
         keys: IsolationKeys | None = None,
         key: bytes | None = None,

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IProtocol, IProtocolFactory
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from tortxd._types import Reactor
 from tortxd.client.installed import installed
 from tortxd.config import Config
 from tortxd.errors import BadResponse, OriginReset, OriginTimeout
@@ -32,7 +33,7 @@ class SocksClient:
     :param reactor: None means the installed one.
     """
 
-    def __init__(self, config: Config | None = None, reactor: Any = None) -> None:
+    def __init__(self, config: Config | None = None, reactor: Reactor | None = None) -> None:
         self.config = config or Config()
         self._reactor = installed(reactor)
         self._keys = IsolationKeys()

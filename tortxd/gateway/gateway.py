@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 
+from tortxd._types import Reactor
 from tortxd.gateway.admission.admission import Admission, GatewayPolicy
 from tortxd.gateway.disconnects import DisconnectWatch
 from tortxd.gateway.limits import Limits
@@ -29,7 +28,7 @@ class Gateway:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: Reactor,
         link: TorLink,
         policy: GatewayPolicy,
         keys: IsolationKeys | None = None,

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
+from tortxd._types import Reactor
 from tortxd.errors import NotServed
 from tortxd.relay.exchange import Exchange
 from tortxd.relay.failures import Failures
@@ -90,7 +90,7 @@ class DirectCarrier:
     """Carries requests through the Tor at ``address``; provides
     :class:`tortxd.relay.interfaces.Carrier`."""
 
-    def __init__(self, reactor: Any, address: SocksAddress, tls: ClientTls) -> None:
+    def __init__(self, reactor: Reactor, address: SocksAddress, tls: ClientTls) -> None:
         self._reactor = reactor
         self._tls = tls
         self.link: TorLink = SocksLink(address)
@@ -120,7 +120,7 @@ class DirectExchange(Exchange):
 
 
 def connect_upstream(
-    reactor: Any,
+    reactor: Reactor,
     tls: ClientTls,
     address: SocksAddress,
     upstream: Upstream,
