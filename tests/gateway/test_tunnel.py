@@ -444,6 +444,34 @@ async def test_a_connect_to_a_path_is_none(either: Gateway, target: str) -> None
     assert not either.socks.served
 
 
+@pytest.mark.parametrize("target", ["/proxy?url=http://a.example/", "/health"])
+@ensureDeferred
+async def test_a_connect_to_a_path_is_a_proxys(
+    gateway: Gateway, make_policy: Policy, target: str
+) -> None:
+    """Who sends one takes the gateway for a proxy, and presents to it what a proxy asks for."""
+    foreign = ("Host: evil.example", "Origin: http://evil.example", "", "")
+    connect = "\r\n".join((f"CONNECT {target} HTTP/1.1", *foreign)).encode()
+    wire = await gateway.connect()
+    wire.send(connect)
+    reply = await wire.reply()
+    assert (reply.status, reply["Tortxd-Error"]) == (400, "bad_url")
+    gateway.plane.policy = make_policy(access=AccessPolicy(token=TOKEN))
+    wire = await gateway.connect()
+    wire.send(connect)
+    reply = await wire.reply()
+    assert reply.status == 407
+    assert "Proxy-Authenticate" in reply
+    assert not gateway.socks.served
+
+
+@ensureDeferred
+async def test_a_missing_host_is_said_whatever_the_target(gateway: Gateway) -> None:
+    wire = await gateway.connect()
+    wire.send(b"GET nonsense HTTP/1.1\r\n\r\n")
+    assert "no Host" in (await wire.reply()).json["error"]
+
+
 @ensureDeferred
 async def test_tunnels_whose_clients_say_no_more_make_room(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch

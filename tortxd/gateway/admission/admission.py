@@ -78,12 +78,14 @@ ROUTE, ABSOLUTE_FORM, CONNECT, ASTERISK = Way
 
 
 def way_of(head: RequestHead) -> Way:
-    """The way of a request that is for a proxy, or for ``/proxy``.
+    """The way of a request that is for a proxy, or for ``/proxy``. A CONNECT to a path is for a
+    proxy as well.
 
-    :raises BadRequest: there is none such.
+    :raises BadRequest: there is none such, or the request has not the Host that it must have.
     """
-    if head.target.startswith(b"/"):
+    if not proxy_mode.is_proxy_mode(head):
         return ROUTE
+    proxy_mode.check_host(head)
     if head.method == b"CONNECT":
         return CONNECT
     if b"://" in head.target:
@@ -144,16 +146,15 @@ class Admission:
         self._known_of_route.cache_clear()
         self._known_of_absolute_form.cache_clear()
 
-    def decide(self, head: RequestHead, peer: bytes, mount: bytes = PROXY) -> Decision:
+    def decide(self, head: RequestHead, peer: bytes, mount: bytes | None = None) -> Decision:
         """What to do about a request to ``/proxy`` or in proxy mode.
 
         :param peer: where the request comes from, as far as that tells callers apart.
-        :param mount: the path under which the client knows ``/proxy``.
+        :param mount: the path under which a ``Site`` serves ``/proxy``; nothing that comes to it is
+            in proxy mode.
         :raises TortxdError: it is refused.
         """
-        way = way_of(head)
-        if way is not ROUTE:
-            proxy_mode.check_host(head)
+        way = way_of(head) if mount is None else ROUTE
         section = self._section(way, head)
         preflight = section.caller.preflight
         if preflight is not None:
@@ -162,7 +163,7 @@ class Admission:
             return proxy_mode.abilities()
         if way is CONNECT:
             return self._tunnel(head, section, peer)
-        return self._forward(way, head, section, peer, mount)
+        return self._forward(way, head, section, peer, mount or PROXY)
 
     # --- from the header section -----------------------------------------------------------------
 
