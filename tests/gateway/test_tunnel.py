@@ -456,7 +456,7 @@ async def test_a_connect_to_a_path_is_a_proxys(
     wire.send(connect)
     reply = await wire.reply()
     assert (reply.status, reply["Tortxd-Error"]) == (400, "bad_url")
-    gateway.plane.policy = make_policy(access=AccessPolicy(token=TOKEN))
+    gateway.core.policy = make_policy(access=AccessPolicy(token=TOKEN))
     wire = await gateway.connect()
     wire.send(connect)
     reply = await wire.reply()

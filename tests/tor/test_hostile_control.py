@@ -29,6 +29,7 @@ from tortxd.tor.control import PATIENCE, Control, _ControlProtocol
 from tortxd.tor.status import BackingOff, Bootstrapping, Degraded, Failed, Ready, Status, sentence
 from tortxd.tor.supervisor import AttachSettings, TorSupervisor
 from tortxd.tor.table import MOST_OPEN_CIRCUITS, MOST_OPEN_STREAMS
+from tortxd.wire import control
 
 reactor: Any = installed
 
@@ -92,6 +93,7 @@ async def test_rubbish_ends_the_connection_with_a_sentence(
 ) -> None:
     # To read as many as there may be takes longer here, at worst, than a Tor has to answer.
     monkeypatch.setattr(nodes, "MOST_NODES", 10_000)
+    monkeypatch.setattr(control, "MOST_KEPT", 2 * 1024 * 1024)
     trick = TRICKS[name]
     with socket.create_server(("127.0.0.1", 0)) as socks:
         daemon, over = attach(HostileControl(trick, socks=socks.getsockname()[1]))
