@@ -423,6 +423,18 @@ def test_text_that_is_kept_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
             table.feed(event, "1 NEW 0 " + "x" * 9000, 1.0)
 
 
+def test_a_stream_beyond_the_bound_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were there before are shown until the next control connection."""
+    table = Table()
+    built(table)
+    monkeypatch.setattr(table_module, "MOST_TEXT", table._text + 15)
+    with pytest.raises(Implausible, match="more circuits and streams than a Tor has"):
+        rest = 'SOURCE_ADDR=127.0.0.1:43210 SOCKS_USERNAME="username"'
+        table.feed("STREAM", f"20 SENTCONNECT 7 a:80 {rest}", 2.0)
+    assert table.circuit_of(SOURCE, 2.0) is None
+    assert table.stream_of(SOURCE, "username") is None
+
+
 LONG = "x" * 8000
 
 

@@ -158,9 +158,8 @@ class Table:
         """The id of the open stream from ``source`` with that SOCKS username, or None where none is
         known. Where the SOCKS port is a forwarded one, a stranger may have the same source."""
         newest = self._recent.newest(source, 0.0)
-        if not isinstance(newest, str) or self._streams[newest].username != username:
-            return None
-        return newest
+        stream = self._streams.get(newest) if isinstance(newest, str) else None
+        return None if stream is None or stream.username != username else stream.id
 
     def end_of(self, source: Source, now: float) -> StreamEnded | None:
         """How the newest stream from ``source`` ended; None while it has not, or is unknown."""
@@ -174,10 +173,11 @@ class Table:
         its place: they share the exit.
         """
         newest = self._recent.newest(source, now)
-        if newest is None:
-            return None
-        stream = self._streams[newest] if isinstance(newest, str) else newest.stream
-        if stream.circuit is None:
+        if isinstance(newest, StreamEnded):
+            stream: StreamChanged | None = newest.stream
+        else:
+            stream = self._streams.get(newest or "")
+        if stream is None or stream.circuit is None:
             return None
         circuit = self._circuits.get(stream.circuit) or self._recent.circuit(stream.circuit)
         if circuit is not None and circuit.state in OVER and circuit.conflux is not None:
