@@ -466,6 +466,14 @@ async def test_a_connect_to_a_path_is_a_proxys(
 
 
 @ensureDeferred
+async def test_that_a_connect_has_a_body_counts_before_what_it_directs(gateway: Gateway) -> None:
+    wire = await gateway.connect()
+    head = connect_to("a.example:80").removesuffix(b"\r\n")
+    wire.send(head + b"Content-Length: 5\r\nTortxd-Timeout: x\r\n\r\n")
+    assert "has no body" in (await wire.reply()).json["error"]
+
+
+@ensureDeferred
 async def test_a_missing_host_is_said_whatever_the_target(gateway: Gateway) -> None:
     wire = await gateway.connect()
     wire.send(b"GET nonsense HTTP/1.1\r\n\r\n")

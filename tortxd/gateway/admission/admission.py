@@ -182,6 +182,9 @@ class Admission:
         access, fields = self._policy.access, gateway_fields(headers)
         if way is ASTERISK:
             return _Section(fields, access.admit_options(fields, minor), Directives(), b"")
+        if way is CONNECT:
+            # Nothing of it goes on, and that it has a body counts before what it directs.
+            return _Section(fields, access.admit_proxy_mode(fields), Directives(), b"")
         if way is not ROUTE:
             caller = access.admit_proxy_mode(fields)
             lines = field_lines(outgoing_proxy_mode(headers))
@@ -197,10 +200,11 @@ class Admission:
     def _tunnel(self, head: RequestHead, section: _Section, peer: bytes) -> TunnelRequest:
         if head.has_body:
             raise BadRequest("A CONNECT has no body.")
+        directives = read_directives(section.fields, proxy_mode=True)
         to = self._policy.targets.tunnel(head.target)
-        credentials = self.credentials(section.caller, section.directives, peer, to.host)
+        credentials = self.credentials(section.caller, directives, peer, to.host)
         pool_key = PoolKey(credentials, "tcp", to.host, to.port)
-        return TunnelRequest(pool_key, self.timeout_for(section.directives), OF_TOR)
+        return TunnelRequest(pool_key, self.timeout_for(directives), OF_TOR)
 
     def _forward(
         self, way: Way, head: RequestHead, section: _Section, peer: bytes, mount: bytes
