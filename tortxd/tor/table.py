@@ -13,19 +13,15 @@ section 4.1.2), and identifies the connection only where the SOCKS port is a TCP
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
-from itertools import islice
 from typing import Any, TypeVar
-
-from attrs import evolve
 
 from tortxd.tor.changes import (
     Change,
     CircuitChanged,
     CircuitClosed,
     Cleared,
-    Source,
     StreamChanged,
     StreamEnded,
 )
@@ -40,12 +36,10 @@ from tortxd.tor.lines import (
     keyword,
     reasons_of,
     source_of,
-    split_path,
     username_of,
     words_of,
 )
-from tortxd.tor.link import Circuit, Stream
-from tortxd.tor.recent import Recent
+from tortxd.tor.records import Records
 from tortxd.tor.relays import Relays
 from tortxd.wire.control import Implausible
 
@@ -54,27 +48,18 @@ MOST_OPEN_STREAMS = 32_768
 MOST_OPEN_CIRCUITS = 16_384
 MOST_TEXT = 16 * 1024 * 1024
 """Characters that are kept of what is open: an ordinary stream has some 100, a circuit 250."""
-_MOST_LEGS = 16
-"""Circuits of one conflux set; Tor makes two or three."""
 
 _C = TypeVar("_C", bound=Change)
 
 
-class Table:
-    """What Tor has open, and for a short while what it had open.
+class Table(Records):
+    """What Tor has open, fed with events.
 
-    :param relays: the details of relays, which circuits are shown with.
+    :param relays: see :class:`~tortxd.tor.records.Records`.
     """
 
     def __init__(self, relays: Relays | None = None) -> None:
-        self.relays = relays or Relays()
-        self._circuits: dict[str, CircuitChanged] = {}
-        self._streams: dict[str, StreamChanged] = {}
-        self._on: dict[str, dict[str, None]] = {}
-        """The ids of the streams on each open circuit."""
-        self._sets: dict[str, dict[str, None]] = {}
-        """The ids of the open circuits of each conflux set."""
-        self._recent = Recent()
+        super().__init__(relays)
         self._text = 0
         self._listeners: dict[type, tuple[Callable[[Any], object], ...]] = {}
         self._takers = {
@@ -109,11 +94,7 @@ class Table:
 
     def clear(self) -> None:
         """Forget all but the relays: another Tor, or the same after a gap."""
-        self._circuits.clear()
-        self._streams.clear()
-        self._on.clear()
-        self._sets.clear()
-        self._recent.clear()
+        self._forget()
         self._text = 0
         self._tell(Cleared())
 
@@ -127,80 +108,6 @@ class Table:
             self._listeners[kind] = tuple(others)
 
         return leave
-
-    # --- what is there -------------------------------------------------------------------------
-
-    def circuits(self) -> tuple[Circuit, ...]:
-        """The open circuits, oldest first."""
-        return tuple(map(self._circuit, self._circuits.values()))
-
-    def streams(self) -> tuple[Stream, ...]:
-        """The open streams, oldest first."""
-        return tuple(
-            Stream(s.id, s.state, s.circuit, s.target, s.source, s.created, s.purpose)
-            for s in self._streams.values()
-        )
-
-    def is_open(self, id: str) -> bool:
-        """Whether there is a stream with this id."""
-        return id in self._streams
-
-    def streams_on(self, circuit: str) -> Sequence[str]:
-        """The ids of the streams on an open circuit."""
-        return tuple(self._on.get(circuit, ()))
-
-    def legs(self, circuit: str) -> tuple[str, ...]:
-        """The ids of the open circuits of this one's conflux set; of itself where it has none."""
-        known = self._circuits.get(circuit)
-        return (circuit,) if known is None or known.conflux is None else self._legs(known.conflux)
-
-    def stream_of(self, source: Source, username: str) -> str | None:
-        """The id of the open stream from ``source`` with that SOCKS username, or None where none is
-        known. Where the SOCKS port is a forwarded one, a stranger may have the same source."""
-        newest = self._recent.newest(source, 0.0)
-        stream = self._streams.get(newest) if isinstance(newest, str) else None
-        return None if stream is None or stream.username != username else stream.id
-
-    def end_of(self, source: Source, now: float) -> StreamEnded | None:
-        """How the newest stream from ``source`` ended; None while it has not, or is unknown."""
-        newest = self._recent.newest(source, now)
-        return newest if isinstance(newest, StreamEnded) else None
-
-    def circuit_of(self, source: Source, now: float) -> Circuit | None:
-        """The circuit of the newest stream from ``source``.
-
-        When the one leg of a conflux set that carried it has gone, a leg which is still there takes
-        its place: they share the exit.
-        """
-        newest = self._recent.newest(source, now)
-        if isinstance(newest, StreamEnded):
-            stream: StreamChanged | None = newest.stream
-        else:
-            stream = self._streams.get(newest or "")
-        if stream is None or stream.circuit is None:
-            return None
-        circuit = self._circuits.get(stream.circuit) or self._recent.circuit(stream.circuit)
-        if circuit is not None and circuit.state in OVER and circuit.conflux is not None:
-            legs = map(self._circuits.__getitem__, self._legs(circuit.conflux))
-            circuit = next((leg for leg in legs if leg.state == "BUILT"), circuit)
-        return None if circuit is None else self._circuit(circuit)
-
-    def _legs(self, conflux: str) -> tuple[str, ...]:
-        return tuple(islice(self._sets.get(conflux, ()), _MOST_LEGS))
-
-    def _circuit(self, circuit: CircuitChanged) -> Circuit:
-        path = []
-        for fingerprint, nickname in split_path(circuit.path):
-            relay = self.relays.get(fingerprint)
-            path.append(evolve(relay, nickname=nickname) if nickname else relay)
-        return Circuit(
-            circuit.id,
-            circuit.state,
-            tuple(path),
-            circuit.purpose,
-            circuit.created,
-            tuple(self._on.get(circuit.id, ())),
-        )
 
     # --- circuits ------------------------------------------------------------------------------
 
