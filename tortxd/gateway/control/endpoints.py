@@ -4,20 +4,17 @@ each answer looks like follow from these.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from attrs import field, frozen
 
 from tortxd.gateway.answers import Answer, StreamedAnswer
 from tortxd.gateway.control.page import Address
+from tortxd.gateway.control.schemas import Schema
 from tortxd.gateway.control.verification import Verification
 from tortxd.gateway.gateway import Gateway
 from tortxd.policy.access import Audience, Caller
 from tortxd.policy.request import Fields
-
-Schema = Mapping[str, Any]
-"""A JSON Schema (draft 2020-12)."""
 
 
 @frozen
