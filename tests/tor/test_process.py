@@ -86,21 +86,21 @@ def test_wildcards_are_reached_on_loopback() -> None:
 
 
 def test_the_reason_is_what_says_something() -> None:
-    said = [
+    logged = [
         "You are running Tor as root. You don't need to, and you probably shouldn't.",
         "Could not bind to 127.0.0.1:9050: Address already in use. Is Tor already running?",
         "Failed to parse/validate config: Failed to bind one of the listener ports.",
         "Reading config failed--see warnings above.",
     ]
-    assert reason_of(said, "x").startswith("Tor ended: Could not bind to 127.0.0.1:9050")
-    assert reason_of(said[:1], "It ended.") == "It ended."
-    said = [
+    assert reason_of(logged, "x").startswith("Tor ended: Could not bind to 127.0.0.1:9050")
+    assert reason_of(logged[:1], "It ended.") == "It ended."
+    logged = [
         "We need 1000 file descriptors available, and we're limited to 200. Please change your "
         "ulimit -n.",
         "Failed to parse/validate config: Problem with ConnLimit value. See logs for details.",
         "Reading config failed--see warnings above.",
     ]
-    assert reason_of(said, "x").startswith("Tor ended: We need 1000 file descriptors")
+    assert reason_of(logged, "x").startswith("Tor ended: We need 1000 file descriptors")
 
 
 class Transport:
@@ -126,7 +126,7 @@ class Listener:
         self.heard: list[object] = []
         self.end: tuple[str, bool] | None = None
 
-    def said(self, event: object) -> None:
+    def logged(self, event: object) -> None:
         self.heard.append(event)
 
     def ended(self, reason: str, by_itself: bool) -> None:

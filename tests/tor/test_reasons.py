@@ -29,6 +29,19 @@ def test_reasons_of_relays_that_say_no_more(name: str) -> None:
     assert reason(name).is_relays
 
 
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("CONNECTREFUSED", "A guard or bridge refused the connection."),
+        ("IOERROR", "The connection to a guard or bridge broke off."),
+        ("DIR_ALL_UNREACHABLE", "No directory can be reached."),
+        ("MISC", None),
+    ],
+)
+def test_reasons_why_tor_does_not_get_on(name: str, sentence: str | None) -> None:
+    assert reason(name).connecting == sentence
+
+
 @pytest.mark.parametrize("name", ["END", "PRIVATE_ADDR", "CANT_ATTACH", "SOMETHING_NEW"])
 def test_reasons_of_the_local_tor(name: str) -> None:
     assert reason(name).error is None

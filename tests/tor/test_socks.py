@@ -70,7 +70,7 @@ class Opened:
         self.sources: list[object] = []
         self.result: list[Any] = []
         self.opened = open_stream(
-            self.clock,
+            cast(Any, self.clock),
             address or SocksAddress(),
             "example.com",
             80,
@@ -239,7 +239,7 @@ def test_after_the_handover_nothing_of_the_handshake_is_in_the_way() -> None:
 def test_what_socks_cannot_carry_is_refused_before_anything_is_connected() -> None:
     clock = MemoryReactorClock()
     with pytest.raises(BadUrl):
-        open_stream(clock, SocksAddress(), "a b", 80, ALICE, Application())
+        open_stream(cast(Any, clock), SocksAddress(), "a b", 80, ALICE, Application())
     assert clock.tcpClients == []
     assert clock.getDelayedCalls() == []
 

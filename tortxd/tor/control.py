@@ -171,16 +171,16 @@ class _ControlProtocol(txtorcon.TorControlProtocol):  # type: ignore[misc]
     async def _begin(self) -> _ControlProtocol:
         await self._authenticate(parse_protocolinfo(await self.protocolinfo()))
         try:
-            self.valid_signals = await self._asked("signal/names")
+            self.valid_signals = await self._words("signal/names")
         except txtorcon.TorProtocolError:  # a filter before the port, say
             self.valid_signals = ["RELOAD", "DUMP", "DEBUG", "NEWNYM", "CLEARDNSCACHE"]
-        self.version = " ".join(await self._asked("version"))
-        events = (name for name in await self._asked("events/names") if _EVENT.fullmatch(name))
+        self.version = " ".join(await self._words("version"))
+        events = (name for name in await self._words("events/names") if _EVENT.fullmatch(name))
         self._set_valid_events(" ".join(islice(events, _MOST_EVENTS)))
         await self.queue_command("USEFEATURE EXTENDED_EVENTS")
         return self
 
-    async def _asked(self, key: str) -> list[str]:
+    async def _words(self, key: str) -> list[str]:
         value = parse_info(await self.get_info_raw(key), (key,)).get(key, "")
         return value[:_LONGEST_WORDS].split()
 
@@ -246,8 +246,8 @@ def read_cookie(path: Path, name: str) -> bytes:
     :raises SetupError: it cannot be read, or is no such file.
     """
 
-    def judge(_: int, found: os.stat_result) -> None:
-        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    def judge(_: int, status: os.stat_result) -> None:
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise SetupError(
                 f"The cookie {path} of Tor's control port {name} can be written by others than its "
                 "owner, so it proves nothing."

@@ -64,10 +64,10 @@ def operator_token(data_dir: Path) -> str:
 
 
 def _read_token(path: Path) -> str:
-    def judge(descriptor: int, found: os.stat_result) -> None:
-        if found.st_uid != os.geteuid():
+    def judge(descriptor: int, status: os.stat_result) -> None:
+        if status.st_uid != os.geteuid():
             raise SetupError(f"The operator token {path} belongs to another user; remove it.")
-        if stat.S_IMODE(found.st_mode) & 0o077:
+        if stat.S_IMODE(status.st_mode) & 0o077:
             os.fchmod(descriptor, 0o600)
 
     read = read_regular(path, most=_LONGEST_TOKEN, follow_links=False, judge=judge)

@@ -35,9 +35,9 @@ class UnroutableStreams:
     """
 
     def __init__(
-        self, table: Table, found: Callable[[str], object], username_prefix: str = ""
+        self, table: Table, unroutable: Callable[[str], object], username_prefix: str = ""
     ) -> None:
-        self._found = found
+        self._unroutable = unroutable
         self._prefix = username_prefix
         self._waiting: dict[str, dict[str, None]] = {}
         """The ids of those that have no circuit, by username."""
@@ -87,7 +87,7 @@ class UnroutableStreams:
         for id in tuple(islice(alike, _MOST_ALIKE)):
             count = self._launched[id] = self._launched.get(id, 0) + 1
             if count == MOST_CIRCUITS + 1:
-                self._found(id)
+                self._unroutable(id)
 
 
 class UselessCircuits:

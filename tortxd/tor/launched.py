@@ -253,7 +253,7 @@ class Launched(Run):
 
     # --- what happens --------------------------------------------------------------------------
 
-    def said(self, event: Event) -> None:
+    def logged(self, event: Event) -> None:
         """What the process says; see :class:`~tortxd.tor.process.ProcessListener`."""
         if self._over:
             return

@@ -128,21 +128,21 @@ def matches(pattern: str, node: Node, countries: Mapping[str, str]) -> bool | No
 
 
 def none_left(
-    wanted: Iterable[str],
-    unwanted: Iterable[str],
+    chosen: Iterable[str],
+    excluded: Iterable[str],
     nodes: Iterable[Node],
     countries: Mapping[str, str],
 ) -> bool:
     """Whether no relay is surely both wanted and not unwanted; False where that is not certain, or
     would take too long to find out."""
-    wanted, unwanted, nodes = tuple(wanted), tuple(unwanted), tuple(nodes)
-    if len(nodes) * (len(wanted) + len(unwanted)) > _MOST_COMPARED:
+    chosen, excluded, nodes = tuple(chosen), tuple(excluded), tuple(nodes)
+    if len(nodes) * (len(chosen) + len(excluded)) > _MOST_COMPARED:
         return False
     for node in nodes:
-        taken = [matches(pattern, node, countries) for pattern in wanted]
+        taken = [matches(pattern, node, countries) for pattern in chosen]
         if None in taken:
             return False
-        if any(taken) and not any(matches(pattern, node, countries) for pattern in unwanted):
+        if any(taken) and not any(matches(pattern, node, countries) for pattern in excluded):
             return False
     return True
 
@@ -154,11 +154,11 @@ async def impossible_choice(control: Control) -> str | None:
     """
     nodes: list[Node] | None = None
     for option, flag, place, against in _OPTIONS:
-        wanted = await _patterns(control, option)
-        if not wanted:
+        chosen = await _patterns(control, option)
+        if not chosen:
             continue
-        unwanted = [pattern for each in against for pattern in await _patterns(control, each)]
-        if len(wanted) + len(unwanted) >= _MOST_PATTERNS:
+        excluded = [pattern for each in against for pattern in await _patterns(control, each)]
+        if len(chosen) + len(excluded) >= _MOST_PATTERNS:
             continue
         if nodes is None:
             nodes = []
@@ -167,9 +167,9 @@ async def impossible_choice(control: Control) -> str | None:
                 return None
         fit = [node for node in nodes if flag in node.flags]
         countries: dict[str, str] = {}
-        if wants_countries((*wanted, *unwanted)):
+        if wants_countries((*chosen, *excluded)):
             countries = await _countries(control, [node.address for node in fit])
-        if none_left(wanted, unwanted, fit, countries):
+        if none_left(chosen, excluded, fit, countries):
             return (
                 f"No {place} of the network is one that {option} allows, so Tor cannot build "
                 f"circuits: change {option} in the torrc file."
@@ -202,10 +202,10 @@ async def read_relays(control: Control) -> list[Relay]:
     ]
 
 
-def country_of(said: str) -> str | None:
+def country_of(reply: str) -> str | None:
     """The code of a country (ISO 3166, lower case) in the reply to ``ip-to-country``, which may
     name none."""
-    return said.lower() if len(said) == 2 and said.isalpha() and said.isascii() else None
+    return reply.lower() if len(reply) == 2 and reply.isalpha() and reply.isascii() else None
 
 
 async def _countries(control: Control, addresses: list[str]) -> dict[str, str]:

@@ -25,25 +25,25 @@ class SocksChoice:
     :param asked: the address that the configuration names, or None.
     """
 
-    def __init__(self, asked: SocksAddress | None) -> None:
-        self.asked = asked
+    def __init__(self, configured: SocksAddress | None) -> None:
+        self.configured = configured
         self._last: SocksAddress | None = None
         self._chosen: SocksAddress = USUAL
 
     def check(self) -> None:
         """:raises SetupError: the address was asked for and cannot be had."""
-        if self.asked is not None:
-            reason = unavailable(self.asked)
+        if self.configured is not None:
+            reason = unavailable(self.configured)
             if reason is not None:
                 raise SetupError(
-                    f"The SOCKS port {self.asked} cannot be had ({reason}); stop what holds it, or "
-                    "choose another `socks`."
+                    f"The SOCKS port {self.configured} cannot be had ({reason}); stop what "
+                    "holds it, or choose another `socks`."
                 )
 
     def choose(self) -> tuple[SocksAddress, bool]:
         """An address, and whether Tor shall choose the port."""
-        if self.asked is not None:
-            return self.asked, False
+        if self.configured is not None:
+            return self.configured, False
         self._chosen = self._last or USUAL
         return self._chosen, unavailable(self._chosen) is not None
 
@@ -54,11 +54,13 @@ class SocksChoice:
     def lost_race(self, reason: str) -> bool:
         """Whether Tor ended because somebody took the port that we had just seen free: then another
         try finds another port."""
-        return self.asked is None and f"bind to {self._chosen.host}:{self._chosen.port}" in reason
+        return (
+            self.configured is None and f"bind to {self._chosen.host}:{self._chosen.port}" in reason
+        )
 
     def unexpected(self, address: SocksAddress) -> bool:
         """Whether this is another address than users who asked for none will look at."""
-        return self.asked is None and address != USUAL
+        return self.configured is None and address != USUAL
 
 
 def unavailable(address: SocksAddress) -> str | None:

@@ -151,12 +151,12 @@ def find_tor(tor: str | None) -> str:
         raise SetupError(f"{what}; install the package tor, or name one with `tor`.")
     path = os.path.abspath(found)
     try:
-        said = subprocess.run(
+        logged = subprocess.run(
             [path, "--version"], capture_output=True, timeout=10, env={"PATH": _PATH}, check=False
         ).stdout
     except (OSError, subprocess.TimeoutExpired) as e:
         raise SetupError(f"{path} cannot be run; name a tor executable with `tor`.") from e
-    match = _VERSION.search(said)
+    match = _VERSION.search(logged)
     if match is None:
         raise SetupError(f"{path} does not answer --version as tor does; name one with `tor`.")
     if tuple(int(part) for part in match.groups()) < OLDEST:
@@ -234,7 +234,7 @@ def _remark(text: str) -> None:
 class ProcessListener(Protocol):
     """Who wants to know what a :class:`TorProcess` does."""
 
-    def said(self, event: Event) -> None:
+    def logged(self, event: Event) -> None:
         """Tor said something that means something."""
 
     def ended(self, reason: str, by_itself: bool) -> None:
@@ -319,7 +319,7 @@ class TorProcess(ProcessProtocol):
             if isinstance(event, Complaint):
                 self._complaints.append(event.text)
             if event is not None:
-                self._listener.said(event)
+                self._listener.logged(event)
 
     errReceived = outReceived
 

@@ -14,6 +14,7 @@ from tortxd.addresses import is_address
 from tortxd.errors import InternalError, SetupError, printable
 from tortxd.tor.link import SocksAddress
 from tortxd.tor.process import listener_address
+from tortxd.tor.reasons import reason
 from tortxd.tor.status import Bootstrapping
 
 # Neither begins anew within what it has looked at: a long line would take minutes.
@@ -22,24 +23,6 @@ _QUOTED = re.compile(r'(?<!\\)"((?:[^"\\]|\\.)*)"')
 _ESCAPE = re.compile(r"\\([0-7]{1,3}|.)")
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
 _BYTES = {key.encode(): value.encode() for key, value in _ESCAPED.items()}
-
-
-_IN_WORDS = {
-    "CONNECTREFUSED": "A guard or bridge refused the connection.",
-    "CONNECTRESET": "A guard or bridge reset the connection.",
-    "DONE": "A guard or bridge closed the connection.",
-    "IDENTITY": "What answered was not the guard or bridge that was meant.",
-    "IOERROR": "The connection to a guard or bridge broke off.",
-    "NOROUTE": "There is no route to a guard or bridge.",
-    "PT_MISSING": "The pluggable transport is missing.",
-    "RESOURCELIMIT": "There are not enough descriptors or memory.",
-    "TIMEOUT": "The connection to a guard or bridge timed out.",
-    "CLOCK_JUMPED": "The clock jumped.",
-    "DIR_ALL_UNREACHABLE": "No directory can be reached.",
-    "EXTERNAL_ADDRESS": "This machine's address changed.",
-}
-"""Reasons of ORCONN events (control-spec, section 4.1.4), which BOOTSTRAP events have too, also as
-their WARNING; and of CIRCUIT_NOT_ESTABLISHED (section 4.1.10)."""
 
 
 _PROXIES = {"conn_pt": "pluggable transport", "conn_proxy": "proxy"}
@@ -98,9 +81,9 @@ def for_people(text: str) -> str:
     return printable(text[:_LONGEST_TEXT])
 
 
-def in_words(reason: str) -> str:
+def in_words(name: str) -> str:
     """A reason that is a keyword, as a sentence; another as it is."""
-    return _IN_WORDS.get(reason) or for_people(reason)
+    return reason(name).connecting or for_people(name)
 
 
 def skew_in_words(seconds: int) -> str:
@@ -176,31 +159,31 @@ class StatusEvent:
 def parse_status(line: str) -> StatusEvent:
     """``NOTICE BOOTSTRAP PROGRESS=5 TAG=conn SUMMARY="Connecting to a relay"`` and the like."""
     severity, _, rest = line.partition(" ")
-    action, _, told = rest[:_LONGEST_STATUS].partition(" ")
-    return StatusEvent(severity, action, {k: unquoted(v) for k, v in _WORD.findall(told)})
+    action, _, arguments = rest[:_LONGEST_STATUS].partition(" ")
+    return StatusEvent(severity, action, {k: unquoted(v) for k, v in _WORD.findall(arguments)})
 
 
 def bootstrap_of(event: StatusEvent) -> Bootstrapping:
     """The progress that a BOOTSTRAP event shows, and what Tor complains of. A clock that is off is
     left out: see :func:`skew_of`."""
-    told = event.arguments
-    progress = told.get("PROGRESS", "0")
+    arguments = event.arguments
+    progress = arguments.get("PROGRESS", "0")
     return Bootstrapping(
         progress=min(100, int(progress)) if re.fullmatch("[0-9]{1,3}", progress) else 0,
-        tag=for_people(told.get("TAG", "starting")),
-        summary=for_people(told.get("SUMMARY", "Starting")),
-        warning=_warning(told),
+        tag=for_people(arguments.get("TAG", "starting")),
+        summary=for_people(arguments.get("SUMMARY", "Starting")),
+        warning=_warning(arguments),
     )
 
 
-def _warning(told: Mapping[str, str]) -> str | None:
-    warning, reason = told.get("WARNING", ""), told.get("REASON", "")
-    if reason == "CLOCK_SKEW" or not (warning or reason):
+def _warning(arguments: Mapping[str, str]) -> str | None:
+    warning, name = arguments.get("WARNING", ""), arguments.get("REASON", "")
+    if name == "CLOCK_SKEW" or not (warning or name):
         return None
-    sentence = _IN_WORDS.get(reason) or _IN_WORDS.get(warning)
+    sentence = reason(name).connecting or reason(warning).connecting
     if sentence is None:
-        return f"{for_people((warning or reason).rstrip('.'))}."
-    proxy = _PROXIES.get(told.get("TAG", ""))
+        return f"{for_people((warning or name).rstrip('.'))}."
+    proxy = _PROXIES.get(arguments.get("TAG", ""))
     if proxy is None:
         return sentence
     return sentence.replace("A guard or bridge", f"The {proxy}").replace(
@@ -211,9 +194,11 @@ def _warning(told: Mapping[str, str]) -> str | None:
 def skew_of(event: StatusEvent) -> int | None:
     """By how many seconds this machine's clock is ahead, where a BOOTSTRAP or CLOCK_SKEW event says
     so."""
-    told = event.arguments
-    text = told.get("SKEW", "")
-    if told.get("REASON") == "CLOCK_SKEW" and (match := _SKEW.search(told.get("WARNING", ""))):
+    arguments = event.arguments
+    text = arguments.get("SKEW", "")
+    if arguments.get("REASON") == "CLOCK_SKEW" and (
+        match := _SKEW.search(arguments.get("WARNING", ""))
+    ):
         text = match[1]
     return int(text) if re.fullmatch(r"-?\d{1,12}", text) else None
 
@@ -239,7 +224,7 @@ def listeners(value: str) -> list[SocksAddress]:
 def choose_socks(
     listening: Sequence[SocksAddress],
     configured: Iterable[str],
-    wanted: SocksAddress | None = None,
+    named: SocksAddress | None = None,
 ) -> SocksAddress:
     """The SOCKS port of an attached Tor that keeps different credentials apart.
 
@@ -249,8 +234,8 @@ def choose_socks(
     :param listening: what ``net/listeners/socks`` names.
     :param configured: the values of SocksPort, with their flags; none means Tor's default, which
         isolates.
-    :param wanted: the address that was asked for, which is then not looked for among the listening
-        ones (a forwarded port has another name there).
+    :param named: the address to use, which is then not looked for among the listening ones (a
+        forwarded port has another name there).
     :raises SetupError: there is none, it is not on loopback, or it has NoIsolateSOCKSAuth.
     """
     isolating: set[SocksAddress] = set()
@@ -267,10 +252,10 @@ def choose_socks(
         "That Tor's SOCKS port has NoIsolateSOCKSAuth, so it would put different users onto one "
         "circuit; remove the flag from its SocksPort line, or name another port with `socks`."
     )
-    if wanted is not None:
-        if any_mixing and wanted not in isolating:
+    if named is not None:
+        if any_mixing and named not in isolating:
             raise refusal
-        return wanted
+        return named
     if not listening:
         raise SetupError(
             "That Tor has no SOCKS port open; give it a SocksPort, or name one with `socks`."

@@ -31,6 +31,7 @@ from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import Attribute, implementer
 
+from tortxd._types import Reactor
 from tortxd.addresses import SocksAddress
 from tortxd.errors import OriginTimeout, Overloaded, TorDown, TorNotReady, TorTimeout, TortxdError
 from tortxd.tor.isolation import Credentials
@@ -47,6 +48,7 @@ class TorTransport(ITCPTransport, IConsumer, IPushProducer):
     It is Twisted's own TCP (or unix) transport, or TLS over it, with one attribute more.
     """
 
+    protocol: IProtocol = Attribute("Who gets the bytes.")
     source: Source | None = Attribute(
         """Our end of the SOCKS connection, by which Tor's control port names the stream
         (SOURCE_ADDR); None over a unix socket."""
@@ -54,7 +56,7 @@ class TorTransport(ITCPTransport, IConsumer, IPushProducer):
 
 
 def open_stream(
-    reactor: Any,
+    reactor: Reactor,
     address: SocksAddress,
     host: str,
     port: int,
@@ -114,7 +116,7 @@ class _Opening(ClientFactory, Generic[P]):
     def __init__(
         self,
         *,
-        reactor: Any,
+        reactor: Reactor,
         request: bytes,
         protocol: P,
         early: bool,
@@ -194,7 +196,7 @@ class _Opening(ClientFactory, Generic[P]):
 class _Leg(Protocol):
     """The connection to Tor's SOCKS port, until Tor has answered."""
 
-    transport: Any
+    transport: TorTransport
 
     def __init__(self, opening: _Opening[Any]) -> None:
         self._opening = opening
@@ -254,7 +256,7 @@ Locate = Callable[[], Deferred[SocksAddress]]
 class TorEndpoint:
     """A destination, reached through Tor: see :func:`open_stream` for what the fields mean."""
 
-    reactor: Any
+    reactor: Reactor
     address: SocksAddress | Locate
     host: str = field(repr=False)
     port: int = field(repr=False)
