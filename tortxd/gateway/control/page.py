@@ -36,18 +36,6 @@ RENEWED_AFTER = 2
 MOST_CIRCUITS = 100
 """Circuits that the page shows; ``/circuits`` has them all."""
 
-ROUTES = {
-    "GET /health": "whether requests are served, and how far Tor is",
-    "GET /ip": "where your requests leave Tor",
-    "GET /verify-tor": "whether they do, with evidence",
-    "ANY /proxy?url=X": "the response of X, through Tor; X is percent-encoded",
-    "CONNECT host:port": "a tunnel through Tor: the gateway is an HTTP proxy as well",
-    "POST /identity/new": 'new circuits for your own isolation key: {"isolation": "KEY"}',
-    "GET /circuits": "for operators: the circuits that Tor has open",
-    "GET /streams": "for operators: the streams on them",
-}
-"""What a program is told at ``/``."""
-
 _LINKS = {
     "health": "whether requests are served",
     "ip": "where requests leave Tor",
