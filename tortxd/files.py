@@ -45,10 +45,10 @@ def read_regular(
     _check_regular(os.stat(path, follow_symlinks=follow_links))
     descriptor = os.open(path, _FLAGS | (0 if follow_links else os.O_NOFOLLOW))
     with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        _check_regular(found)
+        status = os.fstat(descriptor)
+        _check_regular(status)
         if judge is not None:
-            judge(descriptor, found)
+            judge(descriptor, status)
         return _bounded(file.read(most + 1), most)
 
 
@@ -58,10 +58,10 @@ def read_whole(path: str | Path) -> bytes:
 
     :raises OSError: it cannot be read, is something else, or is larger than :data:`LARGEST`.
     """
-    found = os.stat(path)
-    if stat.S_ISCHR(found.st_mode) and found.st_rdev == _NULL:
+    status = os.stat(path)
+    if stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL:
         return b""
-    if not stat.S_ISFIFO(found.st_mode):
+    if not stat.S_ISFIFO(status.st_mode):
         return read_regular(path)
     descriptor = os.open(path, _FLAGS)
     try:
@@ -70,14 +70,14 @@ def read_whole(path: str | Path) -> bytes:
         os.close(descriptor)
 
 
-def _check_regular(found: os.stat_result) -> None:
-    if stat.S_ISREG(found.st_mode):
+def _check_regular(status: os.stat_result) -> None:
+    if stat.S_ISREG(status.st_mode):
         return
-    if stat.S_ISDIR(found.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         raise OSError(EISDIR, os.strerror(EISDIR))
-    if stat.S_ISLNK(found.st_mode):
+    if stat.S_ISLNK(status.st_mode):
         raise OSError(ELOOP, "it is a link")
-    raise OSError(EINVAL, _KINDS.get(stat.S_IFMT(found.st_mode), "it is not a regular file"))
+    raise OSError(EINVAL, _KINDS.get(stat.S_IFMT(status.st_mode), "it is not a regular file"))
 
 
 def _from_pipe(descriptor: int, deadline: float) -> bytes:

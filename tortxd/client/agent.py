@@ -128,7 +128,7 @@ class TorAgent:
         left = expires - self.clock.seconds()
         if left <= 0:
             raise OriginTimeout
-        order = UpstreamRequest(
+        request = UpstreamRequest(
             method=method,
             head=request_head(method, target, headers, body),
             pool_key=self._pool_key(target),
@@ -141,7 +141,7 @@ class TorAgent:
         )
         described = _ClientRequest(method, target.url.encode("ascii"), headers)
         asking = _Asking(self._carrier, described, body)
-        asking.start(self._exchange(self._carrier, order, asking), left)
+        asking.start(self._exchange(self._carrier, request, asking), left)
         return asking.answer
 
     def _pool_key(self, target: Target) -> PoolKey:

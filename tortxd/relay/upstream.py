@@ -150,9 +150,9 @@ class Upstream(Protocol):
 
 
 class Pool:
-    """Connections that wait for a further request of their route.
+    """Connections that wait for a further request of their pool key.
 
-    :param limit: of all routes; past it the one that has waited longest is closed.
+    :param limit: of all keys together; past it the one that has waited longest is closed.
     """
 
     def __init__(self, timeouts: Timeouts, limit: int) -> None:
@@ -243,7 +243,7 @@ class Pool:
         self._retired.pop(credentials.username, None)
         self._retired[credentials.username] = None
         if len(self._retired) > REMEMBERED:
-            # What is forgotten waits in vain for a while: nobody asks for its route any more.
+            # What is forgotten waits in vain for a while: nobody asks for its key any more.
             del self._retired[next(iter(self._retired))]
         self._discard_retired()
 

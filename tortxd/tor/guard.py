@@ -29,7 +29,7 @@ class UnroutableStreams:
     """Listens to ``table`` for streams that wait while Tor launches one circuit after the other for
     them, until :meth:`close`.
 
-    :param found: called once with the id of each for which there were more than
+    :param unroutable: called once with the id of each for which there were more than
         :data:`MOST_CIRCUITS`.
     :param username_prefix: how the SOCKS usernames begin of those that count.
     """

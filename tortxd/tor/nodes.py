@@ -133,7 +133,7 @@ def none_left(
     nodes: Iterable[Node],
     countries: Mapping[str, str],
 ) -> bool:
-    """Whether no relay is surely both wanted and not unwanted; False where that is not certain, or
+    """Whether no relay is surely both chosen and not excluded; False where that is not certain, or
     would take too long to find out."""
     chosen, excluded, nodes = tuple(chosen), tuple(excluded), tuple(nodes)
     if len(nodes) * (len(chosen) + len(excluded)) > _MOST_COMPARED:

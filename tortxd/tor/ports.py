@@ -22,7 +22,7 @@ class SocksChoice:
     A port that was asked for is asked for always. Otherwise it is the usual one, or after a restart
     the one that Tor had before, so that clients find it again; when that is taken, Tor chooses.
 
-    :param asked: the address that the configuration names, or None.
+    :param configured: the address that the configuration names, or None.
     """
 
     def __init__(self, configured: SocksAddress | None) -> None:
@@ -36,8 +36,8 @@ class SocksChoice:
             reason = unavailable(self.configured)
             if reason is not None:
                 raise SetupError(
-                    f"The SOCKS port {self.configured} cannot be had ({reason}); stop what "
-                    "holds it, or choose another `socks`."
+                    f"The SOCKS port {self.configured} cannot be had ({reason}); stop what holds "
+                    "it, or choose another `socks`."
                 )
 
     def choose(self) -> tuple[SocksAddress, bool]:

@@ -151,12 +151,12 @@ def find_tor(tor: str | None) -> str:
         raise SetupError(f"{what}; install the package tor, or name one with `tor`.")
     path = os.path.abspath(found)
     try:
-        logged = subprocess.run(
+        output = subprocess.run(
             [path, "--version"], capture_output=True, timeout=10, env={"PATH": _PATH}, check=False
         ).stdout
     except (OSError, subprocess.TimeoutExpired) as e:
         raise SetupError(f"{path} cannot be run; name a tor executable with `tor`.") from e
-    match = _VERSION.search(logged)
+    match = _VERSION.search(output)
     if match is None:
         raise SetupError(f"{path} does not answer --version as tor does; name one with `tor`.")
     if tuple(int(part) for part in match.groups()) < OLDEST:

@@ -39,8 +39,8 @@ def counted_down(headers: Headers, hops: int) -> Headers:
 def last_answer(head: RequestHead, outgoing: Headers) -> Answer:
     """What the gateway answers to a request that goes no further.
 
-    :param sent: the headers that would have gone on. A TRACE shows them (section 9.3.8), without
-        those that are nobody else's to see.
+    :param outgoing: the headers that would have gone on. A TRACE shows them (section 9.3.8),
+        without those that are nobody else's to see.
     """
     if head.method == b"OPTIONS":
         return Answer(200, [(b"Allow", METHODS), *OWN_HEADERS])

@@ -64,8 +64,8 @@ class Probe:
         keep: bool = True,
     ) -> None:
         self._streams = _Streams(gateway)
-        order = _order(target, credentials, timeout, keep)
-        self._asking = _Asking(gateway, self._streams, order)
+        request = _request(target, credentials, timeout, keep)
+        self._asking = _Asking(gateway, self._streams, request)
         self.result: Deferred[ProbeResult] = Deferred.fromCoroutine(self._run())
         """Fires with what came of it; what goes wrong is a part of that."""
 
@@ -86,7 +86,9 @@ class Probe:
         return ProbeResult(answer, error, self.circuit())
 
 
-def _order(target: Target, credentials: Credentials, timeout: float, keep: bool) -> UpstreamRequest:
+def _request(
+    target: Target, credentials: Credentials, timeout: float, keep: bool
+) -> UpstreamRequest:
     """A request that says nothing of who asks."""
     line = b"GET %b HTTP/1.1" % target.path
     return UpstreamRequest(
@@ -114,7 +116,7 @@ def _read(body: bytes) -> dict[str, Any]:
 
 
 class _Streams:
-    """The plane, as one exchange needs it; remembers which connections it used."""
+    """The gateway, as one exchange needs it; remembers which connections it used."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.link, self.pool, self.timeouts = gateway.link, gateway.pool, gateway.timeouts
@@ -151,14 +153,14 @@ class _Asking:
     the exchange.
     """
 
-    def __init__(self, gateway: Gateway, streams: _Streams, order: UpstreamRequest) -> None:
+    def __init__(self, gateway: Gateway, streams: _Streams, request: UpstreamRequest) -> None:
         self.upload_producer: UploadProducer = NoUpload()
         self.body: Deferred[bytes] = Deferred(lambda _: self._leave())
         self._received = LimitedBody(_too_long)
         self._timeouts = gateway.timeouts
-        self._deadline = self._timeouts.clock.seconds() + order.timeout
+        self._deadline = self._timeouts.clock.seconds() + request.timeout
         self._timeout: Timeout | None = None
-        self._exchange = Exchange(streams, order, self)
+        self._exchange = Exchange(streams, request, self)
         self._exchange.start()
 
     def proceed(self) -> None:

@@ -40,7 +40,7 @@ class _Known:
 class Verification:
     """See the module's description.
 
-    :param plane: whose requests are in question.
+    :param gateway: whose requests are in question.
     """
 
     def __init__(self, gateway: Gateway) -> None:
