@@ -350,7 +350,7 @@ def _socket(path: Path) -> None:
 
 
 def _huge(path: Path) -> None:
-    path.touch()
+    path.touch(0o600)  # whatever the umask: Debian's newer one lets the group write
     os.truncate(path, 1 << 40)
 
 
