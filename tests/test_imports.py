@@ -29,6 +29,7 @@ LAYERS = (
     {"options"},
     {"sources"},
     {"config"},
+    {"settings"},
     {"policy", "wire"},
     {"tor"},
     {"relay"},
@@ -125,14 +126,14 @@ def test_imports_run_one_way(layer: set[str]) -> None:
 
 INSIDE = {
     "gateway": (
-        {"answers", "limits", "transports"},
+        {"answers", "journal", "limits", "transports"},
         {"admission", "disconnects"},
         {"gateway"},
         {"front"},
         {"control"},
     ),
     "relay": (
-        {"failures", "pending", "timeouts"},
+        {"failures", "journal", "pending", "timeouts"},
         {"upstream"},
         {"interfaces"},
         {"attempt"},

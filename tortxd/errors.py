@@ -8,13 +8,18 @@ is a sentence for people; it never holds the target, a key or a token.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+Fault = Literal["client", "destination", "tor", "gateway"]
+"""Whose fault it is that a request fails: the client's that made it; its destination's, with the
+exit and the way there; Tor's, or that of the way to its network; or the gateway's own."""
 
 
 class TortxdError(Exception):
     """Something tortxd could not do; the message says what, and what to do about it."""
 
     code: ClassVar[str] = "internal"
+    fault: ClassVar[Fault] = "gateway"
     status: int = 500
     retryable: bool = False
     proxy_error: ClassVar[str] = "proxy_internal_error"
@@ -84,6 +89,7 @@ def printable(text: str) -> str:
 class RequestError(TortxdError):
     """The request is at fault."""
 
+    fault: ClassVar[Fault] = "client"
     proxy_error = "http_request_error"
 
 
@@ -196,6 +202,7 @@ class NotServed(RequestError):
 class DestinationError(TortxdError):
     """The destination, its exit, or the way there is at fault."""
 
+    fault: ClassVar[Fault] = "destination"
     status = 502
     proxy_error = "destination_unavailable"
 
@@ -303,6 +310,7 @@ UNREACHED = (
 class TorError(TortxdError):
     """Tor itself cannot carry the request now."""
 
+    fault: ClassVar[Fault] = "tor"
     retryable = True
     proxy_error = "destination_unavailable"
 
@@ -328,6 +336,7 @@ class TorDown(TorError):
 class Overloaded(TorError):
     """The gateway serves as many as it can."""
 
+    fault = "gateway"
     code = "overloaded"
     status = 503
     retry_after = 5

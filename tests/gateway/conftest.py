@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 import pytest_twisted
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
@@ -19,6 +19,7 @@ from zope.interface import implementer
 from tests.socks_server import Served, SocksServer
 from tests.web_client import Reply, Wire, ask, connect
 from tortxd.config import SocksAddress
+from tortxd.errors import NotFound, TorTimeout
 from tortxd.gateway.admission.admission import GatewayPolicy
 from tortxd.gateway.front.listener import FrontFactory
 from tortxd.gateway.gateway import Gateway as Core
@@ -27,8 +28,11 @@ from tortxd.policy.headers import UserAgent
 from tortxd.policy.target import TargetPolicy
 from tortxd.testing import Origin
 from tortxd.tor.budget import CircuitBudget
+from tortxd.tor.changes import Bandwidth, C, CircuitChanged, Listeners
+from tortxd.tor.figures import Figures
 from tortxd.tor.isolation import Credentials
 from tortxd.tor.link import Circuit, Relay, Stream
+from tortxd.tor.records import Records
 from tortxd.tor.status import Ready, Status
 from tortxd.tor.tls import ClientTls
 
@@ -40,12 +44,13 @@ CIRCUIT = Circuit("7", "BUILT", (Relay("A" * 40), Relay("B" * 40), EXIT), "GENER
 
 @define
 class FakeLink:
-    """A Tor of which the test says how it is; it provides :class:`tortxd.tor.link.TorLink`."""
+    """A Tor of which the test says how it is; it provides :class:`tortxd.tor.link.TorView`."""
 
     status: Status = field(factory=Ready)
     socks_address: SocksAddress | None = None
     network: str = "private"
-    circuit: Circuit | None = CIRCUIT
+    only_circuit: Circuit | None = CIRCUIT
+    """The one that carries everything."""
     reason: str | None = "DONE"
     waiting: list[Deferred[SocksAddress]] = field(factory=list)
     carried: bool | None = None
@@ -56,6 +61,55 @@ class FakeLink:
     budget: CircuitBudget | None = None
     """Of fresh circuits; nothing of them is known."""
     abandoned: list[tuple[str, int]] = field(factory=list)
+    changes: Listeners = field(factory=Listeners)
+    """Who listens to changes, which the test tells."""
+    observers: list[Callable[[Status], None]] = field(factory=list)
+    closed: list[str] = field(factory=list)
+    """What was asked to be closed."""
+    seconds: list[Bandwidth] = field(factory=list)
+    said: Figures | None = field(factory=Figures)
+    """What it says of itself; None: it does not answer."""
+    runs: int = 1
+
+    def become(self, status: Status) -> None:
+        """Have another status, and tell those who watch."""
+        self.status = status
+        for observer in list(self.observers):
+            observer(status)
+
+    def on_status(self, observer: Callable[[Status], None]) -> Callable[[], None]:
+        self.observers.append(observer)
+        return lambda: self.observers.remove(observer)
+
+    def listen(self, kind: type[C], listener: Callable[[C], object]) -> Callable[[], None]:
+        return self.changes.listen(kind, listener)
+
+    def bandwidth(self) -> Sequence[Bandwidth]:
+        return self.seconds
+
+    def figures(self) -> Deferred[Figures]:
+        return fail(TorTimeout()) if self.said is None else succeed(self.said)
+
+    def circuit(self, id: str) -> Circuit | None:
+        return next((one for one in self.circuits() if one.id == id), None)
+
+    def describe(self, circuit: CircuitChanged) -> Circuit:
+        return Records().describe(circuit)
+
+    def stream(self, id: str) -> Stream | None:
+        return next((one for one in self.streams() if one.id == id), None)
+
+    def close_circuit(self, id: str) -> Deferred[None]:
+        return self._close(id, known=self.circuit(id) is not None)
+
+    def close_stream(self, id: str) -> Deferred[None]:
+        return self._close(id, known=self.stream(id) is not None)
+
+    def _close(self, id: str, *, known: bool) -> Deferred[None]:
+        if not known:
+            return fail(NotFound())
+        self.closed.append(id)
+        return succeed(None)
 
     def when_usable(self) -> Deferred[SocksAddress]:
         if self.socks_address is not None:
@@ -65,13 +119,13 @@ class FakeLink:
         return waiting
 
     def circuits(self) -> Sequence[Circuit]:
-        return [] if self.circuit is None else [self.circuit]
+        return [] if self.only_circuit is None else [self.only_circuit]
 
     def streams(self) -> Sequence[Stream]:
         return [Stream("1", "SUCCEEDED", "7", "a.example:80", None, 0.0)]
 
     def circuit_of(self, source: tuple[str, int]) -> Circuit | None:
-        return self.circuit
+        return self.only_circuit
 
     def close_reason(self, source: tuple[str, int], timeout: float) -> Deferred[str | None]:
         return succeed(self.reason)

@@ -31,7 +31,7 @@ async def test_a_page_comes_with_the_circuit_that_carried_it(either: Gateway) ->
 
 @ensureDeferred
 async def test_an_unknown_circuit_is_not_named(either: Gateway) -> None:
-    either.link.circuit = None
+    either.link.only_circuit = None
     reply = await either.fetch("/")
     assert reply.status == 200
     assert not [name for name, _ in reply.headers if name.lower().startswith(b"tortxd-")]

@@ -36,6 +36,7 @@ class PlayedControl:
             "network-liveness": "up",
             "circuit-status": "",
             "stream-status": "",
+            "entry-guards": "",
             "version": "0.4.9.11",
         }
         self.options: dict[str, list[str]] = {}

@@ -138,6 +138,7 @@ class TorAgent:
             chunked=body is not None and body.length == UNKNOWN_LENGTH,
             expects_continue=False,
             filter=lambda head: asking.fit(head),
+            way="library",
         )
         described = _ClientRequest(method, target.url.encode("ascii"), headers)
         asking = _Asking(self._carrier, described, body)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 
 from tortxd._types import Reactor
 from tortxd.gateway.admission.admission import Admission, GatewayPolicy
 from tortxd.gateway.disconnects import DisconnectWatch
+from tortxd.gateway.journal import RequestJournal
 from tortxd.gateway.limits import Limits
 from tortxd.policy.access import Caller
 from tortxd.policy.site import public_suffixes
 from tortxd.relay.direct import connect_upstream
 from tortxd.relay.failures import Failures
 from tortxd.relay.interfaces import Stoppable
+from tortxd.relay.journal import Way
 from tortxd.relay.timeouts import Timeouts
 from tortxd.relay.upstream import Pool, Upstream
-from tortxd.tor.isolation import IsolationKeys
-from tortxd.tor.link import SocksAddress, TorLink
+from tortxd.tor.isolation import Isolation, IsolationKeys
+from tortxd.tor.link import SocksAddress, Stream, TorView
 from tortxd.tor.tls import ClientTls
 from tortxd.wire.http1 import Headers
 
@@ -29,7 +34,7 @@ class Gateway:
     def __init__(
         self,
         reactor: Reactor,
-        link: TorLink,
+        link: TorView,
         policy: GatewayPolicy,
         keys: IsolationKeys | None = None,
         tls: ClientTls | None = None,
@@ -46,6 +51,9 @@ class Gateway:
         self.pool = Pool(self.timeouts, self.limits.idle)
         self.failures = Failures(reactor)
         self.under_way: set[Stoppable] = set()
+        self.journal = RequestJournal(reactor, link)
+        self.clients: Callable[[], int] = lambda: 0
+        """How many connections of clients there are, where the gateway has a port of its own."""
 
     @property
     def policy(self) -> GatewayPolicy:
@@ -77,7 +85,18 @@ class Gateway:
 
     def renew_key(self, key: bytes, caller: Caller, peer: bytes) -> None:
         """New circuits and new connections for a caller's isolation key; nobody else notices."""
-        isolation = self.admission.isolation(caller, key, peer)
+        self._renew(self.admission.isolation(caller, key, peer))
+
+    def renew_user(self, username: str) -> bool:
+        """The same for the isolation whose streams have this SOCKS username; False where it is none
+        of this gateway's."""
+        isolation = self.keys.isolation(username)
+        if isolation is None:
+            return False
+        self._renew(isolation)
+        return True
+
+    def _renew(self, isolation: Isolation) -> None:
         self.pool.retire(self.keys.credentials(isolation))
         self.keys.renew(isolation)
         self.failures.forget(isolation.caller)
@@ -89,6 +108,18 @@ class Gateway:
         self.pool.retire_all()
         self.failures.forget_all()
         return self.link.new_identity()
+
+    # --- who is who ------------------------------------------------------------------------------
+
+    def way_of(self, stream: Stream) -> Way | Literal["socks"] | None:
+        """How the request came for which a stream is; ``socks``: from another program, which speaks
+        to Tor's SOCKS port itself. None for a stream of Tor's own, or where that is not known."""
+        way = None if stream.source is None else self.pool.way_of(stream.source)
+        if way is not None:
+            return way
+        if (stream.username or "").startswith(self.keys.username_prefix):
+            return "library"  # an endpoint, or a request that is over by now
+        return "socks" if stream.purpose == "USER" else None
 
     # --- what an exchange needs ------------------------------------------------------------------
 

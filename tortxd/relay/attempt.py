@@ -19,6 +19,7 @@ from tortxd.errors import (
     TortxdError,
 )
 from tortxd.relay.interfaces import Carrier
+from tortxd.relay.journal import Way
 from tortxd.relay.pending import Pending
 from tortxd.relay.upstream import Carried, PoolKey, Upstream
 from tortxd.tor.link import SocksAddress
@@ -35,6 +36,11 @@ FAILURE_REASON_WAIT = 0.25
 
 class Trying(Carried, Protocol):
     """Whose attempt it is."""
+
+    way: Way
+
+    def trying(self, upstream: Upstream) -> None:
+        """Tor is asked for a stream, with this connection."""
 
     def reached(self) -> None:
         """The destination is reached, by the connection that :meth:`upstream_open` gave."""
@@ -70,7 +76,7 @@ class Attempt:
         self._early = early
         self._unclear = unclear
         self._pending = Pending()
-        self._began = 0.0
+        self.began = 0.0
         """When Tor was asked for the stream."""
 
     def start(self) -> None:
@@ -133,22 +139,25 @@ class Attempt:
             self.start()
 
     def _open(self, address: SocksAddress) -> None:
-        upstream = Upstream(self._carrier.pool, self._pool_key, self._owner)
-        self._began = self._carrier.timeouts.clock.seconds()
+        upstream = Upstream(self._carrier.pool, self._pool_key, self._owner, self._owner.way)
+        self._owner.trying(upstream)
+        self.began = self._carrier.timeouts.clock.seconds()
         # The connection's own timer knows best what was waited for: it is a little ahead of ours.
-        left = max(self._deadline - self._began - TIMER_MARGIN, TIMER_MARGIN)
+        left = max(self._deadline - self.began - TIMER_MARGIN, TIMER_MARGIN)
         connecting = maybeDeferred(
             self._carrier.connect, address, upstream, early=self._early, timeout=left
-        ).addBoth(self._account_for)
+        ).addBoth(self._account_for, upstream)
         self._pending.wait_for(
             connecting,
             lambda _: self._reached(),
             lambda error: self._not_opened(upstream, error),
         )
 
-    def _account_for(self, result: T) -> T:
+    def _account_for(self, result: T, upstream: Upstream) -> T:
         reached: bool | None = True
         if isinstance(result, Failure):
+            # Where it was refused before it was connected, it does not hear that it is lost.
+            self._carrier.pool.closed(upstream)
             reached = None if isinstance(result.value, CancelledError) else False
         self._carrier.link.opened(self._pool_key.credentials, reached=reached)
         return result
@@ -177,5 +186,5 @@ class Attempt:
 
     def _not_reached(self, error: TortxdError) -> None:
         key = self._pool_key
-        self._carrier.failures.failed(key.credentials.owner, key.host, key.port, error, self._began)
+        self._carrier.failures.failed(key.credentials.owner, key.host, key.port, error, self.began)
         self._owner.failed(error)

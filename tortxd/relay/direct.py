@@ -11,7 +11,6 @@ There is no control port to ask. What the relay does without it:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
@@ -22,10 +21,11 @@ from tortxd.errors import NotServed
 from tortxd.relay.exchange import Exchange
 from tortxd.relay.failures import Failures
 from tortxd.relay.interfaces import Stoppable
+from tortxd.relay.journal import Uncounted
 from tortxd.relay.timeouts import Timeouts
 from tortxd.relay.upstream import Pool, Upstream
 from tortxd.tor.isolation import Credentials
-from tortxd.tor.link import Circuit, SocksAddress, Stream, TorLink
+from tortxd.tor.link import Circuit, SocksAddress, TorLink
 from tortxd.tor.socks import open_stream
 from tortxd.tor.status import Ready, Status
 from tortxd.tor.tls import ClientTls
@@ -48,14 +48,6 @@ class SocksLink:
     def when_usable(self) -> Deferred[SocksAddress]:
         """Fire at once."""
         return succeed(self.socks_address)
-
-    def circuits(self) -> Sequence[Circuit]:
-        """None that is known."""
-        return []
-
-    def streams(self) -> Sequence[Stream]:
-        """None that is known."""
-        return []
 
     def circuit_of(self, source: tuple[str, int]) -> Circuit | None:
         """None: it is not known."""
@@ -97,6 +89,7 @@ class DirectCarrier:
         self.timeouts = Timeouts(reactor)
         self.pool = Pool(self.timeouts, KEPT)
         self.failures = Failures(reactor, free=math.inf)
+        self.journal = Uncounted()
         self.under_way: set[Stoppable] = set()
 
     def connect(

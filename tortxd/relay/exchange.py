@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from tortxd.errors import OriginReset, RequestTimeout, TortxdError
 from tortxd.relay.attempt import TIMER_MARGIN
 from tortxd.relay.interfaces import Carrier, Interim, ResponseSink, Start
+from tortxd.relay.journal import OK, Way
 from tortxd.relay.outbound import AWAITING, OVER, RESPONDING, TUNNEL_IDLE_TIME, Outbound
 from tortxd.relay.upstream import PoolKey, Upstream
 from tortxd.wire.http1 import LAST_CHUNK, BodyReader, Headers, ResponseHead, ResponseReader, chunk
@@ -42,6 +43,8 @@ class UpstreamRequest(NamedTuple):
     expects_continue: bool
     filter: Callable[[ResponseHead], Headers]
     """Makes the response's headers fit for the client; framing is the client's affair."""
+    way: Way
+    """How it came."""
     upgrade: bool = False
     """Whether it asks for a WebSocket."""
     keep: bool = True
@@ -58,7 +61,7 @@ class Exchange(Outbound):
     """See the module's description."""
 
     def __init__(self, carrier: Carrier, request: UpstreamRequest, sink: ResponseSink) -> None:
-        super().__init__(carrier, sink, request.pool_key, request.timeout)
+        super().__init__(carrier, sink, request.pool_key, request.timeout, request.way)
         self.request = request
         self.early = request.repeatable
         self._uploaded = not request.has_body
@@ -82,7 +85,7 @@ class Exchange(Outbound):
 
     def upstream_open(self, upstream: Upstream) -> None:
         """``upstream`` takes bytes now; the SOCKS reply may still be on its way."""
-        self._upstream = upstream
+        self._upstream = self._last = upstream
         upstream.requests += 1
         self._reader = ResponseReader(self.request.method, upgrade=self.request.upgrade)
         upstream.transport.write(self.request.head)
@@ -107,14 +110,17 @@ class Exchange(Outbound):
         if self._phase in (AWAITING, RESPONDING):
             self._end_upload()
 
-    def client_gone(self) -> None:
+    def client_gone(self, error: TortxdError | None = None) -> None:
         """See :class:`~tortxd.relay.outbound.Outbound`. Of a WebSocket's client, what it said last
         still goes: that it has left does not make that less than whole."""
         upstream, head = self._upstream, self._head
         if upstream is not None and head is not None and head.status == 101:
             self._upstream = None
             upstream.leave(lambda: self._close_stream(upstream))
-        super().client_gone()
+        super().client_gone(error)
+
+    def _ends_with_client(self) -> bool:
+        return self._head is not None and self._head.status == 101
 
     def _forward(self, data: bytes) -> None:
         if data and self._upstream is not None:
@@ -134,6 +140,7 @@ class Exchange(Outbound):
 
     def upstream_data(self, data: bytes) -> None:
         """Bytes from the destination."""
+        self._received += len(data)
         try:
             if self._head is None:
                 assert self._reader is not None
@@ -184,7 +191,7 @@ class Exchange(Outbound):
         headers = self.request.filter(head)
         headers += self._carrier.annotate(upstream)
         self._head, self._body = head, body
-        self._phase = RESPONDING
+        self._responds(head.status)
         switches = head.status == 101
         delimited = head.length is not None or switches
         length = head.declared_length if head.length is not None else None
@@ -209,7 +216,7 @@ class Exchange(Outbound):
         reusable = (
             self.request.keep and self._head.keep_alive and self._uploaded and not self._body.rest
         )
-        self._end()
+        self._end(OK)
         if reusable:
             # A slow client may have left it paused; nobody else would resume it.
             upstream.transport.resumeProducing()

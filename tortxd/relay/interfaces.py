@@ -14,6 +14,7 @@ from zope.interface import Attribute, implementer
 
 from tortxd.errors import TortxdError
 from tortxd.relay.failures import Failures
+from tortxd.relay.journal import Journal
 from tortxd.relay.timeouts import Timeouts
 from tortxd.relay.upstream import Pool, Upstream
 from tortxd.tor.link import SocksAddress, TorLink
@@ -107,7 +108,14 @@ class Stoppable(Protocol):
 class Carrier(Protocol):
     """What carries requests: a Tor, and the connections through it."""
 
-    link: TorLink
+    @property
+    def link(self) -> TorLink:
+        """The Tor."""
+
+    @property
+    def journal(self) -> Journal:
+        """Who counts what becomes of requests."""
+
     pool: Pool
     timeouts: Timeouts
     failures: Failures

@@ -23,6 +23,7 @@ from tortxd.errors import (
 )
 from tortxd.relay.attempt import Attempt
 from tortxd.relay.interfaces import Carrier, ResponseSink
+from tortxd.relay.journal import CLIENT_GONE, OK, Summary, Way
 from tortxd.relay.pending import Pending
 from tortxd.relay.timeouts import Timeout
 from tortxd.relay.upstream import PoolKey, Upstream
@@ -70,8 +71,9 @@ class Outbound:
     """See :class:`~tortxd.relay.attempt.Attempt`."""
 
     def __init__(
-        self, carrier: Carrier, sink: ResponseSink, pool_key: PoolKey, timeout: float
+        self, carrier: Carrier, sink: ResponseSink, pool_key: PoolKey, timeout: float, way: Way
     ) -> None:
+        self.way: Way = way
         self._carrier = carrier
         self._sink = sink
         self._pool_key = pool_key
@@ -83,9 +85,20 @@ class Outbound:
         """The control port's word on how the stream ended."""
         self._held: list[bytes] = []
         self._held_bytes = 0
-        self._deadline = carrier.timeouts.clock.seconds() + timeout
+        self._begun = carrier.timeouts.clock.seconds()
+        self._deadline = self._begun + timeout
         self._timeout: Timeout | None = carrier.timeouts.start(timeout, self._late)
         carrier.under_way.add(self)
+        # For the journal:
+        self._attempts = 0
+        self._last: Upstream | None = None
+        """The connection that was used last."""
+        self._status: int | None = None
+        """Of the response."""
+        self._to_connect: float | None = None
+        self._to_head: float | None = None
+        self._sent = 0
+        self._received = 0
 
     @property
     def responding(self) -> bool:
@@ -118,6 +131,10 @@ class Outbound:
         """Send on what the client sent."""
         raise NotImplementedError
 
+    def _ends_with_client(self) -> bool:
+        """Whether it is whole when the client leaves now."""
+        raise NotImplementedError
+
     # --- an attempt -------------------------------------------------------------------------------
 
     def _try(self) -> None:
@@ -133,9 +150,17 @@ class Outbound:
         )
         self._attempt.start()
 
+    def trying(self, upstream: Upstream) -> None:
+        """See :class:`~tortxd.relay.attempt.Trying`."""
+        self._attempts += 1
+        self._last = upstream
+
     def reached(self) -> None:
         """See :class:`~tortxd.relay.attempt.Trying`."""
-        self._attempt = None
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            self._to_connect = self._carrier.timeouts.clock.seconds() - attempt.began
+            self._carrier.journal.connected(self._to_connect)
         self._phase = AWAITING
         self._established()
 
@@ -172,6 +197,7 @@ class Outbound:
 
     def upload(self, data: bytes) -> None:
         """More of what the client sends."""
+        self._sent += len(data)
         phase = self._phase
         if phase is CONNECTING:
             self._held.append(data)
@@ -197,10 +223,14 @@ class Outbound:
         """There will be no Tor any more."""
         self._fail(TorDown(STOPPING))
 
-    def client_gone(self) -> None:
-        """The client has left: so does everything that was done for it."""
+    def client_gone(self, error: TortxdError | None = None) -> None:
+        """The client has left: so does everything that was done for it.
+
+        :param error: why it was sent away.
+        """
         if self._phase is not OVER:
-            self._end()
+            gone = OK if self._ends_with_client() else CLIENT_GONE
+            self._end(gone if error is None else error.code, error)
 
     def _closed(self, upstream: Upstream, reason: Failure) -> None:
         """``upstream`` closed where closing is how it ends: well, or not."""
@@ -222,7 +252,7 @@ class Outbound:
 
     def _end_at_close(self, whole: bool) -> None:
         if whole:
-            self._end()
+            self._end(OK)
             self._sink.finish()
         else:
             self._fail(OriginReset())
@@ -249,18 +279,43 @@ class Outbound:
         phase = self._phase
         if phase is OVER:
             return
-        self._end()
         status = self._carrier.link.status
         if phase is RESPONDING:
+            self._end(error.code, error)
             self._sink.truncate(error)
-        elif isinstance(error, TorTimeout | TorDown | Overloaded) and not serves(status):
-            self._sink.fail(not_ready(status))
-        else:
-            self._sink.fail(error)
+            return
+        if isinstance(error, TorTimeout | TorDown | Overloaded) and not serves(status):
+            error = not_ready(status)
+        self._end(error.code, error)
+        self._sink.fail(error)
 
-    def _end(self) -> None:
-        """Let go of everything but the client."""
+    def _responds(self, status: int) -> None:
+        """The client is about to get the start of a response."""
+        self._phase = RESPONDING
+        self._status = status
+        self._to_head = self._carrier.timeouts.clock.seconds() - self._begun
+        self._carrier.journal.responded(self._to_head)
+
+    def _end(self, outcome: str, error: TortxdError | None = None) -> None:
+        """Let go of everything but the client, and have it written down."""
         self._phase = OVER
+        last = self._last
+        self._carrier.journal.over(
+            Summary(
+                self.way,
+                outcome,
+                self._status,
+                self._to_connect,
+                self._to_head,
+                self._carrier.timeouts.clock.seconds() - self._begun,
+                self._sent,
+                self._received,
+                self._attempts,
+                error,
+                None if last is None else last.source,
+                self._pool_key.credentials.username,
+            )
+        )
         self._carrier.under_way.discard(self)
         if self._timeout is not None:
             self._timeout.cancel()

@@ -35,7 +35,7 @@ class Tunnel(Outbound):
     unclear = (*UNREACHED, TorTimeout)
 
     def __init__(self, carrier: Carrier, request: TunnelRequest, sink: ResponseSink) -> None:
-        super().__init__(carrier, sink, request.pool_key, request.timeout)
+        super().__init__(carrier, sink, request.pool_key, request.timeout, "connect")
         self._headers = request.headers
 
     def start(self) -> None:
@@ -49,7 +49,7 @@ class Tunnel(Outbound):
     def _established(self) -> None:
         upstream = self._upstream
         assert upstream is not None
-        self._phase = RESPONDING
+        self._responds(200)
         headers = [*self._headers, *self._carrier.annotate(upstream)]
         self._sink.respond(Start(200, b"OK", headers, None, True, switches=True), b"")
         if self._phase is OVER:
@@ -65,8 +65,12 @@ class Tunnel(Outbound):
         if self._upstream is not None:
             self._upstream.transport.write(data)
 
+    def _ends_with_client(self) -> bool:
+        return self._phase is RESPONDING
+
     def upstream_data(self, data: bytes) -> None:
         """Bytes from the destination."""
+        self._received += len(data)
         self._sink.write(data)
         self._touch()
 

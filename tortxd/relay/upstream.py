@@ -18,7 +18,9 @@ from OpenSSL import SSL
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from tortxd.relay.journal import Way
 from tortxd.relay.timeouts import Timeout, Timeouts
+from tortxd.tor.changes import Source
 from tortxd.tor.isolation import Credentials
 from tortxd.tor.socks import TorTransport
 
@@ -67,8 +69,12 @@ class Upstream(Protocol):
 
     transport: TorTransport
 
-    def __init__(self, pool: Pool, pool_key: PoolKey, exchange: Carried) -> None:
+    def __init__(
+        self, pool: Pool, pool_key: PoolKey, exchange: Carried, way: Way = "unknown"
+    ) -> None:
         self.pool_key = pool_key
+        self.way = way
+        """How the request came for which it was opened."""
         self.exchange: Carried | None = exchange
         self.requests = 0
         """How many requests it has carried, the present one included."""
@@ -87,9 +93,11 @@ class Upstream(Protocol):
     def reached(self, source: tuple[str, int] | None) -> None:
         """Tor's SOCKS port has taken the connection; it may not have answered yet."""
         self.source = source
+        self._pool.opened(self)
 
     def connectionMade(self) -> None:
         self.source = self.transport.source
+        self._pool.opened(self)
         if self.exchange is None:
             self.transport.abortConnection()
         else:
@@ -106,6 +114,7 @@ class Upstream(Protocol):
             self.exchange.upstream_data(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._pool.closed(self)
         exchange, self.exchange = self.exchange, None
         if self._leaving is not None and self._when_left is not None:
             self._leaving.cancel()
@@ -165,6 +174,24 @@ class Pool:
         self._retired: dict[bytes, None] = {}
         self._distrusted: dict[PoolKey, float] = {}
         """Destinations that said more than they were asked, and until when that counts."""
+        self._open: dict[Source, Upstream] = {}
+        """The connections to Tor, by our end of each, where it has one."""
+
+    def opened(self, upstream: Upstream) -> None:
+        """It is connected to Tor."""
+        if upstream.source is not None:
+            self._open[upstream.source] = upstream
+
+    def closed(self, upstream: Upstream) -> None:
+        """It is no longer connected; harmless if it was not."""
+        if upstream.source is not None and self._open.get(upstream.source) is upstream:
+            del self._open[upstream.source]
+
+    def way_of(self, source: Source) -> Way | None:
+        """How the request came for which the connection from there was opened; None: there is none
+        of ours."""
+        upstream = self._open.get(source)
+        return None if upstream is None else upstream.way
 
     def __len__(self) -> int:
         return len(self._waiting)

@@ -7,7 +7,8 @@ as long to make. All times are seconds on the reactor's clock.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 Source = tuple[str, int]
 """The client's end of a SOCKS connection, as host and port."""
@@ -29,7 +30,11 @@ class CircuitChanged(NamedTuple):
     stream on it."""
     conflux: str | None
     """The conflux set of which it is a leg."""
+    leg: int | None
+    """Which one, from 1, in the order in which they joined the set."""
     created: float
+    built: float | None
+    """When it was built, where that was seen."""
     at: float
     event: str
     """What showed it: CIRC, CIRC_MINOR, STREAM (whose circuit it is), or GETINFO, where it was
@@ -90,8 +95,43 @@ class StreamEnded(NamedTuple):
         return (self.remote_reason or self.reason) if self.reason == "END" else self.reason
 
 
+class Bandwidth(NamedTuple):
+    """What Tor has read and written in the last second (control-spec, section 4.1.4)."""
+
+    read: int
+    """Bytes."""
+    written: int
+    """Bytes."""
+    at: float
+
+
 class Cleared(NamedTuple):
     """Nothing counts any more of what was told before: another Tor, or the same after a gap."""
 
 
-Change = CircuitChanged | CircuitClosed | StreamChanged | StreamEnded | Cleared
+Change = CircuitChanged | CircuitClosed | StreamChanged | StreamEnded | Bandwidth | Cleared
+
+C = TypeVar("C", bound=Change)
+
+
+class Listeners:
+    """Those who listen to changes, by their kind."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[type, tuple[Callable[[Any], object], ...]] = {}
+
+    def listen(self, kind: type[C], listener: Callable[[C], object]) -> Callable[[], None]:
+        """Have ``listener`` called with every further change of this kind, in the order in which
+        they listen; the result, called, ends that."""
+        self._listeners[kind] = (*self._listeners.get(kind, ()), listener)
+
+        def leave() -> None:
+            others = (one for one in self._listeners[kind] if one is not listener)
+            self._listeners[kind] = tuple(others)
+
+        return leave
+
+    def tell(self, change: Change) -> None:
+        """Call those that listen to changes of this kind."""
+        for listener in self._listeners.get(type(change), ()):
+            listener(change)

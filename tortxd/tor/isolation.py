@@ -23,6 +23,9 @@ _REMEMBERED_CALLERS = 256
 _MARK = 8
 """Characters of :attr:`IsolationKeys.username_prefix`; 24 more, 96 bits, tell usernames apart."""
 _REMEMBERED_CREDENTIALS = 4_096
+_REMEMBERED_USERNAMES = 16_384
+"""As many as there may be open circuits."""
+_TAG = 8
 
 
 @frozen(cache_hash=True)
@@ -71,6 +74,10 @@ class _Epochs:
     floor: int = 0
 
 
+def _parts(isolation: Isolation) -> tuple[bytes, ...]:
+    return isolation.kind.encode(), isolation.name, isolation.caller, isolation.origin
+
+
 def _caller(isolation: Isolation) -> tuple[bytes, bytes]:
     return isolation.caller, isolation.origin
 
@@ -88,11 +95,10 @@ class IsolationKeys:
         self._floor = 0
         """The epoch of everything that has none of its own."""
         self._derived = lru_cache(maxsize=_REMEMBERED_CREDENTIALS)(self._derive)
-
-    @property
-    def username_prefix(self) -> str:
+        self._isolations: OrderedDict[str, Isolation] = OrderedDict()
+        """By the usernames that were made for them."""
+        self.username_prefix = self._digest(b"mark").decode("ascii")[:_MARK]
         """How every username of these keys begins, and hardly another's."""
-        return self._digest(b"mark").decode("ascii")[:_MARK]
 
     def credentials(self, isolation: Isolation, salt: bytes = b"") -> Credentials:
         """The credentials for ``isolation`` now.
@@ -103,6 +109,17 @@ class IsolationKeys:
         epochs = self._callers.get(_caller(isolation))
         own = 0 if epochs is None else epochs.own.get(isolation, epochs.floor)
         return self._derived(isolation, max(own, self._floor), salt)
+
+    def isolation(self, username: str) -> Isolation | None:
+        """For whom this username was made; None: it is none of these keys', or long forgotten."""
+        return self._isolations.get(username)
+
+    def tag(self, username: str) -> str:
+        """An opaque name for whose streams have this username, of 8 hexadecimal digits: the same
+        for all identities of one isolation. It tells nothing but what is equal."""
+        isolation = self._isolations.get(username)
+        parts = (b"foreign", username.encode()) if isolation is None else _parts(isolation)
+        return self._digest(b"tag", *parts)[:_TAG].decode("ascii")
 
     def renew(self, isolation: Isolation) -> None:
         """Give ``isolation`` new credentials from now on, and so new circuits.
@@ -129,14 +146,11 @@ class IsolationKeys:
         self._callers.clear()
 
     def _derive(self, isolation: Isolation, epoch: int, salt: bytes) -> Credentials:
-        parts = (
-            isolation.kind.encode(),
-            isolation.name,
-            isolation.caller,
-            isolation.origin,
-            str(epoch).encode(),
-        )
+        parts = (*_parts(isolation), str(epoch).encode())
         username = self.username_prefix.encode("ascii") + self._digest(b"username", *parts)[_MARK:]
+        self._isolations[username.decode("ascii")] = isolation
+        if len(self._isolations) > _REMEMBERED_USERNAMES:
+            self._isolations.popitem(last=False)
         password = self._digest(b"password", *parts, salt)
         return Credentials(username, password, isolation.caller)
 

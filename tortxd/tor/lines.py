@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from socket import AF_INET, AF_INET6, inet_pton
 
-from tortxd.tor.changes import CircuitChanged, Source
+from tortxd.tor.changes import Bandwidth, CircuitChanged, Source
 from tortxd.wire.control import Implausible
 
 OVER = frozenset(("CLOSED", "FAILED"))
@@ -28,6 +28,7 @@ _FLAGS = re.compile(r"[A-Z0-9_,]{1,200}")
 _HOP = r"\$[0-9A-Fa-f]{40}(?:[=~][A-Za-z0-9]{1,19})?"
 _PATH = re.compile(rf"{_HOP}(?:,{_HOP}){{0,15}}")
 _PORT = re.compile(r"[0-9]{1,5}")
+_BYTES = re.compile(r"[0-9]{1,15}")
 _CONFLUX_ID = re.compile(r"[0-9A-Fa-f]{1,64}")
 
 
@@ -119,11 +120,26 @@ def circuit_after(
         flags if flags != before.flags and _FLAGS.fullmatch(flags) else before.flags,
         username,
         before.conflux or (conflux if _CONFLUX_ID.fullmatch(conflux) else None),
+        before.leg,
         before.created,
+        now if _is_built(before, state, event) else before.built,
         now,
         event,
         before.username is None and username is not None,
     )
+
+
+def _is_built(before: CircuitChanged, state: str, event: str) -> bool:
+    """Whether an event shows that a circuit has just been built, for the first time."""
+    return state == "BUILT" and before.state != "BUILT" and event == "CIRC" and before.built is None
+
+
+def bandwidth_of(line: str, now: float) -> Bandwidth | None:
+    """What a BW event says (control-spec, section 4.1.4); None where it has another form."""
+    words = line.split(None, 2)[:2]
+    if len(words) < 2 or not all(map(_BYTES.fullmatch, words)):
+        return None
+    return Bandwidth(int(words[0]), int(words[1]), now)
 
 
 def field_of(line: str, key: str) -> str:

@@ -5,17 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.defer import Deferred
 
 from tortxd.addresses import SocksAddress
+from tortxd.tor.changes import Bandwidth, C, CircuitChanged
+from tortxd.tor.figures import Figures
 from tortxd.tor.isolation import Credentials
 from tortxd.tor.status import Status
 
-__all__ = ["Circuit", "Relay", "SocksAddress", "Stream", "TorLink"]
+__all__ = ["Circuit", "Relay", "SocksAddress", "Stream", "TorLink", "TorView"]
 
 
 @frozen
@@ -43,6 +45,18 @@ class Circuit:
     """Seconds on the reactor's clock."""
     streams: tuple[str, ...] = ()
     """The ids of the streams that are on it."""
+    flags: tuple[str, ...] = ()
+    """BUILD_FLAGS."""
+    build_time: float | None = None
+    """Seconds that it took to build it, where that was seen."""
+    conflux: str | None = None
+    """The conflux set of which it is a leg (proposal 329)."""
+    leg: int | None = None
+    """Which one of the set, from 1."""
+    uses_guard: bool | None = None
+    """Whether its first hop is one of Tor's guards; None where that is not known."""
+    username: str | None = field(default=None, repr=False)
+    """The SOCKS username of the streams for which it is."""
 
     @property
     def exit(self) -> Relay | None:
@@ -66,10 +80,12 @@ class Stream:
     created: float
     """Seconds on the reactor's clock."""
     purpose: str | None = None
+    username: str | None = field(default=None, repr=False)
+    """Its SOCKS username."""
 
 
 class TorLink(Protocol):
-    """One Tor, launched or attached to."""
+    """One Tor, launched or attached to, as those need it who send requests through it."""
 
     @property
     def status(self) -> Status:
@@ -88,12 +104,6 @@ class TorLink(Protocol):
         """Fire as soon as the SOCKS port listens, be it long before Tor is ready: Tor itself holds
         a stream until it has a circuit. Cancellable. Fails with TorDown when Tor has failed for
         good or is stopped."""
-
-    def circuits(self) -> Sequence[Circuit]:
-        """The circuits that are open now, oldest first."""
-
-    def streams(self) -> Sequence[Stream]:
-        """The streams that are open now, oldest first."""
 
     def circuit_of(self, source: tuple[str, int]) -> Circuit | None:
         """The circuit which carries the SOCKS connection that comes from ``source`` (its own
@@ -130,3 +140,46 @@ class TorLink(Protocol):
     def new_identity(self) -> Deferred[None]:
         """New circuits for everything (NEWNYM); fires when Tor has done it. Fails with TorNotReady
         or TorTimeout."""
+
+
+class TorView(TorLink, Protocol):
+    """The same, as those need it who watch and steer it."""
+
+    @property
+    def runs(self) -> int:
+        """How many times a Tor was started, or a control port reached, so far."""
+
+    def on_status(self, observer: Callable[[Status], None]) -> Callable[[], None]:
+        """Have ``observer`` called with every further status; the result, called, ends that."""
+
+    def listen(self, kind: type[C], listener: Callable[[C], object]) -> Callable[[], None]:
+        """Have ``listener`` called with every further change of this kind; the result, called, ends
+        that. Thousands may come in a second."""
+
+    def circuits(self) -> Sequence[Circuit]:
+        """The circuits that are open now, oldest first."""
+
+    def circuit(self, id: str) -> Circuit | None:
+        """The open circuit with this id."""
+
+    def describe(self, circuit: CircuitChanged) -> Circuit:
+        """A circuit that was told of, with what is known of its relays."""
+
+    def streams(self) -> Sequence[Stream]:
+        """The streams that are open now, oldest first."""
+
+    def stream(self, id: str) -> Stream | None:
+        """The open stream with this id."""
+
+    def bandwidth(self) -> Sequence[Bandwidth]:
+        """What Tor has read and written in each second of the last minutes, oldest first."""
+
+    def figures(self) -> Deferred[Figures]:
+        """What Tor says of itself now. Cancellable. Fails with a TortxdError."""
+
+    def close_circuit(self, id: str) -> Deferred[None]:
+        """Close a circuit, and the streams on it; fires when Tor has taken the command. Fails with
+        NotFound where there is none, with TorNotReady, TorDown or TorTimeout."""
+
+    def close_stream(self, id: str) -> Deferred[None]:
+        """Close a stream; as :meth:`close_circuit`."""

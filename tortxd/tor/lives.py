@@ -57,6 +57,8 @@ class Lives:
         )
         self.run: Run | None = None
         """The present one."""
+        self.runs = 0
+        """How many have begun."""
         self._ended: Deferred[None] = succeed(None)
         self._log = StatusLog(repeats, self._runs.beginning, self._runs.ending)
         self._life = make_lifecycle(Core(self, reactor, self._status_is))
@@ -107,6 +109,7 @@ class Lives:
         if self._is_winding_down:
             return
         self._has_begun = True
+        self.runs += 1
         self.run = self._runs.make(
             Surroundings(
                 self._reactor,

@@ -14,7 +14,7 @@ from tortxd.errors import TortxdError
 from tortxd.tor.changes import CircuitChanged
 from tortxd.tor.link import Relay
 from tortxd.tor.nodes import country_of, read_relays
-from tortxd.tor.replies import CommandRefused, relay_address
+from tortxd.tor.replies import CommandRefused, guards_of, relay_address
 from tortxd.tor.table import Table
 
 if TYPE_CHECKING:
@@ -57,6 +57,15 @@ class RelayLookups:
     def consensus_arrived(self) -> None:
         """Tor has another consensus."""
         Deferred.fromCoroutine(self.read_consensus()).addErrback(self._not_read)
+
+    def guards_changed(self) -> None:
+        """Tor may have other guards now."""
+        Deferred.fromCoroutine(self._read_guards()).addErrback(self._not_read)
+
+    async def _read_guards(self) -> None:
+        with suppress(CommandRefused):
+            replies = await self._control.ask("entry-guards")
+            self._relays.guards = guards_of(replies.get("entry-guards", ""))
 
     def look_at_circuits(self) -> None:
         """Look up what the consensus has not named of the circuits that are open."""

@@ -51,6 +51,7 @@ class Progress:
     """Reads the status events of one control connection, until :meth:`close`.
 
     :param consensus_arrived: called when Tor has another consensus.
+    :param guards_changed: called when Tor has other guards, or one has another state.
     :param failed: called with a fault of ours.
     :param causes: hears what Tor logs, where that is read nowhere else.
     :param clock_offset: see :func:`~tortxd.tor.skew.wall_clock_offset`.
@@ -63,12 +64,14 @@ class Progress:
         listener: ProgressListener,
         *,
         consensus_arrived: Callable[[], None],
+        guards_changed: Callable[[], None],
         failed: Callable[[Failure], None],
         causes: Causes | None = None,
         clock_offset: Callable[[], float] = wall_clock_offset,
     ) -> None:
         self._listener = listener
         self._consensus_arrived = consensus_arrived
+        self._guards_changed = guards_changed
         self._causes = causes
         self._pace = Pace(clock, rate=_STATUS_A_SECOND, burst=_STATUS_AT_ONCE)
         self._log_pace = Pace(clock, rate=_LOGGED_A_SECOND, burst=_LOGGED_AT_ONCE)
@@ -85,6 +88,7 @@ class Progress:
         yield "STATUS_GENERAL", self._seldom(self._status)
         yield "NETWORK_LIVENESS", self._seldom(self._liveness)
         yield "SIGNAL", self._seldom(self._signal)
+        yield "GUARD", self._seldom(lambda _: self._guards_changed())
         if self._causes is not None:
             yield "WARN", self._logged
             yield "NOTICE", self._logged

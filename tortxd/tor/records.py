@@ -20,6 +20,20 @@ _MOST_LEGS = 16
 """Circuits of one conflux set; Tor makes two or three."""
 
 
+def as_stream(stream: StreamChanged) -> Stream:
+    """A stream as it was after a change."""
+    return Stream(
+        stream.id,
+        stream.state,
+        stream.circuit,
+        stream.target,
+        stream.source,
+        stream.created,
+        stream.purpose,
+        stream.username,
+    )
+
+
 class Records:
     """See the module's description.
 
@@ -32,20 +46,32 @@ class Records:
         self._streams: dict[str, StreamChanged] = {}
         self._on: dict[str, dict[str, None]] = {}
         """The ids of the streams on each open circuit."""
-        self._sets: dict[str, dict[str, None]] = {}
-        """The ids of the open circuits of each conflux set."""
+        self._sets: dict[str, dict[str, int]] = {}
+        """The open circuits of each conflux set, by their ids, and which leg each is."""
         self._recent = Recent()
 
     def circuits(self) -> tuple[Circuit, ...]:
         """The open circuits, oldest first."""
-        return tuple(map(self._circuit, self._circuits.values()))
+        return tuple(map(self.describe, self._circuits.values()))
+
+    def circuit(self, id: str) -> Circuit | None:
+        """The open circuit with this id."""
+        circuit = self._circuits.get(id)
+        return None if circuit is None else self.describe(circuit)
 
     def streams(self) -> tuple[Stream, ...]:
         """The open streams, oldest first."""
-        return tuple(
-            Stream(s.id, s.state, s.circuit, s.target, s.source, s.created, s.purpose)
-            for s in self._streams.values()
-        )
+        return tuple(map(as_stream, self._streams.values()))
+
+    def stream(self, id: str) -> Stream | None:
+        """The open stream with this id."""
+        stream = self._streams.get(id)
+        return None if stream is None else as_stream(stream)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many circuits and streams are open."""
+        return len(self._circuits), len(self._streams)
 
     def is_open(self, id: str) -> bool:
         """Whether there is a stream with this id."""
@@ -89,12 +115,13 @@ class Records:
         if circuit is not None and circuit.state in OVER and circuit.conflux is not None:
             legs = map(self._circuits.__getitem__, self._legs(circuit.conflux))
             circuit = next((leg for leg in legs if leg.state == "BUILT"), circuit)
-        return None if circuit is None else self._circuit(circuit)
+        return None if circuit is None else self.describe(circuit)
 
     def _legs(self, conflux: str) -> tuple[str, ...]:
         return tuple(islice(self._sets.get(conflux, ()), _MOST_LEGS))
 
-    def _circuit(self, circuit: CircuitChanged) -> Circuit:
+    def describe(self, circuit: CircuitChanged) -> Circuit:
+        """A circuit, with what is known of the relays on its path."""
         path = []
         for fingerprint, nickname in split_path(circuit.path):
             relay = self.relays.get(fingerprint)
@@ -106,6 +133,12 @@ class Records:
             circuit.purpose,
             circuit.created,
             tuple(self._on.get(circuit.id, ())),
+            tuple(circuit.flags.split(",")) if circuit.flags else (),
+            None if circuit.built is None else circuit.built - circuit.created,
+            circuit.conflux,
+            circuit.leg,
+            self.relays.is_guard(path[0].fingerprint) if path else None,
+            circuit.username,
         )
 
     def _forget(self) -> None:

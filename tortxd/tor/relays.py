@@ -15,6 +15,8 @@ class Relays:
 
     def __init__(self) -> None:
         self._relays: dict[str, Relay] = {}
+        self.guards: frozenset[str] | None = None
+        """The fingerprints of the relays that Tor has chosen as its guards; None: not known."""
 
     def add(self, relay: Relay) -> None:
         """Remember the details of a relay."""
@@ -32,6 +34,10 @@ class Relays:
 
     def __contains__(self, fingerprint: str) -> bool:
         return fingerprint in self._relays
+
+    def is_guard(self, fingerprint: str) -> bool | None:
+        """Whether it is one of Tor's guards; None where those are not known."""
+        return None if self.guards is None else fingerprint in self.guards
 
     def missing(self, path: str) -> tuple[str, ...]:
         """The fingerprints on a circuit's path of which no details are known, exit first."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from attrs import frozen
@@ -36,6 +37,9 @@ _LONGEST_LISTENERS = 65_536
 _SKEW = re.compile(r"Clock skew (-?\d+) ")
 
 
+_GUARD = re.compile(r"\$?([0-9A-Fa-f]{40})(?=[=~ ]|$)")
+_MOST_GUARDS = 1000
+"""Tor has some 20, of which it uses two."""
 _COOKIE_FILE = re.compile(rb'COOKIEFILE="((?:[^"\\]|\\.)*)"')
 _METHODS = re.compile(r"METHODS=([A-Z,]+)")
 _ESCAPED_BYTE = re.compile(rb"\\([0-7]{1,3}|.)")
@@ -201,6 +205,12 @@ def skew_of(event: StatusEvent) -> int | None:
     ):
         text = match[1]
     return int(text) if re.fullmatch(r"-?\d{1,12}", text) else None
+
+
+def guards_of(reply: str) -> frozenset[str]:
+    """The fingerprints in ``entry-guards``, a line for each guard (control-spec, section 3.9)."""
+    lines = islice(reply.split("\n"), _MOST_GUARDS)
+    return frozenset(match[1].upper() for line in lines if (match := _GUARD.match(line)))
 
 
 def relay_address(status: str) -> str | None:

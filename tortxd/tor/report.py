@@ -12,6 +12,7 @@ from tortxd.tor.status import (
     Ready,
     Status,
     Stopped,
+    serves,
 )
 
 
@@ -51,6 +52,13 @@ def status_json(status: Status) -> dict[str, object]:
 
 def _bootstrap(progress: int, tag: str, summary: str) -> dict[str, object]:
     return {"progress": progress, "tag": tag, "summary": summary}
+
+
+def bootstrap_percent(status: Status) -> int:
+    """How far Tor is, from 0 to 100."""
+    if isinstance(status, Bootstrapping):
+        return status.progress
+    return 100 if serves(status) else 0
 
 
 def not_ready(status: Status) -> TortxdError:

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tortxd.errors import TortxdError
+from tortxd.errors import NotFound, TortxdError
 from tortxd.tor.causes import Causes
 from tortxd.tor.exits import Exits
 from tortxd.tor.guard import UnroutableStreams, UselessCircuits
@@ -24,6 +24,7 @@ from tortxd.tor.link import SocksAddress
 from tortxd.tor.lookups import RelayLookups
 from tortxd.tor.progress import Progress, ProgressListener
 from tortxd.tor.repeats import Repeats
+from tortxd.tor.replies import CommandRefused
 from tortxd.tor.skew import wall_clock_offset
 from tortxd.tor.table import Table
 from tortxd.tor.usage import Usage
@@ -36,6 +37,8 @@ __all__ = ["Session", "SessionListener", "Watch"]
 
 log = Logger()
 
+NO_CIRCUIT = "There is no circuit with this id now."
+NO_STREAM = "There is no stream with this id now."
 _END_MISC = 1
 """The reason that is given for closing a stream (tor-spec, "Closing streams")."""
 _FULL = 1024 * 1024
@@ -106,6 +109,7 @@ class Session:
             control,
             listener,
             consensus_arrived=self._lookups.consensus_arrived,
+            guards_changed=self._lookups.guards_changed,
             failed=_failed,
             causes=causes,
             clock_offset=clock_offset,
@@ -133,7 +137,7 @@ class Session:
         """
         # What was seen over an earlier connection may have ended unseen since.
         self._table.clear()
-        events = ("CIRC", "CIRC_MINOR", "STREAM")
+        events = ("CIRC", "CIRC_MINOR", "STREAM", "BW")
         feeds = [(name, partial(self._feed, name)) for name in events]
         await self._control.subscribe((*feeds, *self._progress.handlers()))
         testing = await self._control.configured("TestingTorNetwork")
@@ -152,6 +156,7 @@ class Session:
             datetime.now(UTC),
         )
         self.network = "private" if testing == ["1"] or authorities else "public"
+        self._lookups.guards_changed()
         await self._lookups.read_consensus()
         self._lookups.look_at_circuits()
         self._progress.begin(replies)
@@ -174,6 +179,24 @@ class Session:
     def close_stream(self, id: str) -> None:
         """Close a stream, if it has not ended by itself."""
         self._tell(f"CLOSESTREAM {id} {_END_MISC}")
+
+    async def end_stream(self, id: str) -> None:
+        """Close a stream, and see that Tor does it.
+
+        :raises NotFound: there is none with this id (any more).
+        :raises TortxdError: Tor does not answer.
+        """
+        await self._end(f"CLOSESTREAM {id} {_END_MISC}", NotFound(NO_STREAM))
+
+    async def end_circuit(self, id: str) -> None:
+        """Close a circuit, whatever it carries. Errors as :meth:`end_stream`."""
+        await self._end(f"CLOSECIRCUIT {id}", NotFound(NO_CIRCUIT))
+
+    async def _end(self, command: str, unknown: NotFound) -> None:
+        try:
+            await self._control.tell(command)
+        except CommandRefused:  # 552, "Unknown circuit" or "Unknown stream"
+            raise unknown from None
 
     def _close_circuit(self, id: str) -> None:
         """Close a circuit that carries no stream; Tor itself would keep it for long."""

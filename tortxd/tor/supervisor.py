@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred
 
 from tortxd._types import Reactor
-from tortxd.errors import TorNotReady, TortxdError
+from tortxd.errors import NotFound, TorNotReady, TortxdError
 from tortxd.tor.budget import CircuitBudget
-from tortxd.tor.changes import Source
+from tortxd.tor.changes import Bandwidth, C, CircuitChanged, Source
 from tortxd.tor.close_reasons import CloseReasons
+from tortxd.tor.figures import KEYS, PATIENCE, Figures, figures_of
 from tortxd.tor.identity import NewIdentity
 from tortxd.tor.isolation import Credentials
 from tortxd.tor.link import Circuit, SocksAddress, Stream
 from tortxd.tor.lives import Lives
 from tortxd.tor.milestones import Milestones
-from tortxd.tor.session import Session, Watch
+from tortxd.tor.session import NO_CIRCUIT, NO_STREAM, Session, Watch
 from tortxd.tor.settings import AttachSettings, LaunchSettings
 from tortxd.tor.status import Status
 from tortxd.tor.table import Table
@@ -34,7 +35,7 @@ _ABANDONED_FOR = 0.5
 
 
 class TorSupervisor:
-    """A supervised Tor; provides :class:`tortxd.tor.link.TorLink`.
+    """A supervised Tor; provides :class:`tortxd.tor.link.TorView`.
 
     :param reactor: of its clock, processes and connections.
     :param settings: launch or attach.
@@ -120,6 +121,11 @@ class TorSupervisor:
         return self._milestones.socks
 
     @property
+    def runs(self) -> int:
+        """How many times a Tor was started, or a control port reached, so far."""
+        return self._lives.runs
+
+    @property
     def pid(self) -> int | None:
         """The launched Tor's process id, while there is one."""
         return None if self._lives.run is None else self._lives.run.pid
@@ -138,9 +144,7 @@ class TorSupervisor:
 
         :raises TorNotReady: there is none now.
         """
-        if self._session is None:
-            raise TorNotReady("There is no control connection to Tor now.")
-        return self._session.control
+        return self._open_session.control
 
     def when_usable(self) -> Deferred[SocksAddress]:
         """Fire as soon as the SOCKS port listens, long before Tor is ready. Cancellable. Fails with
@@ -164,6 +168,63 @@ class TorSupervisor:
     def streams(self) -> Sequence[Stream]:
         """The streams that are open now, oldest first."""
         return self._table.streams()
+
+    def circuit(self, id: str) -> Circuit | None:
+        """The open circuit with this id."""
+        return self._table.circuit(id)
+
+    def describe(self, circuit: CircuitChanged) -> Circuit:
+        """A circuit that was told of, with what is known of its relays."""
+        return self._table.describe(circuit)
+
+    def stream(self, id: str) -> Stream | None:
+        """The open stream with this id."""
+        return self._table.stream(id)
+
+    def listen(self, kind: type[C], listener: Callable[[C], object]) -> Callable[[], None]:
+        """Have ``listener`` called with every further change of this kind; the result, called, ends
+        that."""
+        return self._table.listen(kind, listener)
+
+    def bandwidth(self) -> Sequence[Bandwidth]:
+        """What Tor has read and written in each second of the last minutes, oldest first."""
+        return self._table.traffic.seconds
+
+    def figures(self) -> Deferred[Figures]:
+        """What Tor says of itself now.
+
+        :raises TortxdError: there is no control connection, or Tor does not answer (in the
+            Deferred).
+        """
+
+        async def ask() -> Figures:
+            return figures_of(await self.control.ask(*KEYS, patience=PATIENCE))
+
+        return Deferred.fromCoroutine(ask())
+
+    def close_circuit(self, id: str) -> Deferred[None]:
+        """Close a circuit, and the streams on it; fires when Tor has taken the command.
+
+        :raises NotFound: there is none (in the Deferred, as all errors).
+        :raises TortxdError: there is no control connection, or Tor does not answer.
+        """
+
+        async def close() -> None:
+            if self._table.circuit(id) is None:
+                raise NotFound(NO_CIRCUIT)
+            await self._open_session.end_circuit(id)
+
+        return Deferred.fromCoroutine(close())
+
+    def close_stream(self, id: str) -> Deferred[None]:
+        """Close a stream; errors as :meth:`close_circuit`."""
+
+        async def close() -> None:
+            if not self._table.is_open(id):
+                raise NotFound(NO_STREAM)
+            await self._open_session.end_stream(id)
+
+        return Deferred.fromCoroutine(close())
 
     def circuit_of(self, source: Source) -> Circuit | None:
         """The circuit which carries, or up to 30 s ago carried, the connection from ``source``.
@@ -249,6 +310,12 @@ class TorSupervisor:
             await self._new_identity.make(self.control)
 
         return Deferred.fromCoroutine(make())
+
+    @property
+    def _open_session(self) -> Session:
+        if self._session is None:
+            raise TorNotReady("There is no control connection to Tor now.")
+        return self._session
 
     @property
     def _session(self) -> Session | None:

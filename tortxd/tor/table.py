@@ -15,19 +15,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, TypeVar
 
 from tortxd.tor.changes import (
-    Change,
+    C,
     CircuitChanged,
     CircuitClosed,
     Cleared,
+    Listeners,
     StreamChanged,
     StreamEnded,
 )
 from tortxd.tor.lines import (
     OVER,
     age_of,
+    bandwidth_of,
     circuit_after,
     field_of,
     is_id,
@@ -41,6 +42,7 @@ from tortxd.tor.lines import (
 )
 from tortxd.tor.records import Records
 from tortxd.tor.relays import Relays
+from tortxd.tor.traffic import Traffic
 from tortxd.wire.control import Implausible
 
 MOST_OPEN_STREAMS = 32_768
@@ -48,8 +50,6 @@ MOST_OPEN_STREAMS = 32_768
 MOST_OPEN_CIRCUITS = 16_384
 MOST_TEXT = 16 * 1024 * 1024
 """Characters that are kept of what is open: an ordinary stream has some 100, a circuit 250."""
-
-_C = TypeVar("_C", bound=Change)
 
 
 class Table(Records):
@@ -60,18 +60,22 @@ class Table(Records):
 
     def __init__(self, relays: Relays | None = None) -> None:
         super().__init__(relays)
+        self.traffic = Traffic()
+        """What Tor has read and written in the last minutes."""
         self._text = 0
-        self._listeners: dict[type, tuple[Callable[[Any], object], ...]] = {}
+        self._listeners = Listeners()
+        self._tell = self._listeners.tell
         self._takers = {
             "CIRC": self._circuit_event,
             "CIRC_MINOR": self._circuit_minor_event,
             "STREAM": self._stream_event,
+            "BW": self._bandwidth_event,
         }
 
     # --- what comes in -------------------------------------------------------------------------
 
     def feed(self, event: str, line: str, now: float) -> None:
-        """Take a CIRC, CIRC_MINOR or STREAM event, and tell what has changed.
+        """Take a CIRC, CIRC_MINOR, STREAM or BW event, and tell what has changed.
 
         :param line: the event without its name.
         :param now: seconds on the reactor's clock.
@@ -95,19 +99,13 @@ class Table(Records):
     def clear(self) -> None:
         """Forget all but the relays: another Tor, or the same after a gap."""
         self._forget()
+        self.traffic.clear()
         self._text = 0
         self._tell(Cleared())
 
-    def listen(self, kind: type[_C], listener: Callable[[_C], object]) -> Callable[[], None]:
-        """Have ``listener`` called with every further change of this kind, in the order in which
-        they listen; the result, called, ends that."""
-        self._listeners[kind] = (*self._listeners.get(kind, ()), listener)
-
-        def leave() -> None:
-            others = (one for one in self._listeners[kind] if one is not listener)
-            self._listeners[kind] = tuple(others)
-
-        return leave
+    def listen(self, kind: type[C], listener: Callable[[C], object]) -> Callable[[], None]:
+        """See :meth:`~tortxd.tor.changes.Listeners.listen`."""
+        return self._listeners.listen(kind, listener)
 
     # --- circuits ------------------------------------------------------------------------------
 
@@ -126,7 +124,19 @@ class Table(Records):
                 raise Implausible("more open circuits than a Tor has")
             created = now if utc is None else now - age_of(line, utc)
             before = CircuitChanged(
-                id, state, "", None, "", None, None, created, now, event, is_claimed=False
+                id=id,
+                state=state,
+                path="",
+                purpose=None,
+                flags="",
+                username=None,
+                conflux=None,
+                leg=None,
+                created=created,
+                built=None,
+                at=now,
+                event=event,
+                is_claimed=False,
             )
         circuit = circuit_after(before, state, words[2:], now, event)
         if state in OVER:
@@ -144,8 +154,10 @@ class Table(Records):
     def _put(self, circuit: CircuitChanged) -> None:
         before = self._circuits.get(circuit.id)
         self._keep(_text(circuit) - (0 if before is None else _text(before)))
-        if circuit.conflux is not None:
-            self._sets.setdefault(circuit.conflux, {})[circuit.id] = None
+        if circuit.conflux is not None and circuit.leg is None:
+            legs = self._sets.setdefault(circuit.conflux, {})
+            legs[circuit.id] = leg = next(reversed(legs.values()), 0) + 1
+            circuit = circuit._replace(leg=leg)
         self._circuits[circuit.id] = circuit
         self._tell(circuit)
 
@@ -239,11 +251,13 @@ class Table(Records):
         self._recent.stream_ended(ended)
         self._tell(ended)
 
-    # --- inside --------------------------------------------------------------------------------
+    # --- the rest ------------------------------------------------------------------------------
 
-    def _tell(self, change: Change) -> None:
-        for listener in self._listeners.get(type(change), ()):
-            listener(change)
+    def _bandwidth_event(self, line: str, now: float) -> None:
+        bandwidth = bandwidth_of(line, now)
+        if bandwidth is not None:
+            self.traffic.add(bandwidth)
+            self._tell(bandwidth)
 
     def _keep(self, characters: int) -> None:
         self._text += characters

@@ -40,6 +40,7 @@ from tortxd.policy.request import (
 )
 from tortxd.policy.target import HTTP_SCHEMES, WEBSOCKET_SCHEMES, TargetPolicy
 from tortxd.relay.exchange import UpstreamRequest
+from tortxd.relay.journal import Way
 from tortxd.relay.tunnel import TunnelRequest
 from tortxd.relay.upstream import PoolKey
 from tortxd.tor.isolation import Credentials, Isolation, IsolationKeys, isolation_of
@@ -62,7 +63,7 @@ _REMEMBERED_SECTIONS = 1024
 _pool_key = lru_cache(4096)(PoolKey)
 
 
-class Way(Enum):
+class Form(Enum):
     """How a request names what it is for."""
 
     ROUTE = auto()
@@ -74,10 +75,10 @@ class Way(Enum):
 
 
 # By name, since Python 3.11 takes as long as for a call to look a member up in its class.
-ROUTE, ABSOLUTE_FORM, CONNECT, ASTERISK = Way
+ROUTE, ABSOLUTE_FORM, CONNECT, ASTERISK = Form
 
 
-def way_of(head: RequestHead) -> Way:
+def form_of(head: RequestHead) -> Form:
     """The way of a request that is for a proxy, or for ``/proxy``. A CONNECT to a path is for a
     proxy as well.
 
@@ -93,6 +94,13 @@ def way_of(head: RequestHead) -> Way:
     if head.target == b"*" and head.method == b"OPTIONS":
         return ASTERISK
     raise BadRequest("The request target is neither a path nor a URL.")
+
+
+def way_of(head: RequestHead) -> Way:
+    """How a request comes, for the journal, whether it may pass or not."""
+    if head.method == b"CONNECT":
+        return "connect"
+    return "absolute-form" if proxy_mode.is_proxy_mode(head) else "proxy"
 
 
 @frozen
@@ -154,38 +162,40 @@ class Admission:
             in proxy mode.
         :raises TortxdError: it is refused.
         """
-        way = way_of(head) if mount is None else ROUTE
-        section = self._section(way, head)
+        form = form_of(head) if mount is None else ROUTE
+        section = self._section(form, head)
         preflight = section.caller.preflight
         if preflight is not None:
             return Answer(204, [*preflight, *OWN_HEADERS])
-        if way is ASTERISK:
+        if form is ASTERISK:
             return proxy_mode.abilities()
-        if way is CONNECT:
+        if form is CONNECT:
             return self._tunnel(head, section, peer)
-        return self._forward(way, head, section, peer, mount or PROXY)
+        return self._forward(form, head, section, peer, mount or PROXY)
 
     # --- from the header section -----------------------------------------------------------------
 
-    def _section(self, way: Way, head: RequestHead) -> _Section:
+    def _section(self, form: Form, head: RequestHead) -> _Section:
         if head.section is not None and head.hosts:
-            if way is ROUTE:
+            if form is ROUTE:
                 return self._known_of_route(head.method, head.section)
-            if way is ABSOLUTE_FORM:
+            if form is ABSOLUTE_FORM:
                 return self._known_of_absolute_form(head.method, head.section)
-        return self._read_section(way, head.method, head.headers, head.minor)
+        return self._read_section(form, head.method, head.headers, head.minor)
 
-    def _read_again(self, way: Way, method: bytes, section: HeaderSection) -> _Section:
-        return self._read_section(way, method, section.headers)
+    def _read_again(self, form: Form, method: bytes, section: HeaderSection) -> _Section:
+        return self._read_section(form, method, section.headers)
 
-    def _read_section(self, way: Way, method: bytes, headers: Headers, minor: int = 1) -> _Section:
+    def _read_section(
+        self, form: Form, method: bytes, headers: Headers, minor: int = 1
+    ) -> _Section:
         access, fields = self._policy.access, gateway_fields(headers)
-        if way is ASTERISK:
+        if form is ASTERISK:
             return _Section(fields, access.admit_options(fields, minor), Directives(), b"")
-        if way is CONNECT:
+        if form is CONNECT:
             # Nothing of it goes on, and that it has a body counts before what it directs.
             return _Section(fields, access.admit_proxy_mode(fields), Directives(), b"")
-        if way is not ROUTE:
+        if form is not ROUTE:
             caller = access.admit_proxy_mode(fields)
             lines = field_lines(outgoing_proxy_mode(headers))
             return _Section(fields, caller, read_directives(fields, proxy_mode=True), lines)
@@ -207,13 +217,13 @@ class Admission:
         return TunnelRequest(pool_key, self.timeout_for(directives), OF_TOR)
 
     def _forward(
-        self, way: Way, head: RequestHead, section: _Section, peer: bytes, mount: bytes
+        self, form: Form, head: RequestHead, section: _Section, peer: bytes, mount: bytes
     ) -> UpstreamRequest | Answer:
         policy, directives, lines = self._policy, section.directives, section.field_lines
         upgrade = asks_for_websocket(head)
         schemes = WEBSOCKET_SCHEMES if upgrade else HTTP_SCHEMES
         redirected = False
-        if way is ROUTE:
+        if form is ROUTE:
             if head.method == b"CONNECT":
                 raise BadRequest("CONNECT takes a host and a port.")
             query = target_of(head.target.partition(b"?")[2])
@@ -229,9 +239,9 @@ class Admission:
             fit = in_proxy_mode
         hops = hops_left(head) if b"max-forwards" in head.fields else None
         if upgrade or redirected or hops is not None:
-            fields = self._outgoing(way, head, hops, upgrade=upgrade, redirected=redirected)
+            fields = self._outgoing(form, head, hops, upgrade=upgrade, redirected=redirected)
             if hops == 0:
-                return self._last_answer(way, head, section, fields)
+                return self._last_answer(form, head, section, fields)
             lines = field_lines(fields)
         framing = b""
         if upgrade:
@@ -252,11 +262,12 @@ class Admission:
             chunked=head.chunked,
             expects_continue=head.expects_continue,
             filter=fit,
+            way="proxy" if form is ROUTE else "absolute-form",
             upgrade=upgrade,
         )
 
     def _outgoing(
-        self, way: Way, head: RequestHead, hops: int | None, *, upgrade: bool, redirected: bool
+        self, form: Form, head: RequestHead, hops: int | None, *, upgrade: bool, redirected: bool
     ) -> Headers:
         """The fields that go on, of a request of which more is known than its header section."""
         headers = head.headers
@@ -264,15 +275,15 @@ class Admission:
             headers = check_redirected(headers, has_body=head.has_body)
         if hops:
             headers = counted_down(headers, hops)
-        if way is not ROUTE:
+        if form is not ROUTE:
             return outgoing_proxy_mode(headers)
         return outgoing(headers, user_agent=self._policy.user_agent, websocket=upgrade)
 
     def _last_answer(
-        self, way: Way, head: RequestHead, section: _Section, fields: Headers
+        self, form: Form, head: RequestHead, section: _Section, fields: Headers
     ) -> Answer:
         answer = last_answer(head, fields)
-        if way is ROUTE:
+        if form is ROUTE:
             return answer.with_headers(section.caller.cors(answer.headers))
         return answer.with_headers(OF_TOR)
 

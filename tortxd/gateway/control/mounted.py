@@ -18,6 +18,7 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from tortxd.errors import TortxdError
+from tortxd.gateway.admission.admission import way_of
 from tortxd.gateway.answers import Answer, StreamedAnswer
 from tortxd.gateway.disconnects import DisconnectWatch
 from tortxd.gateway.front.endings import Broken, InOrder, LastBytes
@@ -39,6 +40,7 @@ def relay(gateway: Gateway, request: Request) -> None:
     try:
         decision = gateway.admission.decide(head, peer_name(request.getClientAddress()), path)
     except TortxdError as error:
+        gateway.journal.refused(way_of(head), error)
         client.fail(error)
         return
     if isinstance(decision, Answer):

@@ -101,6 +101,7 @@ def _request(
         chunked=False,
         expects_continue=False,
         filter=lambda head: head.headers,
+        way="probe",
         keep=keep,
     )
 
@@ -120,6 +121,7 @@ class _Streams:
 
     def __init__(self, gateway: Gateway) -> None:
         self.link, self.pool, self.timeouts = gateway.link, gateway.pool, gateway.timeouts
+        self.journal = gateway.journal
         self.failures, self.under_way = gateway.failures, gateway.under_way
         self._gateway = gateway
         self._used: list[Upstream] = []

@@ -345,6 +345,7 @@ class Front(TwistedProtocol):
     def fail(self, error: TortxdError) -> None:
         admission, request = self._gateway.admission, self._request
         if request is None:
+            self._gateway.journal.refused("unknown", error)
             self.answer(admission.refusal(error, None))
         else:
             self.answer(refusal(error, request.head, admission))

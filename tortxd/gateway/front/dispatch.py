@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from twisted.web.server import Site
 
 from tortxd.errors import InternalError, TortxdError
-from tortxd.gateway.admission.admission import PROXY
+from tortxd.gateway.admission.admission import PROXY, way_of
 from tortxd.gateway.admission.proxy_mode import is_proxy_mode
 from tortxd.gateway.answers import Answer
 from tortxd.gateway.front.requests import (
@@ -34,6 +34,9 @@ class ControlPlane(Protocol):
 
     def answer_to_head(self, head: RequestHead) -> Answer | None:
         """The answer to a request whose head alone decides it; None if there is more to see."""
+
+    def wind_down(self) -> None:
+        """End now what would go on for ever."""
 
     def stop(self) -> None:
         """Answer what is being served, now."""
@@ -63,10 +66,14 @@ class Dispatch:
         try:
             decision = gateway.admission.decide(head, peer)
         except TortxdError as error:
-            decision = refusal(error, head, gateway.admission)
+            decision = self._refuse(error, head)
         except Exception:
             log.failure("A request could not be judged")
-            decision = refusal(InternalError(), head, gateway.admission)
+            decision = self._refuse(InternalError(), head)
         if isinstance(decision, Answer):
             return AnsweredRequest(connection, head, body, decision)
         return RelayedRequest(connection, head, body, gateway, decision)
+
+    def _refuse(self, error: TortxdError, head: RequestHead) -> Answer:
+        self._gateway.journal.refused(way_of(head), error)
+        return refusal(error, head, self._gateway.admission)

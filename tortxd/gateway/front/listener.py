@@ -43,6 +43,7 @@ class FrontFactory(Factory):
         self.connections: Connections[Front] = Connections(
             gateway.timeouts, lambda: gateway.limits, self._ports.go_on
         )
+        gateway.clients = lambda: len(self.connections)
         self._repeats = Repeats(gateway.reactor)
 
     @cached_property
@@ -100,6 +101,8 @@ class FrontFactory(Factory):
         every one, with an answer that says why. Fires when none is left."""
         self._repeats.flush()
         self.gateway.timeouts.start(seconds, self._end_all)
+        if "control" in vars(self):
+            self.control.wind_down()
         return self.connections.close()
 
     def _end_all(self) -> None:

@@ -195,7 +195,7 @@ class RelayedRequest(ClientRequest):
 
     def _malformed(self, error: TortxdError) -> None:
         responding, self._refused = self._exchange.responding, True
-        self._exchange.client_gone()
+        self._exchange.client_gone(error)
         if responding:
             # There is a response already, which nothing may look part of.
             self._connection.break_off()
