@@ -278,6 +278,8 @@ class DaemonConfig:
     given_as: Mapping[str, str] | None = field(default=None, init=False, repr=False, eq=False)
     """What each field is called where its value came from, or could have come from. None: the
     configuration was made in Python, where fields have their own names."""
+    set_as: Mapping[str, str] | None = field(default=None, init=False, repr=False, eq=False)
+    """By fields that were set, the names under which they were; None: a program has set them."""
     token: bytes | None = field(init=False, repr=False, eq=False)
     """What ``token_file`` holds."""
     control_password: bytes | None = field(init=False, repr=False, eq=False)
@@ -328,6 +330,8 @@ class DaemonConfig:
         except SetupError as error:
             raise SetupError(_spelled(str(error), given_as)) from error
         object.__setattr__(config, "given_as", given_as)
+        set_as = {key: setting.name for key, setting in settings.items()}
+        object.__setattr__(config, "set_as", set_as)
         return config
 
     def spelled(self, sentence: str) -> str:

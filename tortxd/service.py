@@ -30,6 +30,7 @@ from tortxd.policy.headers import UserAgent
 from tortxd.policy.hosts import MAP_IT, public_host
 from tortxd.policy.request import isolation_key
 from tortxd.policy.target import TargetPolicy, parse_alias
+from tortxd.settings import described
 from tortxd.tor.budget import CircuitBudget
 from tortxd.tor.datadir import operator_token, prepare
 from tortxd.tor.isolation import IsolationKeys, isolation_of
@@ -224,7 +225,12 @@ class TorService(Service):
             # Importing klein installs the reactor: not before there is a gateway to make.
             from tortxd.gateway.control.app import Api
 
-            self._api = Api(self._gateway, self.config.check_url, self.config.ip_url)
+            self._api = Api(
+                self._gateway,
+                self.config.check_url,
+                self.config.ip_url,
+                lambda: described(self.config),
+            )
         return self._api
 
 

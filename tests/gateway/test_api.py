@@ -131,7 +131,7 @@ async def test_verify_tor(
     address: str | None,
 ) -> None:
     either.origin.canned[b"/api/ip"] = answer
-    either.link.circuit = circuit
+    either.link.only_circuit = circuit
     reply = await either.ask("/verify-tor")
     assert reply.status == 200
     assert reply.json["verdict"] == verdict
@@ -267,7 +267,7 @@ async def test_a_tor_that_dies_under_a_probe(either: Gateway, path: str) -> None
     either.origin.canned[b"/ip"] = either.origin.canned[b"/api/ip"] = Canned(b"", "hang")
     asking = Deferred.fromCoroutine(either.ask(path))
     await either.origin.when_requested(1)
-    either.link.circuit = either.link.socks_address = either.link.reason = None
+    either.link.only_circuit = either.link.socks_address = either.link.reason = None
     either.link.status = BackingOff(1.0, "Tor died.")
     either.origin.connections[1].wire.abortConnection()
     reply = await asking
@@ -344,9 +344,6 @@ async def test_probes_overlook_no_directive(
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/circuits/7/close"),
-        ("GET", "/events"),
-        ("GET", "/metrics"),
         ("GET", "/openapi.json"),
     ],
 )

@@ -43,7 +43,7 @@ READ_BY_GATEWAY = _DIRECTIVES | {
     b"access-control-request-private-network",
 }
 """The headers that mean something to the gateway; of Cookie, one cookie alone."""
-_FOR_OWN_ROUTES = READ_BY_GATEWAY | {b"accept"}
+_FOR_OWN_ROUTES = READ_BY_GATEWAY | {b"accept", b"last-event-id"}
 
 UNKNOWN = b"tortxd-"
 """Where :func:`gateway_fields` puts the names of headers that were meant for the gateway and are
@@ -153,8 +153,8 @@ def from_browser(fields: Fields) -> bool:
 
 def read_by_gateway(headers: Headers) -> list[tuple[bytes, bytes]]:
     """The same headers as a list, for the gateway's own routes, with the names of those that nobody
-    knows, and with Accept. Browsers send a gateway on localhost the cookies of every other service
-    there: those are left out."""
+    knows, and with Accept and Last-Event-ID. Browsers send a gateway on localhost the cookies of
+    every other service there: those are left out."""
     kept = []
     for name, value in headers:
         key = name.lower()

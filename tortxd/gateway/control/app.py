@@ -6,7 +6,7 @@ before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -27,12 +27,15 @@ from tortxd.errors import (
     TortxdError,
 )
 from tortxd.gateway.answers import OWN_HEADERS, Answer, StreamedAnswer, takes_html
+from tortxd.gateway.control.build_times import BuildTimes
 from tortxd.gateway.control.endpoints import Call, Context, Endpoint
+from tortxd.gateway.control.feed import Feed
 from tortxd.gateway.control.mounted import break_off, content_of, head_of, relay, send, stream
 from tortxd.gateway.control.page import HEADERS as PAGE_HEADERS
 from tortxd.gateway.control.page import Address, error_page
 from tortxd.gateway.control.routes import ENDPOINTS, VARY
 from tortxd.gateway.control.verification import Verification
+from tortxd.gateway.control.views import Json, Views
 from tortxd.gateway.front.handover import too_large
 from tortxd.gateway.gateway import Gateway, peer_name
 from tortxd.policy.access import Audience, Caller
@@ -57,6 +60,7 @@ class Api:
     """Serves the routes. :meth:`resource` mounts them; :meth:`site` is what the front hands over
     to.
 
+    :param settings: what the daemon was started with, for operators.
     :param endpoints: the routes.
     """
 
@@ -65,10 +69,23 @@ class Api:
         gateway: Gateway,
         check_url: str,
         ip_url: str,
+        settings: Callable[[], list[Json]] = list,
         endpoints: tuple[Endpoint, ...] = ENDPOINTS,
     ) -> None:
         self._gateway = gateway
-        self._context = Context(gateway, check_url, ip_url, Verification(gateway))
+        views = Views(gateway)
+        self._feed = Feed(gateway, views)
+        self._build_times = BuildTimes(gateway.link)
+        self._context = Context(
+            gateway,
+            check_url,
+            ip_url,
+            Verification(gateway),
+            views,
+            self._feed,
+            self._build_times,
+            settings,
+        )
         self._endpoints = {endpoint.path: endpoint for endpoint in endpoints}
         self._app = Klein()
         for endpoint in (*endpoints, _UNKNOWN):
@@ -83,6 +100,11 @@ class Api:
     def site(self) -> Site:
         """A ``Site`` of these routes."""
         return _QuietSite(self.resource())  # type: ignore[no-untyped-call]
+
+    def wind_down(self) -> None:
+        """The gateway stops soon: what would go on for ever ends now."""
+        self._feed.dismiss()
+        self._build_times.stop()
 
     def stop(self) -> None:
         """Answer what is being served, now: the gateway stops."""
@@ -115,7 +137,7 @@ class Api:
         """The endpoint, as klein calls it."""
         if endpoint.handler is None:
             return lambda request, **_: self._relay(request)
-        return lambda request, **_: self._start(request, endpoint)
+        return lambda request, **parameters: self._start(request, endpoint, parameters)
 
     def _relay(self, request: Request) -> Deferred[None]:
         finished: Deferred[None] = Deferred()
@@ -123,18 +145,22 @@ class Api:
         relay(self._gateway, request)
         return finished
 
-    def _start(self, request: Request, endpoint: Endpoint) -> Deferred[None]:
+    def _start(
+        self, request: Request, endpoint: Endpoint, parameters: Mapping[str, str] | None = None
+    ) -> Deferred[None]:
         """Begin to serve; klein cancels it when the client leaves, and with it what is asked of
         Tor."""
-        serving = Deferred.fromCoroutine(self._serve(request, endpoint))
+        serving = Deferred.fromCoroutine(self._serve(request, endpoint, parameters or {}))
         self._serving.add(serving)
         return serving.addBoth(lambda _: self._serving.discard(serving))
 
-    async def _serve(self, request: Request, endpoint: Endpoint) -> None:
+    async def _serve(
+        self, request: Request, endpoint: Endpoint, parameters: Mapping[str, str]
+    ) -> None:
         """Judge ``request``, then answer it with what the endpoint's handler makes of it."""
         head = head_of(request)
         try:
-            answer = await self._answer(request, head, endpoint)
+            answer = await self._answer(request, head, endpoint, parameters)
             if isinstance(answer, StreamedAnswer):
                 await stream(request, answer)
                 return
@@ -153,7 +179,11 @@ class Api:
             send(request, answer.readable_to(head))
 
     async def _answer(
-        self, request: Request, head: RequestHead, endpoint: Endpoint
+        self,
+        request: Request,
+        head: RequestHead,
+        endpoint: Endpoint,
+        parameters: Mapping[str, str],
     ) -> Answer | StreamedAnswer:
         judged = self._judge(head, endpoint)
         if isinstance(judged, Answer):
@@ -162,9 +192,12 @@ class Api:
             judged,
             gateway_fields(head.headers),
             peer_name(request.getClientAddress()),
-            _token_in(head.target, endpoint),
-            _body_of(request),
-            head.minor,
+            token=_token_in(head.target, endpoint),
+            query=head.target.partition(b"?")[2],
+            parameters=parameters,
+            last_event_id=head.fields.get(b"last-event-id", b""),
+            body=_body_of(request),
+            minor=head.minor,
             address=_address_of(request),
             html=takes_html(head),
         )

@@ -4,15 +4,18 @@ each answer looks like follow from these.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from attrs import field, frozen
 
 from tortxd.gateway.answers import Answer, StreamedAnswer
+from tortxd.gateway.control.feed import Feed
 from tortxd.gateway.control.page import Address
 from tortxd.gateway.control.schemas import Schema
 from tortxd.gateway.control.verification import Verification
+from tortxd.gateway.control.views import Json, Views
 from tortxd.gateway.gateway import Gateway
+from tortxd.gateway.journal import Distribution
 from tortxd.policy.access import Audience, Caller
 from tortxd.policy.request import Fields
 
@@ -26,6 +29,11 @@ class Call:
     peer: bytes
     token: bytes | None = field(default=None, repr=False)
     """What the query of the page's address gives."""
+    query: bytes = field(default=b"", repr=False)
+    parameters: Mapping[str, str] = field(factory=dict)
+    """What the path names, as ``id`` in ``/circuits/<id>/close``."""
+    last_event_id: bytes = b""
+    """What a reader of events had last (HTML, section 9.2.4)."""
     body: bytes = field(default=b"", repr=False)
     minor: int = 1
     """Of HTTP/1.0 or 1.1."""
@@ -45,12 +53,12 @@ class Context:
     ip_url: str
     """The service that says by which address it was asked."""
     verification: Verification
-
-    @property
-    def proxy_url(self) -> str | None:
-        """Where Tor speaks SOCKS, as a URL; None while it does not."""
-        address = self.gateway.link.socks_address
-        return None if address is None else address.url
+    views: Views
+    feed: Feed
+    build_times: Distribution
+    """How long circuits took to be built."""
+    settings: Callable[[], list[Json]]
+    """What the daemon was started with."""
 
 
 Handler = Callable[[Context, Call], Awaitable[Answer | StreamedAnswer]]

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 
-from tortxd._version import __version__
-from tortxd.errors import BadRequest, BadResponse, InternalError, NotServed, Unauthorized
+from tortxd.errors import (
+    BadRequest,
+    BadResponse,
+    InternalError,
+    NotFound,
+    NotServed,
+    Unauthorized,
+)
 from tortxd.gateway.answers import Answer, json_answer
 from tortxd.gateway.control.endpoints import Call, Context
 from tortxd.gateway.control.probes import Probe
-from tortxd.gateway.control.views import address_in, circuit_json, stream_json, verdict
+from tortxd.gateway.control.views import address_in, circuit_json, verdict
 from tortxd.policy.access import Audience
 from tortxd.policy.request import key_forms, read_directives
-from tortxd.tor.report import not_ready, status_json
+from tortxd.tor.report import not_ready
 from tortxd.tor.status import serves
 
 _KEY_BODY = '{"isolation": "KEY"}'
@@ -25,14 +31,8 @@ _FOR_EVERYONE = (
 
 async def health(context: Context, _: Call) -> Answer:
     """Whether requests are served, and how far Tor is."""
-    link = context.gateway.link
-    value = {
-        **status_json(link.status),
-        "tor": context.proxy_url,
-        "network": link.network,
-        "version": __version__,
-    }
-    return json_answer(200 if serves(link.status) else 503, value)
+    status = context.gateway.link.status
+    return json_answer(200 if serves(status) else 503, context.views.health())
 
 
 async def ip(context: Context, call: Call) -> Answer:
@@ -47,7 +47,7 @@ async def ip(context: Context, call: Call) -> Answer:
     address = address_in(result.answer, "ip", "IP")
     if address is None:
         raise BadResponse("The service's answer names no address.")
-    circuit = circuit_json(result.circuit)
+    circuit = None if result.circuit is None else circuit_json(result.circuit)
     return json_answer(200, {"exitIp": address, "viaTor": True, "circuit": circuit})
 
 
@@ -62,16 +62,17 @@ async def verify_tor(context: Context, call: Call) -> Answer:
     if result.is_tors_fault and result.error is not None:
         raise result.error
     return json_answer(
-        200, {**verdict(result), "proxyUrl": context.proxy_url, "age": round(age, 3)}
+        200, {**verdict(result), "proxyUrl": context.views.proxy_url, "age": round(age, 3)}
     )
 
 
 async def new_identity(context: Context, call: Call) -> Answer:
-    """New circuits for the caller's own key, or, for operators, for everyone."""
+    """New circuits for the caller's own key, or, for operators, for whose key a circuit is, or for
+    everyone."""
     gateway = context.gateway
-    keys = _keys_to_renew(call.body)
-    if keys:
-        for key in keys:
+    to_renew = _to_renew(call.body)
+    if isinstance(to_renew, frozenset):
+        for key in to_renew:
             gateway.renew_key(key, call.caller, call.peer)
         return json_answer(200, {"renewed": "key"})
     try:
@@ -80,12 +81,18 @@ async def new_identity(context: Context, call: Call) -> Answer:
         )
     except Unauthorized:
         raise Unauthorized(_FOR_EVERYONE) from None
-    await gateway.renew_all()
-    return json_answer(200, {"renewed": "all"})
+    if to_renew is None:
+        await gateway.renew_all()
+        return json_answer(200, {"renewed": "all"})
+    circuit = gateway.link.circuit(to_renew)
+    if circuit is None or circuit.username is None or not gateway.renew_user(circuit.username):
+        raise NotFound("There is no circuit with this id now that is for an isolation key of ours.")
+    return json_answer(200, {"renewed": "key"})
 
 
-def _keys_to_renew(body: bytes) -> frozenset[bytes]:
-    """The isolation key that a body names, in each form that it may have; none where it names none.
+def _to_renew(body: bytes) -> frozenset[bytes] | str | None:
+    """What a body names: an isolation key, in each form that it may have; or the id of a circuit;
+    or nothing.
 
     :raises BadRequest: it is malformed.
     """
@@ -95,10 +102,16 @@ def _keys_to_renew(body: bytes) -> frozenset[bytes]:
         raise BadRequest(
             f"The request body is not JSON. It is {_KEY_BODY}, or empty: curl -d '{_KEY_BODY}'"
         ) from None
-    if not isinstance(value, dict) or value.keys() - {"isolation"}:
-        raise BadRequest(f"The request body is {_KEY_BODY}, or empty.")
+    if not isinstance(value, dict) or value.keys() - {"isolation", "circuit"} or len(value) > 1:
+        raise BadRequest(
+            f'The request body is {_KEY_BODY}, or empty; or, for operators, {{"circuit": "ID"}}.'
+        )
+    if "circuit" in value:
+        if not isinstance(value["circuit"], str):
+            raise BadRequest("The id of a circuit is text.")
+        return value["circuit"]
     if "isolation" not in value:
-        return frozenset()
+        return None
     if not isinstance(value["isolation"], str):
         raise BadRequest("The isolation key is text.")
     return key_forms(value["isolation"])
@@ -106,18 +119,38 @@ def _keys_to_renew(body: bytes) -> frozenset[bytes]:
 
 async def circuits(context: Context, _: Call) -> Answer:
     """The circuits that Tor has open now."""
-    gateway = context.gateway
-    now = gateway.reactor.seconds()
-    return json_answer(
-        200, {"circuits": [circuit_json(one, now) for one in gateway.link.circuits()]}
-    )
+    views, link = context.views, context.gateway.link
+    return json_answer(200, {"circuits": list(map(views.circuit, link.circuits()))})
 
 
 async def streams(context: Context, _: Call) -> Answer:
     """The streams that Tor has open now."""
-    gateway = context.gateway
-    now = gateway.reactor.seconds()
-    return json_answer(200, {"streams": [stream_json(one, now) for one in gateway.link.streams()]})
+    views, link = context.views, context.gateway.link
+    return json_answer(200, {"streams": list(map(views.stream, link.streams()))})
+
+
+async def close_circuit(context: Context, call: Call) -> Answer:
+    """Close a circuit, and the streams on it."""
+    id = call.parameters["id"]
+    await context.gateway.link.close_circuit(id)
+    return json_answer(200, {"closed": id})
+
+
+async def close_stream(context: Context, call: Call) -> Answer:
+    """Close a stream."""
+    id = call.parameters["id"]
+    await context.gateway.link.close_stream(id)
+    return json_answer(200, {"closed": id})
+
+
+async def requests(context: Context, _: Call) -> Answer:
+    """What became of requests."""
+    return json_answer(200, context.views.requests())
+
+
+async def config(context: Context, _: Call) -> Answer:
+    """What the daemon was started with."""
+    return json_answer(200, {"options": context.settings()})
 
 
 async def later(_: Context, __: Call) -> Answer:

@@ -7,6 +7,8 @@ from tortxd.errors import NotServed
 from tortxd.gateway.answers import OWN_HEADERS, Answer, json_answer
 from tortxd.gateway.control import handlers, schemas
 from tortxd.gateway.control.endpoints import Call, Context, Endpoint
+from tortxd.gateway.control.events import events
+from tortxd.gateway.control.metrics import metrics
 from tortxd.gateway.control.page import HEADERS as PAGE_HEADERS
 from tortxd.gateway.control.page import (
     RENEWED_AFTER,
@@ -48,7 +50,7 @@ def _view(context: Context, call: Call) -> View:
     operators = None
     if call.caller.operator:
         circuits, streams = link.circuits(), len(link.streams())
-        operators = ForOperators(__version__, context.proxy_url, circuits, streams)
+        operators = ForOperators(__version__, context.views.proxy_url, circuits, streams)
     return View(
         address=call.address,
         status=link.status,
@@ -139,6 +141,54 @@ ENDPOINTS = (
         schemas.STREAMS,
     ),
     Endpoint(
+        "/circuits/<id>/close",
+        Audience.OPERATOR,
+        _POST,
+        handlers.close_circuit,
+        "closes a circuit",
+        schemas.CLOSED,
+        display="/circuits/ID/close",
+    ),
+    Endpoint(
+        "/streams/<id>/close",
+        Audience.OPERATOR,
+        _POST,
+        handlers.close_stream,
+        "closes a stream",
+        schemas.CLOSED,
+        display="/streams/ID/close",
+    ),
+    Endpoint(
+        "/requests",
+        Audience.OPERATOR,
+        _GET,
+        handlers.requests,
+        "what became of requests",
+        schemas.REQUESTS,
+    ),
+    Endpoint(
+        "/config",
+        Audience.OPERATOR,
+        _GET,
+        handlers.config,
+        "what the daemon was started with",
+        schemas.CONFIG,
+    ),
+    Endpoint(
+        "/events",
+        Audience.OPERATOR,
+        _GET,
+        events,
+        "what changes, as it does",
+    ),
+    Endpoint(
+        "/metrics",
+        Audience.OPERATOR,
+        _GET,
+        metrics,
+        "figures, for Prometheus",
+    ),
+    Endpoint(
         "/",
         Audience.PAGE,
         _GET,
@@ -153,30 +203,6 @@ ENDPOINTS = (
         _GET,
         handlers.later,
         "what this list says, for programs",
-        in_list=False,
-    ),
-    Endpoint(
-        "/events",
-        Audience.OPERATOR,
-        _GET,
-        handlers.later,
-        "what changes, as it does",
-        in_list=False,
-    ),
-    Endpoint(
-        "/metrics",
-        Audience.OPERATOR,
-        _GET,
-        handlers.later,
-        "figures, for Prometheus",
-        in_list=False,
-    ),
-    Endpoint(
-        "/circuits/<id>/close",
-        Audience.OPERATOR,
-        _POST,
-        handlers.later,
-        "closes a circuit",
         in_list=False,
     ),
 )
