@@ -173,6 +173,22 @@ def test_paths_are_absolute_but_a_bare_executable_is_looked_up() -> None:
         load(data_dir="")
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"log_format": "xml"}, "--log-format takes text or json, not 'xml'."),
+        (
+            {"log_level": "WARN"},
+            "--log-level takes debug, info, warn, error or critical, not 'WARN'.",
+        ),
+    ],
+)
+def test_a_log_of_no_such_kind(options: dict[str, str], sentence: str) -> None:
+    with pytest.raises(SetupError) as caught:
+        load(**options)
+    assert str(caught.value) == sentence
+
+
 def test_sentences_are_one_line(tmp_path: Path) -> None:
     for options in ({"http": ["tcp:1"]}, {"socks": "0.0.0.0:1"}, {"user_agent": "\n"}):
         with pytest.raises(SetupError) as caught:

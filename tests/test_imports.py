@@ -37,6 +37,7 @@ LAYERS = (
     {"service"},
     {"daemon", "process"},
     {"__init__"},
+    {"log_lines"},
     {"console"},
     {"twistd"},
     {"tap", "cli"},

@@ -32,7 +32,7 @@ def test_a_tac_knows_what_twistd_was_told(
     line: str, seen: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["twistd", *line.split()])
-    assert console.is_seen(twistd.options_of_twistd()) is seen
+    assert console.is_seen(twistd.options_of_twistd(), console.Style()) is seen
 
 
 def options_of(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:

@@ -11,7 +11,7 @@ import ipaddress
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,17 @@ def _positive(_: object, attribute: Attribute[float], value: object) -> None:
 def _true_or_false(_: object, attribute: Attribute[bool], value: object) -> None:
     if not isinstance(value, bool):
         raise SetupError(f"`{attribute.name}` takes True or False.")
+
+
+def _one_of(*choices: str) -> Callable[[object, Attribute[str], str], None]:
+    """A validator."""
+
+    def check(_: object, attribute: Attribute[str], value: str) -> None:
+        if value not in choices:
+            known = f"{', '.join(choices[:-1])} or {choices[-1]}"
+            raise SetupError(f"`{attribute.name}` takes {known}, not {in_quotes(str(value))}.")
+
+    return check
 
 
 def _http_url(_: object, attribute: Attribute[str], value: str) -> None:
@@ -273,6 +284,15 @@ class DaemonConfig:
     )
     """The same for each caller."""
     user_agent: str = field(default=default_of("user_agent"))
+    log_format: str = field(default=default_of("log_format"), validator=_one_of("text", "json"))
+    """What the daemon's own log is made of. An app that runs a TorService has a log of its own."""
+    log_level: str = field(
+        default=default_of("log_level"),
+        validator=_one_of("debug", "info", "warn", "error", "critical"),
+    )
+    """The least that the daemon's own log holds."""
+    log_requests: bool = field(default=default_of("log_requests"), validator=_true_or_false)
+    """Whether each request is logged when it has ended; never where it went, nor for whom."""
     check_url: str = field(default=default_of("check_url"), validator=_http_url)
     ip_url: str = field(default=default_of("ip_url"), validator=_http_url)
     given_as: Mapping[str, str] | None = field(default=None, init=False, repr=False, eq=False)

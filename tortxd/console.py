@@ -1,38 +1,40 @@
-"""Where the log goes and what it holds: plain lines in a terminal, lines with times elsewhere.
+"""Where the log goes, and in which form: for a terminal, systemd's journal, a file or a pipe.
 
-Twisted's own notes on factories, ports and reactors say nothing to a user: they are left out of
-both. What ``--syslog`` and a ``--logger`` of the user's own get is Twisted's, with everything.
+What ``--syslog`` and a ``--logger`` of the user's own get is Twisted's, with everything.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from collections.abc import Mapping
-from typing import TextIO, cast
+from collections.abc import Callable, Mapping
+from typing import TextIO
 
-from twisted.logger import (
-    FileLogObserver,
-    FilteringLogObserver,
-    ILogFilterPredicate,
-    ILogObserver,
-    LogEvent,
-    LogLevel,
-    PredicateResult,
-    eventAsText,
-    formatEventAsClassicLogText,
-)
+from attrs import frozen
+from twisted.logger import ILogObserver, LogEvent, LogLevel
 from twisted.python.logfile import LogFile
-from zope.interface import implementer, provider
+from zope.interface import implementer
 
-from tortxd.errors import printable
+from tortxd.log_lines import JsonLines, TextLines, level_of
 
 LOGGER = "tortxd.console.observer"
 """What ``--logger`` is to be for such a log."""
 
-_QUIET = ("twisted", "log_legacy", "-")
-"""Namespaces of Twisted's own."""
 
+@frozen
+class Style:
+    """How the log is to be written."""
+
+    format: str = "text"
+    """``text`` or ``json``."""
+    level: str = "info"
+    """The least that is written."""
+    environ: Mapping[str, str] = {}
+    """What says whether a terminal shows colours, and which stream is the journal's."""
+
+
+_style = Style()
 _logfile: str | None = None
 """Where :func:`observer`, which twistd calls without an argument, writes to; None: standard
 output."""
@@ -40,19 +42,16 @@ output."""
 
 def observer() -> ILogObserver:
     """For ``twistd --logger``; see :func:`take_over`."""
-    if _logfile is not None:
-        return log_observer(_rotated(_logfile))
-    if sys.stdout.isatty():
-        return terminal_observer(sys.stdout)
-    return log_observer(sys.stdout)
+    return observer_of(sys.stdout if _logfile is None else _rotated(_logfile), _style)
 
 
-def take_over(options: Mapping[str, object]) -> bool:
+def take_over(options: Mapping[str, object], style: Style) -> bool:
     """Whether our log replaces the one that a twistd with these options would write; if so,
     :func:`observer` makes it."""
-    global _logfile
+    global _logfile, _style
     if options.get("syslog") or options.get("logger"):
         return False
+    _style = style
     logfile = str(options.get("logfile") or "")
     if in_foreground(options):
         _logfile = None if logfile in ("", "-") else logfile
@@ -61,11 +60,11 @@ def take_over(options: Mapping[str, object]) -> bool:
     return logfile != "-"  # which twistd refuses by itself
 
 
-def is_seen(options: Mapping[str, object]) -> bool:
-    """Whether the log of a twistd with these options goes where its standard error goes."""
+def is_seen(options: Mapping[str, object], style: Style) -> bool:
+    """Whether people see the log of a twistd with these options where its standard error goes."""
     elsewhere = options.get("logfile") not in (None, "", "-")
     elsewhere = elsewhere or bool(options.get("syslog") or options.get("logger"))
-    return in_foreground(options) and not elsewhere
+    return in_foreground(options) and not elsewhere and style.format == "text"
 
 
 def in_foreground(options: Mapping[str, object]) -> bool:
@@ -73,61 +72,63 @@ def in_foreground(options: Mapping[str, object]) -> bool:
     return bool(options.get("nodaemon") or options.get("debug"))
 
 
-def terminal_observer(stream: TextIO) -> ILogObserver:
-    """Writes plain lines to ``stream``."""
-    return _Terminal(stream)
+def observer_of(stream: TextIO | LogFile, style: Style) -> ILogObserver:
+    """Writes to ``stream`` in the form that suits it."""
+    least = LogLevel.levelWithName(style.level)
+    if style.format == "json":
+        return _Writer(stream, JsonLines(), least)
+    if isinstance(stream, LogFile):
+        return _Writer(stream, TextLines(), least)
+    if stream.isatty():
+        lines = TextLines(terminal=True, colours=_shows_colours(style.environ))
+        return _Writer(stream, lines, least, for_people=True)
+    return _Writer(stream, TextLines(clock=not _is_journal(stream, style.environ)), least)
 
 
-def log_observer(stream: TextIO | LogFile) -> ILogObserver:
-    """Writes lines with times and namespaces to ``stream``."""
-    observer = FileLogObserver(cast(TextIO, stream), _line_with_time)
-    return FilteringLogObserver(observer, [_judge])
+def _shows_colours(environ: Mapping[str, str]) -> bool:
+    """See https://no-color.org."""
+    return not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
-def _line_with_time(event: LogEvent) -> str | None:
-    text = formatEventAsClassicLogText(event)
-    return None if text is None else "\n".join(map(printable, text.expandtabs().split("\n")))
+def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether ``$JOURNAL_STREAM`` names this stream (systemd.exec(5))."""
+    named = environ.get("JOURNAL_STREAM")
+    if not named:
+        return False
+    try:
+        status = os.fstat(stream.fileno())
+    except OSError:  # it is no file
+        return False
+    return named == f"{status.st_dev}:{status.st_ino}"
 
 
 @implementer(ILogObserver)
-class _Terminal:
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+@frozen
+class _Writer:
+    """Writes the events that matter.
+
+    With ``for_people``, what Tor logs without being worried is left out, as its status is told in
+    our own words, and so is what says nothing without what surrounds it; unless for debugging.
+    """
+
+    _stream: TextIO | LogFile
+    _lines: Callable[[LogEvent], str | None]
+    _least: LogLevel
+    _for_people: bool = False
 
     def __call__(self, event: LogEvent) -> None:
-        line = line_of(event)
+        if self._level(event) < self._least:
+            return
+        line = self._lines(event)
         if line is not None:
             self._stream.write(line + "\n")
             self._stream.flush()
 
-
-def line_of(event: LogEvent) -> str | None:
-    """The line for a terminal. None: the event is not for people."""
-    if event.get("for_logs_alone") or not _says_something(event):
-        return None
-    text = eventAsText(event, includeTimestamp=False, includeSystem=False)
-    if "log_failure" not in event:
-        text = printable(text)  # what calls itself Tor must not control the terminal
-    if _namespace(event) == "tor":
-        return f"Tor says: {text}" if _is_serious(event) else None
-    return text
-
-
-@provider(ILogFilterPredicate)
-def _judge(event: LogEvent) -> object:
-    return PredicateResult.maybe if _says_something(event) else PredicateResult.no
-
-
-def _says_something(event: LogEvent) -> bool:
-    return _is_serious(event) or _namespace(event).split(".")[0] not in _QUIET
-
-
-def _is_serious(event: LogEvent) -> bool:
-    return event.get("log_level", LogLevel.info) >= LogLevel.warn or "log_failure" in event
-
-
-def _namespace(event: LogEvent) -> str:
-    return str(event.get("log_namespace", ""))
+    def _level(self, event: LogEvent) -> LogLevel:
+        level = level_of(event)
+        is_remark = event.get("log_namespace") == "tor" and level < LogLevel.warn
+        is_left_out = self._for_people and (is_remark or event.get("for_logs_alone"))
+        return LogLevel.debug if is_left_out else level
 
 
 def _rotated(path: str) -> LogFile:

@@ -338,6 +338,30 @@ OPTIONS = (
         reloadable=True,
     ),
     Option(
+        key="log_format",
+        kind=TEXT,
+        metavar="FORMAT",
+        help="What the log is made of: lines of `text`, or of `json`, an object each.",
+        note="See [the log](#the-log).",
+        default="text",
+    ),
+    Option(
+        key="log_level",
+        kind=TEXT,
+        metavar="LEVEL",
+        help="The least that is logged: `debug`, `info`, `warn`, `error` or `critical`.",
+        default="info",
+    ),
+    Option(
+        key="log_requests",
+        kind=FLAG,
+        help="Log a line for each request that has ended: how it came and ended, times and bytes; "
+        "neither where it went, nor for whom.",
+        note="See [requests in the log](#requests-in-the-log).",
+        default=False,
+        default_text="off",
+    ),
+    Option(
         key="check_url",
         kind=TEXT,
         metavar="URL",

@@ -20,7 +20,7 @@ from tortxd.nearest import nearest
 from tortxd.options import OPTIONS, Option
 from tortxd.twistd import check_files, options_of_twistd
 
-log = Logger()
+log = Logger(namespace="tortxd.daemon")
 
 
 _ABOUT = (
@@ -112,8 +112,9 @@ class Options(usage.Options):
             values = {option.key: self[option.flag] for option in OPTIONS}
             self.config = DaemonConfig.load(values, os.environ)
             check_files(twistd)
-        self.log_is_seen = console.is_seen(twistd)
-        if console.take_over(twistd):
+        style = _log_style(self.config)
+        self.log_is_seen = console.is_seen(twistd, style)
+        if console.take_over(twistd, style):
             twistd["logger"] = console.LOGGER
 
 
@@ -164,16 +165,21 @@ def make_application() -> Any:
     """The ``application`` of a .tac, configured by a TOML file and the environment alone."""
     application = Application("tortxd")
     twistd = options_of_twistd()
-    log_is_seen = console.is_seen(twistd)
     with process.or_end():
         config = DaemonConfig.load({}, os.environ)
         if twistd:
             check_files(twistd)
-    if twistd and console.take_over(twistd):
+    style = _log_style(config)
+    log_is_seen = console.is_seen(twistd, style)
+    if twistd and console.take_over(twistd, style):
         application.setComponent(ILogObserver, console.observer())
     daemon = make_daemon(config, log_is_seen=log_is_seen, twistd=twistd)
     daemon.setServiceParent(application)
     return application
+
+
+def _log_style(config: DaemonConfig) -> console.Style:
+    return console.Style(config.log_format, config.log_level, os.environ)
 
 
 def make_daemon(

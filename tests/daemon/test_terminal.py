@@ -1,4 +1,4 @@
-"""What the daemon shows in a terminal: plain lines, in the order in which they matter."""
+"""What the daemon shows in a terminal: short lines, in the order in which they matter."""
 # mypy: disable-error-code="untyped-decorator"
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import tortxd
 from tests.daemon.process import POLL, Daemon, Launcher, installed, soon
 from tests.tor.lone_tor import NOWHERE
 
-STAMP = re.compile(r"\d{4}-\d\d-\d\dT|\[[-\w.#]+\]")
+STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d ")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def plain(daemon: Daemon) -> list[str]:
@@ -27,18 +28,28 @@ def plain(daemon: Daemon) -> list[str]:
     return lines
 
 
+def shown(daemon: Daemon) -> list[str]:
+    """What its lines say, behind the time of day; none is a warning, or of Tor's own."""
+    lines = [COLOUR.sub("", line) for line in plain(daemon)]
+    entry = re.compile(r"\d\d:\d\d:\d\d info  (?:tor|daemon) +(\S.*)")
+    assert all(map(entry.fullmatch, lines)), daemon.text
+    return [entry.sub(r"\1", line) for line in lines]
+
+
 @pytest.mark.parametrize("token", [False, True])
 @ensureDeferred
 async def test_a_start_in_a_terminal(launch: Launcher, tmp_path: Path, token: bool) -> None:
     """What it is and where things are, progress, and at the end a command that works as it
-    stands."""
+    stands. Colours are for those who want them."""
     file = tmp_path / "a token"
     file.write_text("a-long-enough-token\n")
     file.chmod(0o600)
     options = [f"--token-file={file}"] if token else []
-    daemon = launch(*options, terminal=True)
+    environ = {"TERM": "xterm", "NO_COLOR": "1" if token else ""}
+    daemon = launch(*options, terminal=True, environ=environ)
     await daemon.when_said(f"In a browser:  http://127.0.0.1:{daemon.port}/\r\n")
-    lines = plain(daemon)
+    assert bool(COLOUR.search(daemon.text)) is not token
+    lines = shown(daemon)
     assert lines[:4] == [
         f"tortxd {tortxd.__version__} is starting. Its data is in {daemon.data_dir}",
         f"The token for operators is in {daemon.data_dir}/operator-token",
@@ -59,7 +70,7 @@ async def test_a_start_in_a_terminal(launch: Launcher, tmp_path: Path, token: bo
     output = await soon(getProcessOutput("/bin/sh", ["-c", f"{command} -s"], reactor=installed()))
     assert json.loads(output)["verdict"] == "verified"
     await daemon.stop()
-    assert plain(daemon)[ready + 3 :] == [
+    assert shown(daemon)[ready + 3 :] == [
         "tortxd is stopping.",
         "Tor is stopped.",
         "tortxd has stopped.",
@@ -73,15 +84,20 @@ async def test_a_log_says_nothing_twice(launch: Launcher) -> None:
     await daemon.when_ready()
     await daemon.when_said("/verify-tor\n")
     await daemon.stop()
-    said = [line.partition("] ")[2] for line in daemon.lines]
-    own = [text for text, line in zip(said, daemon.lines, strict=True) if "[tor#" not in line]
+    said = [line.split(maxsplit=3)[3] for line in daemon.lines]
+    own = [text for text, line in zip(said, daemon.lines, strict=True) if not is_of_tor(line)]
     assert len(set(own)) == len(own), daemon.text
     for text in ("b'", "[Errno", "\\", "Gateway starting on", "Port", "twistd", "Server Shut Down"):
         assert not [line for line in own if text in line], daemon.text
     assert all(STAMP.match(line) for line in daemon.lines)
-    tors_own = max(place for place, line in enumerate(daemon.lines) if "[tor#" in line)
+    tors_own = max(place for place, line in enumerate(daemon.lines) if is_of_tor(line))
     assert said.index("tortxd is stopping.") < tors_own < said.index("Tor is stopped.")
     assert said[-2:] == ["Tor is stopped.", "tortxd has stopped."]
+
+
+def is_of_tor(line: str) -> bool:
+    """Whether Tor itself has logged it."""
+    return line.split()[2] == "tor.log"
 
 
 @ensureDeferred
@@ -93,7 +109,7 @@ async def test_a_cause_that_lasts_is_said_once(launch: Launcher, tmp_path: Path)
     await until_tried(daemon, 3)
     await daemon.stop()
     (line, counted) = [line for line in daemon.lines if "There is no socket" in line]
-    assert "[tortxd.tor#warn]" in line
+    assert line.split()[1:3] == ["warn", "tor"]
     assert line.endswith(
         "Tor is down, and tried again in 1 s: There is no socket at "
         f"{missing}. Is that Tor running, with this ControlSocket?"
@@ -158,9 +174,11 @@ async def test_the_same_of_the_tac(launch: Launcher, name: str, value: str, says
     assert says in line
 
 
-@pytest.mark.parametrize("way", ["tortxd", "--python=tortxd.tac"])
+@pytest.mark.parametrize(("way", "form"), [("tortxd", "text"), ("--python=tortxd.tac", "json")])
 @ensureDeferred
-async def test_a_log_file_stays_a_log(launch: Launcher, tmp_path: Path, way: str) -> None:
+async def test_a_log_file_stays_a_log(
+    launch: Launcher, tmp_path: Path, way: str, form: str
+) -> None:
     """It has the reason why Tor ended, as has the terminal."""
     log, torrc, holder = (
         tmp_path / "log",
@@ -175,6 +193,7 @@ async def test_a_log_file_stays_a_log(launch: Launcher, tmp_path: Path, way: str
         "TORTXD_HTTP": str(daemon.port),
         "TORTXD_SOCKS": str(daemon.socks),
         "TORTXD_DATA_DIR": str(daemon.data_dir),
+        "TORTXD_LOG_FORMAT": form,
     }
     daemon.terminal = True
     with holder:
@@ -183,8 +202,14 @@ async def test_a_log_file_stays_a_log(launch: Launcher, tmp_path: Path, way: str
     (line,) = plain(daemon)
     assert line.startswith("tortxd: Tor ended: Could not bind to 127.0.0.1:")
     logged = log.read_text().splitlines()
-    assert all(STAMP.match(one) for one in logged)
-    assert [one for one in logged if line[8:] in one and "[tortxd.tap#critical]" in one]
+    if form == "text":
+        assert all(STAMP.match(one) for one in logged)
+        assert [one for one in logged if line[8:] in one and " critical daemon " in one]
+    else:
+        entries = [json.loads(one) for one in logged]
+        (reason,) = [one for one in entries if one["level"] == "critical"]
+        assert (reason["name"], reason["message"]) == ("daemon", line[8:])
+        assert all(one.keys() == {"time", "level", "name", "message"} for one in entries)
     assert "reactor class" not in log.read_text()
 
 
