@@ -79,7 +79,7 @@ class Upload:
             try:
                 self._producer.stopProducing()
             except Exception:  # not the relay's affair
-                log.failure("The body of a request could not be stopped")
+                log.failure("The body of a request could not be stopped.")
 
     # --- what the producer says -------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ class Pending:
                 otherwise(as_error(failure))
 
         def fault(failure: Failure) -> None:
-            log.failure("A request could not go on", failure)
+            log.failure("A request could not go on.", failure)
             otherwise(InternalError())
 
         self._deferred = deferred

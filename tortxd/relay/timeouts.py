@@ -64,7 +64,7 @@ class _Queue:
             try:
                 timeout.callback()
             except Exception:  # the others must fire all the same
-                log.failure("A timer's callback failed")
+                log.failure("A timer's callback failed.")
         self._call = None
         self._emptied(self._seconds)
 

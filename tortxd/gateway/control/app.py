@@ -171,7 +171,7 @@ class Api:
                 return  # the client has left
             answer = self._refusal(TorDown(STOPPING), head, endpoint)
         except Exception:
-            log.failure("A route failed")
+            log.failure("A route failed.")
             answer = self._refusal(InternalError(), head, endpoint)
         if request.startedWriting:
             await break_off(request)

@@ -276,7 +276,7 @@ class Front(TwistedProtocol):
         except TortxdError as error:
             self.refuse(error)
         except Exception:
-            log.failure("A request could not be served")
+            log.failure("A request could not be served.")
             self.refuse(InternalError())
 
     def _read_head_closely(self, data: bytes) -> None:

@@ -68,7 +68,7 @@ class Dispatch:
         except TortxdError as error:
             decision = self._refuse(error, head)
         except Exception:
-            log.failure("A request could not be judged")
+            log.failure("A request could not be judged.")
             decision = self._refuse(InternalError(), head)
         if isinstance(decision, Answer):
             return AnsweredRequest(connection, head, body, decision)
