@@ -91,8 +91,10 @@ def memory(pid: int, what: str = "VmRSS") -> int:
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
     """Nothing of what configures a daemon of the developer's own."""
-    own = ("TORTXD_", "GATEWAY_PORT", "TOR_SOCKS_PORT", "SSL_CERT_", "STATE_DIRECTORY")
-    own += ("JOURNAL_STREAM", "NO_COLOR")
+    own = (
+        *("TORTXD_", "GATEWAY_PORT", "TOR_SOCKS_PORT", "SSL_CERT_", "STATE_DIRECTORY"),
+        *("JOURNAL_STREAM", "NO_COLOR"),
+    )
     kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **extra}
 
