@@ -127,7 +127,7 @@ def test_imports_run_one_way(layer: set[str]) -> None:
 
 INSIDE = {
     "gateway": (
-        {"answers", "journal", "limits", "transports"},
+        {"answers", "journal", "limits", "request_log", "transports"},
         {"admission", "disconnects"},
         {"gateway"},
         {"front"},

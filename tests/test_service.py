@@ -12,7 +12,7 @@ from twisted.logger import capturedLogs, formatEvent
 
 from tortxd import DaemonConfig, TorService
 from tortxd.client.agent import TorAgent
-from tortxd.errors import SetupError
+from tortxd.errors import BadUrl, SetupError
 from tortxd.tor.status import Stopped
 
 
@@ -45,6 +45,15 @@ def test_services_must_be_such_as_can_be_asked(tmp_path: Path, url: str) -> None
     for name in ("check_url", "ip_url"):
         with pytest.raises(SetupError, match=f"^`{name}`: "):
             TorService(DaemonConfig(data_dir=tmp_path, **{name: url}), cast(Any, Clock()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_requests_are_logged_where_that_was_asked_for(tmp_path: Path, asked: bool) -> None:
+    config = DaemonConfig(data_dir=tmp_path, log_requests=asked)
+    service = TorService(config, cast(Any, Clock()))
+    with capturedLogs() as events:
+        service._gateway.journal.refused("proxy", BadUrl())
+    assert len(events) == asked
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o600])

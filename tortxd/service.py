@@ -25,6 +25,7 @@ from tortxd.gateway.admission.admission import GatewayPolicy
 from tortxd.gateway.front.listener import FrontFactory
 from tortxd.gateway.gateway import Gateway
 from tortxd.gateway.limits import Limits
+from tortxd.gateway.request_log import log_request
 from tortxd.policy.access import AccessPolicy
 from tortxd.policy.headers import UserAgent
 from tortxd.policy.hosts import MAP_IT, public_host
@@ -72,6 +73,8 @@ class TorService(Service):
             policy = _policy(self.config, None)
             _check_services(self.config, policy.targets)
         self._gateway = Gateway(reactor, self._supervisor, policy, keys, limits=Limits.here())
+        if self.config.log_requests:
+            self._gateway.journal.listen(log_request)
         self._http: TreqClient | None = None
         self._api: Api | None = None
         self._prepared: GatewayPolicy | None = None

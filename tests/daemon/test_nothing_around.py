@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -115,7 +116,8 @@ def lived(
     environ = {**trust, "TMPDIR": str(temporary)}
 
     async def live() -> Daemon:
-        daemon = launch(wrapper=strace(file), environ=environ)
+        log = ("--log-level=debug", "--log-format=json", "--log-requests")
+        daemon = launch(*log, wrapper=strace(file), environ=environ)
         life = Life(daemon, tor_origin, websockets, ("127.0.0.1", daemon.socks))
 
         async def kill_tor() -> None:
@@ -154,6 +156,18 @@ def test_rule_21_logs_know_nothing(lived: Lived) -> None:
     for left in lived.daemon.data_dir.rglob("*"):
         if left.is_file():
             assert CANARY.encode() not in left.read_bytes(), left
+
+
+def test_rule_21_requests_in_the_log_tell_neither_where_nor_for_whom(lived: Lived) -> None:
+    entries = [json.loads(line) for line in lived.daemon.lines]
+    requests = [entry for entry in entries if entry["name"] == "requests"]
+    assert {one["way"] for one in requests} >= {"proxy", "absolute-form", "connect", "probe"}
+    assert {one["outcome"] for one in requests} >= {"ok", "tor_down", "target_forbidden"}
+    numbers = {"status", "connect", "head", "total", "sent", "received", "attempts"}
+    for one in requests:
+        assert one.keys() - numbers == {"time", "level", "name", "message", "way", "outcome"}
+        assert all(isinstance(one[key], int | float) for key in numbers & one.keys())
+        assert re.fullmatch(r"[a-z-]+ [a-z_]+( [a-z]+=[0-9.]+)+", one["message"])
 
 
 @define

@@ -6,7 +6,7 @@ import re
 import tomllib
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -16,9 +16,11 @@ from tortxd.errors import NotServed, kinds
 from tortxd.gateway.control.handlers import later
 from tortxd.gateway.control.probes import ProbeResult
 from tortxd.gateway.control.routes import ENDPOINTS
+from tortxd.gateway.request_log import fields_of
 from tortxd.options import KEYS
 from tortxd.policy.headers import incoming, outgoing
 from tortxd.policy.request import read_directives
+from tortxd.relay.journal import CLIENT_GONE, OK, Summary, Way
 from tortxd.tor.link import Circuit
 
 CONFIGURATION = read("docs/configuration.md")
@@ -43,6 +45,16 @@ def test_the_example_file_is_whole_and_right(tmp_path: Path) -> None:
     config = DaemonConfig.load({"config": str(file)}, {})
     assert config.token == config.control_password == b"word"
     assert config.aliases == (f"localhost:8080={values['aliases']['localhost:8080']}",)
+
+
+def test_what_is_logged_of_requests() -> None:
+    table: dict[str, str] = {}
+    for keys, meaning in rows(section(CONFIGURATION, "### Requests in the log")):
+        table |= dict.fromkeys(names(keys), meaning)
+    summary = Summary("proxy", OK, 200, 0.1, 0.2, 0.3, 0, 0, 1)
+    assert table.keys() == fields_of(summary).keys()
+    assert set(get_args(Way)) <= set(names(table["way"]))
+    assert {OK, CLIENT_GONE} <= set(names(table["outcome"]))
 
 
 # --- the HTTP API ---------------------------------------------------------------------------------
