@@ -212,7 +212,8 @@ async def test_rule_01_nothing_goes_round_a_tor_of_someone_elses(
     """The same of a daemon that attaches, whose Tor goes and comes back."""
     file, client = tmp_path / "trace", attachable.client
     control = "--control=tcp:{}:{}".format(*client.control)
-    daemon = launch(control, launch=False, wrapper=strace(file), environ=trust)
+    log = ("--log-level=debug", "--log-requests")
+    daemon = launch(control, *log, launch=False, wrapper=strace(file), environ=trust)
     life = Life(daemon, tor_origin, websockets, client.socks)
 
     async def kill_tor() -> None:
