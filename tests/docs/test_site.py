@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -14,6 +15,8 @@ import yaml
 
 from tests.docs.documents import ROOT
 from tools.site_pages import OUTSIDE, with_links
+from tortxd.gateway.control.openapi import document
+from tortxd.gateway.control.routes import ENDPOINTS
 
 LOADING = {"src", "srcset", "href", "data", "poster", "action", "style"}
 """Attributes that make a browser load something; ``href`` not where a reader must click."""
@@ -109,6 +112,20 @@ def test_links_lead_to_files_of_the_site(site: Path) -> None:
             path = link.partition("#")[0]
             if path and not re.match(r"\w+:", path):
                 assert (page.parent / path).exists(), f"{page.name}: {link}"
+
+
+def test_the_description_of_the_api_is_a_page_and_a_file(site: Path) -> None:
+    api = document(ENDPOINTS)
+    assert json.loads((site / "openapi.json").read_text("utf-8")) == api
+    page = (site / "http-reference.html").read_text("utf-8")
+    for path, item in api["paths"].items():
+        method = "ANY" if path == "/proxy" else [*item][-1].upper()
+        assert f">{method} {path}<" in page
+        for parameter in item.get("parameters", ()):
+            assert f"<code>{parameter['name']}</code>" in page
+    for name in api["components"]["schemas"]:
+        assert f'id="{name.lower()}"' in page
+    assert "stands here" not in page  # what a clone says
 
 
 @pytest.mark.parametrize(

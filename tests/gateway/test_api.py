@@ -341,19 +341,6 @@ async def test_probes_overlook_no_directive(
     assert (await either.ask(path, header)).status == status
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("GET", "/openapi.json"),
-    ],
-)
-@ensureDeferred
-async def test_what_is_not_there_yet_says_so(either: Gateway, method: str, path: str) -> None:
-    reply = await either.ask(path, TOKEN, method=method, body=b"" if method == "POST" else None)
-    assert reply.status == 501
-    assert reply.json["code"] == "not_implemented"
-
-
 ODD = ["/%ff", "/%00", "/health%2f", "/health%0a", "/a%0ab", "/%0d%0aproxy"]
 ESCAPED = ["/%70roxy?url=http%3A%2F%2Fa.example%2F", "/%68ealth", "/%2fproxy", "/identity%2fnew"]
 

@@ -535,6 +535,8 @@ async def test_mounted(mounted: Gateway, path: str, links: str) -> None:
     assert "http://localhost:3080/tools/tor/?token=TOKEN" in document.code
     assert not document.has("HTTP proxy")
     assert (await mounted.ask("/tools/tor/health")).status == 200
+    described = (await mounted.ask("/tools/tor/openapi.json")).json["servers"]
+    assert described == [{"url": "http://localhost:3080/tools/tor"}]
 
 
 @pytest.mark.parametrize("slash", ["", "/"])

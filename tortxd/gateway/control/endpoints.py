@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from attrs import field, frozen
 
+from tortxd.errors import TortxdError
 from tortxd.gateway.answers import Answer, StreamedAnswer
 from tortxd.gateway.control.feed import Feed
 from tortxd.gateway.control.page import Address
+from tortxd.gateway.control.parameters import Parameter
 from tortxd.gateway.control.schemas import Schema
 from tortxd.gateway.control.verification import Verification
 from tortxd.gateway.control.views import Json, Views
@@ -79,6 +81,22 @@ class Endpoint:
     """What it gives or does, for a list."""
     schema: Schema | None = None
     """Of the answer to GET or POST, where that is JSON."""
+    statuses: tuple[int, ...] = (200,)
+    """Of the answers that are as ``schema`` or ``text`` say."""
+    text: str | None = None
+    """The media type of the answer that is text: beside JSON, or in its place."""
+    events: Mapping[str, Schema] = field(factory=dict)
+    """Of a stream of events: what each kind has as its data."""
+    without_body: Mapping[int, str] = field(factory=dict)
+    """When it is answered with another status and nothing else."""
+    parameters: tuple[Parameter, ...] = ()
+    """Those beside the token and ``?pretty``."""
+    body: Schema | None = None
+    """Of the request's body, which may be left out."""
+    errors: tuple[type[TortxdError], ...] = ()
+    """What may go wrong beside what may on every route; each stands for its subclasses, too."""
+    description: str | None = None
+    """What the summary does not say."""
     display: str | None = None
     """How a list writes the path, where that is not enough."""
     in_list: bool = True

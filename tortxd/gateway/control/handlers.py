@@ -9,7 +9,6 @@ from tortxd.errors import (
     BadResponse,
     InternalError,
     NotFound,
-    NotServed,
     Unauthorized,
 )
 from tortxd.gateway.answers import Answer, json_answer
@@ -151,8 +150,3 @@ async def requests(context: Context, _: Call) -> Answer:
 async def config(context: Context, _: Call) -> Answer:
     """What the daemon was started with."""
     return json_answer(200, {"options": context.settings()})
-
-
-async def later(_: Context, __: Call) -> Answer:
-    """Part of what is promised, but not there yet."""
-    raise NotServed

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from tortxd._version import __version__
-from tortxd.errors import NotServed
+from tortxd.errors import (
+    BadUrl,
+    DestinationError,
+    NotFound,
+    NotServed,
+    RedirectForbidden,
+    TargetForbidden,
+    TorError,
+)
 from tortxd.gateway.answers import OWN_HEADERS, Answer, json_answer
-from tortxd.gateway.control import handlers, schemas
+from tortxd.gateway.control import descriptions, handlers, parameters, schemas
 from tortxd.gateway.control.endpoints import Call, Context, Endpoint
 from tortxd.gateway.control.events import events
 from tortxd.gateway.control.metrics import metrics
+from tortxd.gateway.control.openapi import document
 from tortxd.gateway.control.page import HEADERS as PAGE_HEADERS
 from tortxd.gateway.control.page import (
     RENEWED_AFTER,
@@ -74,6 +83,11 @@ def _with_cookie(context: Context, address: Address) -> Answer:
     return Answer(303, [(b"Location", path), (b"Set-Cookie", value), *OWN_HEADERS])
 
 
+async def api_description(_: Context, call: Call) -> Answer:
+    """What there is, as OpenAPI has it."""
+    return json_answer(200, document(ENDPOINTS, call.address.url.removesuffix("/openapi.json")))
+
+
 def listing(endpoints: tuple[Endpoint, ...]) -> list[tuple[str, str]]:
     """What a program is shown at ``/``: the ways in, each with what it gives."""
     lines = []
@@ -96,17 +110,27 @@ ENDPOINTS = (
         handlers.health,
         "whether requests are served, and how far Tor is",
         schemas.HEALTH,
+        statuses=(200, 503),
     ),
     Endpoint(
-        "/ip", Audience.CLIENT, _GET, handlers.ip, "where your requests leave Tor", schemas.IP
+        "/ip",
+        Audience.CLIENT,
+        _GET,
+        handlers.ip,
+        "where your requests leave Tor",
+        schemas.IP,
+        parameters=(parameters.TIMEOUT, parameters.ISOLATION),
+        errors=(DestinationError, TorError),
     ),
     Endpoint(
         "/verify-tor",
         Audience.CLIENT,
         _GET,
         handlers.verify_tor,
-        "whether they do, with evidence",
+        "whether requests go through Tor, with evidence",
         schemas.VERIFICATION,
+        parameters=(parameters.TIMEOUT,),
+        errors=(TorError,),
     ),
     Endpoint(
         "/proxy",
@@ -115,6 +139,15 @@ ENDPOINTS = (
         None,
         "the response of X, through Tor; X is percent-encoded",
         display="/proxy?url=X",
+        parameters=(
+            parameters.URL,
+            parameters.ISOLATION_QUERY,
+            parameters.REDIRECTED,
+            parameters.ISOLATION,
+            parameters.TIMEOUT,
+        ),
+        errors=(BadUrl, TargetForbidden, RedirectForbidden, DestinationError, TorError),
+        description=descriptions.PROXY,
     ),
     Endpoint(
         "/identity/new",
@@ -123,6 +156,9 @@ ENDPOINTS = (
         handlers.new_identity,
         'new circuits for your own isolation key: {"isolation": "KEY"}',
         schemas.NEW_IDENTITY,
+        body=schemas.RENEWAL,
+        errors=(NotFound,),
+        description=descriptions.NEW_IDENTITY,
     ),
     Endpoint(
         "/circuits",
@@ -137,7 +173,7 @@ ENDPOINTS = (
         Audience.OPERATOR,
         _GET,
         handlers.streams,
-        "the streams on them",
+        "the streams that Tor has open",
         schemas.STREAMS,
     ),
     Endpoint(
@@ -148,6 +184,8 @@ ENDPOINTS = (
         "closes a circuit",
         schemas.CLOSED,
         display="/circuits/ID/close",
+        parameters=(parameters.CIRCUIT,),
+        errors=(NotFound, TorError),
     ),
     Endpoint(
         "/streams/<id>/close",
@@ -157,6 +195,8 @@ ENDPOINTS = (
         "closes a stream",
         schemas.CLOSED,
         display="/streams/ID/close",
+        parameters=(parameters.STREAM,),
+        errors=(NotFound, TorError),
     ),
     Endpoint(
         "/requests",
@@ -180,6 +220,16 @@ ENDPOINTS = (
         _GET,
         events,
         "what changes, as it does",
+        text="text/event-stream",
+        events={
+            "snapshot": schemas.SNAPSHOT,
+            "status": schemas.HEALTH,
+            "circuit": schemas.CIRCUIT,
+            "stream": schemas.STREAM,
+            "bandwidth": schemas.BANDWIDTH,
+        },
+        parameters=(parameters.TYPES, parameters.LAST_EVENT_ID),
+        description=descriptions.EVENTS,
     ),
     Endpoint(
         "/metrics",
@@ -187,22 +237,28 @@ ENDPOINTS = (
         _GET,
         metrics,
         "figures, for Prometheus",
+        text="text/plain",
+        description=descriptions.METRICS,
     ),
     Endpoint(
         "/",
         Audience.PAGE,
         _GET,
         home,
-        "this list; in a browser, a page",
+        "the routes that there are; in a browser, a page",
         schemas.LISTING,
         in_list=False,
+        text="text/html",
+        without_body={303: "To `/`, with a cookie that stands for the operator token."},
+        parameters=(parameters.PAGE_TOKEN,),
+        description=descriptions.PAGE,
     ),
     Endpoint(
         "/openapi.json",
         Audience.CLIENT,
         _GET,
-        handlers.later,
-        "what this list says, for programs",
-        in_list=False,
+        api_description,
+        "what this list says, in full and for programs (OpenAPI)",
+        schemas.OPENAPI,
     ),
 )
