@@ -70,6 +70,8 @@ def _route(api: Json, item: Json, operation: Json) -> Iterator[str]:
             yield f"The request's body, `{media}`, which may be left out:"
             yield _code(example(api, body["schema"]))
     yield _table(("status", "answer"), _answers(api, operation["responses"]))
+    if events := _events(operation):
+        yield "Each `event` with what it has in `data`: " + ", ".join(events) + "."
     yield "Beside these, [errors of every route](#errors-of-every-route)."
     for response in operation["responses"].values():
         schema = response.get("content", {}).get("application/json", {}).get("schema", {})
@@ -97,6 +99,12 @@ def _answers(api: Json, responses: Json) -> Iterator[tuple[str, str]]:
             ]
             text = f"{found['description']} {' or '.join(kinds)}".strip()
             yield ("otherwise" if status == "default" else f"`{status}`"), text
+
+
+def _events(operation: Json) -> list[str]:
+    content = operation["responses"].get("200", {}).get("content", {})
+    events = content.get("text/event-stream", {}).get("x-events", {})
+    return [f"`{name}` ({_type(schema)})" for name, schema in events.items()]
 
 
 def _errors_of_all(api: Json) -> Iterator[tuple[str, str]]:

@@ -11,9 +11,9 @@ import yaml
 from attrs import frozen
 
 from tests.docs.documents import names, read, rows, section
+from tests.docs.metrics import METRICS, documented
 from tortxd.errors import TorError, kinds
 
-METRICS = read("docs/metrics.md")
 DASHBOARD: dict[str, Any] = json.loads(read("docs/grafana.json"))
 PANELS: list[dict[str, Any]] = DASHBOARD["panels"]
 RULES: list[dict[str, Any]] = [
@@ -24,16 +24,7 @@ OF_PROMETHEUS = {"up": {"job"}}
 OF_EVERY_TARGET = {"instance", "job"}
 
 
-def documented() -> dict[str, set[str]]:
-    """The labels of every series of the table."""
-    found: dict[str, set[str]] = {}
-    for name, kind, labels, _ in rows(section(METRICS, "## What there is")):
-        (metric,) = names(name)
-        if kind == "histogram":
-            found |= {f"{metric}_bucket": {"le"}, f"{metric}_count": set(), f"{metric}_sum": set()}
-        else:
-            found[metric] = set(names(labels))
-    return found
+SERIES = {name: labels for one in documented() for name, labels in one.series.items()}
 
 
 @frozen
@@ -69,7 +60,7 @@ QUERIES = [
 
 @pytest.mark.parametrize(("title", "expression"), QUERIES)
 def test_queries_ask_for_what_there_is(title: str, expression: str) -> None:
-    there = documented() | OF_PROMETHEUS
+    there = SERIES | OF_PROMETHEUS
     found = asked(expression)
     assert found.metrics
     assert found.metrics <= there.keys(), title
@@ -88,7 +79,7 @@ def test_queries_are_read_right() -> None:
 def test_every_metric_is_shown() -> None:
     """But for the sums of histograms, and for counts where the buckets are shown."""
     shown = {name for _, query in QUERIES for name in asked(query).metrics}
-    assert {name for name in documented() if not name.endswith(("_sum", "_count"))} <= shown
+    assert {name for name in SERIES if not name.endswith(("_sum", "_count"))} <= shown
 
 
 def test_codes_that_queries_name_are_those_that_there_are() -> None:
@@ -108,7 +99,7 @@ def test_legends_name_labels_that_the_query_leaves() -> None:
         for target in panel.get("targets", ()):
             for label in re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]):
                 metrics = asked(target["expr"]).metrics
-                known = set().union(*(documented()[name] for name in metrics)) | OF_EVERY_TARGET
+                known = set().union(*(SERIES[name] for name in metrics)) | OF_EVERY_TARGET
                 grouped = _GROUPING.findall(target["expr"])
                 assert label in known
                 assert not grouped or label in grouped[0]
