@@ -15,6 +15,7 @@ setup(
         "tortxd.gateway",
         "tortxd.gateway.admission",
         "tortxd.gateway.control",
+        "tortxd.gateway.control.dashboard",
         "tortxd.gateway.front",
         "tortxd.policy",
         "tortxd.relay",
@@ -25,7 +26,10 @@ setup(
         "twisted.plugins",
     ],
     package_dir={"": "."},
-    package_data={"tortxd": ["py.typed"]},
+    package_data={
+        "tortxd": ["py.typed"],
+        "tortxd.gateway.control.dashboard": ["*.html", "*.css", "*.js"],
+    },
     # The manual; where it is not beside (in a container image) it is not installed.
     data_files=[
         ("share/doc/tortxd", glob("docs/*.md")),

@@ -1,15 +1,15 @@
 """The page at ``/``: what a person sees who opens the gateway in a browser.
 
-It says what Tor is doing, gives commands that work as they stand, and shows operators the circuits.
-It has no script and loads nothing, which its Content-Security-Policy holds it to. Whatever Tor or
-the network says in it is escaped.
+It says what Tor is doing and gives commands that work as they stand; operators see the dashboard
+instead (:mod:`tortxd.gateway.control.dashboard`). It has no script and loads nothing, which its
+Content-Security-Policy holds it to. Whatever Tor or the network says in it is escaped.
 """
 
 from __future__ import annotations
 
 import shlex
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from hashlib import sha256
 from html import escape
 from urllib.parse import quote
@@ -17,7 +17,6 @@ from urllib.parse import quote
 from attrs import frozen
 
 from tortxd.errors import printable
-from tortxd.tor.link import Circuit, Relay
 from tortxd.tor.status import (
     BackingOff,
     Bootstrapping,
@@ -33,17 +32,11 @@ from tortxd.wire.http1 import Headers
 
 RENEWED_AFTER = 2
 """Seconds after which a page is fetched anew as long as Tor is not ready."""
-MOST_CIRCUITS = 100
-"""Circuits that the page shows; ``/circuits`` has them all."""
 
 _LINKS = {
     "health": "whether requests are served",
     "ip": "where requests leave Tor",
     "verify-tor": "whether they do, with evidence",
-}
-_OPERATORS_LINKS = {
-    "circuits": "the circuits that Tor has open",
-    "streams": "the streams on them, with their destinations",
 }
 
 _STYLE = """
@@ -58,7 +51,7 @@ body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 52rem; color: var(-
   background: var(--back); font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; margin: 0; }
 h2 { font-size: 1.125rem; margin: 2rem 0 0.5rem; }
-p, ul, dl { margin: 0.5rem 0; }
+p, ul { margin: 0.5rem 0; }
 header p, .soft { color: var(--soft); }
 a { color: var(--link); }
 .state { font-size: 1.25rem; font-weight: 600; }
@@ -71,13 +64,6 @@ ul { padding-left: 1.25rem; }
 code, pre { font: 0.875rem/1.5 ui-monospace, monospace; }
 pre { margin: 0.25rem 0 1rem; padding: 0.75rem 1rem; background: var(--box);
   border: 1px solid var(--line); border-radius: 0.5rem; white-space: pre-wrap; }
-dt { font-weight: 600; }
-dd { margin: 0 0 0.5rem; }
-table { width: 100%; border-collapse: collapse; font-size: 0.875rem; }
-caption { text-align: left; padding-bottom: 0.5rem; }
-th, td { padding: 0.375rem 0.75rem 0.375rem 0; text-align: left; vertical-align: top;
-  border-bottom: 1px solid var(--line); overflow-wrap: normal; }
-td.path { overflow-wrap: anywhere; }
 """
 
 _SOURCE = b64encode(sha256(_STYLE.encode()).digest())
@@ -110,6 +96,11 @@ class Address:
     """Whether the gateway is an HTTP proxy there: where a ``Site`` has it, it is none."""
 
     @property
+    def is_secure(self) -> bool:
+        """Whether it is asked over https."""
+        return self.url.startswith("https:")
+
+    @property
     def links(self) -> str:
         """What leads from the page to the routes beside it, whether or not its own address has a
         slash at its end."""
@@ -119,16 +110,6 @@ class Address:
     def root(self) -> str:
         """The path below which the routes are, with a slash at its end."""
         return self.path if self.path.endswith("/") else f"{self.path}/"
-
-
-@frozen
-class ForOperators:
-    """What operators see as well."""
-
-    version: str
-    socks: str | None
-    circuits: Sequence[Circuit]
-    streams: int
 
 
 @frozen
@@ -144,8 +125,6 @@ class View:
     """Whether clients must present a token."""
     has_operators: bool
     """Whether there is a token that makes one."""
-    operators: ForOperators | None = None
-    """For an operator."""
 
 
 def page(view: View) -> bytes:
@@ -283,13 +262,12 @@ def _commands(view: View) -> list[str]:
 
 
 def _links(view: View) -> list[str]:
-    links = {**_LINKS, **(_OPERATORS_LINKS if view.operators else {})}
     before = _text(view.address.links)
     return [
         "<ul>",
         *(
             f'<li><a href="{before}{path}">/{path}</a>: {_text(what)}</li>'
-            for path, what in links.items()
+            for path, what in _LINKS.items()
         ),
         "</ul>",
     ]
@@ -299,57 +277,15 @@ def _links(view: View) -> list[str]:
 
 
 def _operators(view: View) -> list[str]:
-    shown = view.operators
-    if shown is None:
-        if not view.has_operators:
-            return []
-        address = _text(f"{view.address.url}/?token=TOKEN")
-        return [
-            _section(
-                "operators",
-                "For operators",
-                "<p>Circuits and streams are shown to operators. To be one in this browser, open "
-                f"<code>{address}</code> with the token in the file <code>operator-token</code>, "
-                "which is in tortxd's data directory.</p>",
-            )
-        ]
-    socks = "none yet" if shown.socks is None else shown.socks
-    facts = {"Version": shown.version, "SOCKS": socks, "Open streams": str(shown.streams)}
+    if not view.has_operators:
+        return []
+    address = _text(f"{view.address.url}/?token=TOKEN")
     return [
         _section(
             "operators",
             "For operators",
-            "<dl>",
-            *(f"<dt>{name}</dt><dd>{_text(fact)}</dd>" for name, fact in facts.items()),
-            "</dl>",
-            *_circuits(shown.circuits),
+            "<p>Operators see the dashboard here: circuits, streams, traffic, failed requests. To "
+            f"be one in this browser, open <code>{address}</code> with the token in the file "
+            "<code>operator-token</code>, which is in tortxd's data directory.</p>",
         )
     ]
-
-
-def _circuits(circuits: Sequence[Circuit]) -> list[str]:
-    if not circuits:
-        return ["<p>No circuit is open.</p>"]
-    number = "1 circuit" if len(circuits) == 1 else f"{len(circuits)} circuits"
-    left = len(circuits) - MOST_CIRCUITS
-    more = f", of which these are the {MOST_CIRCUITS} newest" if left > 0 else ""
-    heads = "".join(f'<th scope="col">{name}</th>' for name in ("ID", "State", "Path", "Streams"))
-    rows = []
-    for circuit in circuits[-MOST_CIRCUITS:]:
-        path = " → ".join(map(_relay, circuit.path)) or "none yet"
-        purpose = f'<br><span class="soft">{_text(circuit.purpose or "")}</span>'
-        rows.append(
-            f'<tr><th scope="row">{_text(circuit.id)}</th><td>{_text(circuit.state)}</td>'
-            f'<td class="path">{_text(path)}{purpose}</td><td>{len(circuit.streams)}</td></tr>'
-        )
-    return [
-        f"<table><caption>{number} open{more}</caption>",
-        f"<thead><tr>{heads}</tr></thead><tbody>",
-        *rows,
-        "</tbody></table>",
-    ]
-
-
-def _relay(relay: Relay) -> str:
-    name = relay.nickname or relay.fingerprint[:8]
-    return name if relay.country is None else f"{name} ({relay.country})"

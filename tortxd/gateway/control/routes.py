@@ -13,7 +13,7 @@ from tortxd.errors import (
     TorError,
 )
 from tortxd.gateway.answers import OWN_HEADERS, Answer, json_answer
-from tortxd.gateway.control import descriptions, handlers, parameters, schemas
+from tortxd.gateway.control import dashboard, descriptions, handlers, parameters, schemas
 from tortxd.gateway.control.endpoints import Call, Context, Endpoint
 from tortxd.gateway.control.events import events
 from tortxd.gateway.control.metrics import metrics
@@ -22,7 +22,6 @@ from tortxd.gateway.control.page import HEADERS as PAGE_HEADERS
 from tortxd.gateway.control.page import (
     RENEWED_AFTER,
     Address,
-    ForOperators,
     View,
     page,
     refreshes,
@@ -35,8 +34,9 @@ VARY = (b"Vary", b"Accept")
 
 
 async def home(context: Context, call: Call) -> Answer:
-    """What a person sees who opens the gateway in a browser; for programs, what there is. With an
-    operator's token in the address, that becomes a cookie."""
+    """What a person sees who opens the gateway in a browser: operators the dashboard, others a
+    page; for programs, what there is. With an operator's token in the address, that becomes a
+    cookie."""
     if call.token is not None:
         return _with_cookie(context, call.address)
     status = context.gateway.link.status
@@ -48,6 +48,8 @@ async def home(context: Context, call: Call) -> Answer:
     answer = json_answer(200, value, [VARY])
     if not call.html:
         return answer
+    if call.caller.operator:
+        return answer.as_page(*dashboard.page(call.address))
     answer = answer.as_page(page(_view(context, call)), PAGE_HEADERS)
     if refreshes(status):
         answer.headers.append((b"Refresh", b"%d" % RENEWED_AFTER))
@@ -56,10 +58,6 @@ async def home(context: Context, call: Call) -> Answer:
 
 def _view(context: Context, call: Call) -> View:
     link, access = context.gateway.link, context.gateway.policy.access
-    operators = None
-    if call.caller.operator:
-        circuits, streams = link.circuits(), len(link.streams())
-        operators = ForOperators(__version__, context.views.proxy_url, circuits, streams)
     return View(
         address=call.address,
         status=link.status,
@@ -67,7 +65,6 @@ def _view(context: Context, call: Call) -> View:
         destination=context.check_url,
         wants_token=access.token is not None,
         has_operators=None not in (access.operator_token, access.operator_cookie),
-        operators=operators,
     )
 
 
@@ -80,6 +77,8 @@ def _with_cookie(context: Context, address: Address) -> Answer:
     # ports of this host are the same site: Origin and Sec-Fetch-Site keep those out.
     value = OPERATOR_COOKIE + b"=" + cookie + b"; Path=" + path
     value += b"; HttpOnly; SameSite=Strict"
+    if address.is_secure:
+        value += b"; Secure"
     return Answer(303, [(b"Location", path), (b"Set-Cookie", value), *OWN_HEADERS])
 
 
@@ -261,4 +260,5 @@ ENDPOINTS = (
         "what this list says, in full and for programs (OpenAPI)",
         schemas.OPENAPI,
     ),
+    *dashboard.endpoints(),
 )
