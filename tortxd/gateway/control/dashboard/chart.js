@@ -2,8 +2,8 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 export const SPAN = 300; // seconds
-const HEIGHT = 150;
-const MARGIN = { top: 8, right: 4, bottom: 20, left: 58 };
+const HEIGHT = 150; // as in the style
+const MARGIN = { top: 8, right: 4, bottom: 20, left: 66 };
 
 function shape(tag, attributes, text) {
   const element = document.createElementNS(SVG, tag);
@@ -77,7 +77,7 @@ export class Chart {
     }
     for (const minutes of [5, 4, 3, 2, 1, 0]) {
       const anchor = minutes === 5 ? "start" : minutes === 0 ? "end" : "middle";
-      const text = minutes === 0 ? "now" : minutes === 5 ? "5 min ago" : `${minutes}`;
+      const text = minutes === 0 ? "now" : minutes === 5 ? "5 min" : `${minutes}`;
       parts.push(shape("text", { x: this.x(minutes * 60), y: HEIGHT - 4, "text-anchor": anchor }, text));
     }
     this.#axis.replaceChildren(...parts);

@@ -6,9 +6,9 @@ import { age, count, country, hue, relayName, seconds, WAYS, words } from "./for
 import { path } from "./relays.js";
 import { now } from "./store.js";
 
-const FIRST = 25;
+const FIRST = 20;
 const MORE = 50;
-const MOST_STREAMS = 4;
+const MOST_STREAMS = 3;
 
 const STATES = {
   LAUNCHED: "building",
@@ -81,7 +81,7 @@ class CircuitRow {
     this.about = make("span", { class: "soft about" });
     const head = make("div", { class: "head" },
       make("h3", {}, make("span", { class: "hidden", text: "Circuit " }), make("span", { text: id })),
-      this.state, this.about);
+      this.about, this.state);
     this.path = make("div", { class: "cell" });
     this.key = make("div", { class: "for" });
     this.rotate = make("button", { type: "button", class: "quiet small", text: "Rotate key",
@@ -95,14 +95,15 @@ class CircuitRow {
     this.actions = make("div", { class: "actions" }, this.rotate, this.close);
     this.list = make("ul", { class: "streams plain", "aria-label": `Streams on circuit ${id}` });
     this.more = make("p", { class: "soft more" });
-    this.element = make("li", { class: "circuit" }, head, this.path, this.key, this.actions, this.list, this.more);
+    this.element = make("li", { class: "circuit" }, head, this.path, this.key, this.list, this.more, this.actions);
   }
 
   show(circuit, streams) {
     this.circuit = circuit;
     const over = circuit.ended !== null;
     this.element.classList.toggle("ended", over);
-    setText(this.state, STATES[circuit.state] ?? words(circuit.state));
+    const built = circuit.state === "BUILT" && circuit.buildTime ? ` in ${seconds(circuit.buildTime)}` : "";
+    setText(this.state, (STATES[circuit.state] ?? words(circuit.state)) + built);
     this.state.dataset.is = circuit.state;
     setHidden(this.actions, over);
     setHidden(this.rotate, !circuit.isolation);
@@ -124,8 +125,8 @@ class CircuitRow {
   #showKey(circuit) {
     const parts = [];
     if (circuit.ended !== null) parts.push(ending(circuit));
-    else if (circuit.purpose && circuit.purpose !== "GENERAL") parts.push(words(circuit.purpose));
-    if (circuit.conflux) parts.push(`leg ${circuit.conflux.leg} of ${circuit.conflux.set.slice(0, 6)}`);
+    if (circuit.conflux) parts.push(`conflux ${circuit.conflux.set.slice(0, 4)}, leg ${circuit.conflux.leg}`);
+    else if (circuit.ended === null && circuit.purpose !== "GENERAL") parts.push(words(circuit.purpose ?? ""));
     const sign = JSON.stringify([circuit.isolation, parts]);
     if (sign === this.#drawn.key) return;
     this.#drawn.key = sign;
@@ -152,9 +153,8 @@ class CircuitRow {
   }
 
   tick() {
-    const { born, buildTime, ended } = this.circuit;
-    const built = buildTime ? ` · in ${seconds(buildTime)}` : "";
-    setText(this.about, ended === null ? `${age(now() - born)} old${built}` : `${age(now() - ended)} ago`);
+    const { born, ended } = this.circuit;
+    setText(this.about, ended === null ? `${age(now() - born)} old` : `${age(now() - ended)} ago`);
     for (const stream of this.#streams) stream.tick();
   }
 }

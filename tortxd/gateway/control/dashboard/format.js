@@ -8,6 +8,9 @@ export function bytes(number) {
 
 export const rate = (number) => `${bytes(number)}/s`;
 
+/** The same without zeros that say nothing, for an axis. */
+export const short = (text) => text.replace(/\.0+ /, " ").replace(/(\.\d*?)0+ /, "$1 ");
+
 function digits(number) {
   return number >= 99.95 ? Math.round(number).toString() : number.toFixed(number < 9.995 ? 2 : 1);
 }

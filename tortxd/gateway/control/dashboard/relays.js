@@ -15,9 +15,10 @@ function relay(one, name) {
   const where = make("span", { class: "country", title: country(one.country) },
     unseen(`${country(one.country)}, `),
     make("span", { "aria-hidden": "true", text: one.country?.toUpperCase() ?? "??" }));
-  return make("li", { title: one.fingerprint ?? null, "data-role": name },
+  return make("li", {},
     make("span", { class: "role", text: name }),
-    make("span", { class: "relay" }, where, make("span", { class: "nickname", text: relayName(one) })));
+    make("span", { class: "relay" }, where,
+      make("span", { class: "nickname", title: relayName(one), text: relayName(one) })));
 }
 
 /** The path as a list; relays between the second and the last are counted in its middle. */

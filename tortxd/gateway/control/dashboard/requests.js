@@ -5,7 +5,7 @@ import { age, country, relayName, WAYS } from "./format.js";
 import { keyTag } from "./circuits.js";
 import { now } from "./store.js";
 
-const FIRST = 6;
+const FIRST = 4;
 const FAULTS = ["destination", "tor", "client", "gateway"];
 const WHOSE = { destination: "destination", tor: "Tor", client: "client", gateway: "tortxd" };
 /** Of codes that are not among the recent failures. */
@@ -44,8 +44,8 @@ export class Requests {
     this.#failures = failures;
     this.#since = now();
     const served = counts.reduce((sum, one) => sum + one.count, 0);
-    setText(byId("fact-requests"), served.toLocaleString("en") + (underWay ? ` + ${underWay}` : ""));
-    byId("fact-requests").title = `${served} since the start, ${underWay} under way`;
+    setText(byId("fact-requests"), served.toLocaleString("en"));
+    setText(byId("fact-under-way"), underWay.toLocaleString("en"));
     this.#count(counts.filter((one) => one.outcome !== "ok"));
     this.#draw();
   }
@@ -92,7 +92,7 @@ export class Requests {
   }
 
   #failure(one) {
-    const when = make("span", { class: "soft when" });
+    const when = make("span");
     this.#ages.push(when);
     const facts = [WAYS[one.way] ?? one.way, one.torReason ? `Tor says ${one.torReason}` : null,
       one.circuit ? `circuit ${one.circuit}` : null,
@@ -100,10 +100,10 @@ export class Requests {
       one.retryable ? "trying again may help" : "trying again will not help"];
     return make("li", { tabindex: "-1" },
       make("p", { class: "head" }, make("code", { class: `fault ${one.fault}`, text: one.code }),
-        make("span", { class: "soft", text: `at fault: ${WHOSE[one.fault] ?? one.fault}` }), when),
+        make("span", { class: "soft", text: `at fault: ${WHOSE[one.fault] ?? one.fault}` })),
       make("p", { text: one.error }),
-      make("p", { class: "soft facts-line" }, one.isolation ? keyTag(one.isolation) : null,
-        make("span", { text: facts.filter(Boolean).join(" · ") })));
+      make("p", { class: "soft" }, when, make("span", { text: ` · ${facts.filter(Boolean).join(" · ")}` }),
+        one.isolation ? keyTag(one.isolation) : null));
   }
 
   tick() {

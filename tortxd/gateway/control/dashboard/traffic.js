@@ -2,7 +2,7 @@
 
 import { Chart, SPAN, line } from "./chart.js";
 import { byId, fillTable, setText } from "./dom.js";
-import { age, rate, seconds } from "./format.js";
+import { age, rate, seconds, short } from "./format.js";
 import { now } from "./store.js";
 
 const AVERAGED = 15; // seconds for each row of the table
@@ -13,7 +13,7 @@ export class Throughput {
 
   constructor(store) {
     this.#store = store;
-    this.chart = new Chart(byId("throughput"), rate, 1000, () => this.draw());
+    this.chart = new Chart(byId("throughput"), (one) => short(rate(one)), 1000, () => this.draw());
     this.#details.addEventListener("toggle", () => this.#fill());
   }
 
@@ -65,7 +65,7 @@ export class Latency {
   #details = byId("latency-table");
 
   constructor() {
-    this.chart = new Chart(byId("latency"), seconds, 0.5, () => this.draw());
+    this.chart = new Chart(byId("latency"), (one) => short(seconds(one)), 0.5, () => this.draw());
     this.#details.addEventListener("toggle", () => this.#fill());
   }
 
