@@ -465,6 +465,7 @@ async def test_a_lost_connection_is_said_and_healed(fresh: Chromium, here: Opera
     here.refuses = True
     here.hang_up()
     await sees(fresh, "Connection lost, reconnecting", "3 circuits")
+    assert await violations(fresh) == []
     here.told = crowd(2, 0)
     here.refuses = False
     await soon(here.watch.when(lambda: bool(here.readers)), 10)

@@ -54,10 +54,14 @@ export function fillTable(body, rows) {
   });
 }
 
-/** Say something to whoever cannot see what has changed, and show it for a while. */
-export function say(text, { bad = false, keep = false } = {}) {
+/**
+ * Say something to whoever cannot see what has changed, and show it for a while: as bad news, for
+ * as long as it holds (`keep`), or not at all, where it is `seen` elsewhere.
+ */
+export function say(text, { bad = false, keep = false, seen = false } = {}) {
   const said = byId("said");
   said.classList.toggle("bad", bad);
+  said.classList.toggle("hidden", seen);
   said.textContent = text;
   clearTimeout(say.timer);
   if (!keep) say.timer = setTimeout(() => (said.textContent = ""), bad ? 20000 : 10000);

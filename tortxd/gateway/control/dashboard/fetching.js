@@ -37,7 +37,7 @@ export class Fetching {
     if (key) headers["Tor-Stream-Isolation"] = key;
     this.#under = new AbortController();
     setText(this.#button, "Stop");
-    say("Fetching.");
+    say("Fetching.", { seen: true });
     const from = performance.now();
     try {
       const options = { headers, signal: this.#under.signal, cache: "no-store", redirect: "follow" };
@@ -48,7 +48,7 @@ export class Fetching {
     } catch (error) {
       const stopped = error.name === "AbortError";
       this.#put(url, [make("p", { class: "outcome bad", text: stopped ? "Stopped" : sentence(error) })]);
-      say(stopped ? "Stopped." : sentence(error), { bad: !stopped });
+      say(stopped ? "Stopped." : sentence(error), { seen: true });
     } finally {
       this.#under = null;
       setText(this.#button, "Fetch through Tor");
@@ -74,7 +74,7 @@ export class Fetching {
         make("summary", { text: `Body, ${body.whole ? "" : "more than "}${bytes(body.size)}` }),
         make("pre", { tabindex: "0", text: body.text.slice(0, SHOWN) || "(empty)" })));
     this.#put(url, parts);
-    say(`${status}, after ${seconds(took)}. ${own?.error ?? ""}`, { bad: !response.ok });
+    say(`${status}, after ${seconds(took)}. ${own?.error ?? ""}`, { seen: true });
   }
 
   /** By which circuit the response came. */

@@ -21,6 +21,12 @@ export function seconds(number) {
   return number < 1 ? `${Math.round(number * 1000)} ms` : `${digits(number)} s`;
 }
 
+/** How long ago something was, within minutes. */
+export function ago(number) {
+  const whole = Math.round(number);
+  return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
+}
+
 /** How old something is. */
 export function age(number) {
   const whole = Math.max(0, Math.floor(number));

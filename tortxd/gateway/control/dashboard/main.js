@@ -61,7 +61,7 @@ function connection(state) {
     if (before !== "waiting") say("Connected again.");
     showConfig().catch(() => {});
     askRequests();
-  } else if (state === "lost") say("Connection lost, reconnecting. What is shown may be old.", { bad: true });
+  } else if (state === "lost") say("Connection lost, reconnecting. What is shown may be old.", { bad: true, keep: true });
   else say(SIGNED_OUT, { bad: true, keep: true });
 }
 

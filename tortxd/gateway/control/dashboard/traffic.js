@@ -2,7 +2,7 @@
 
 import { Chart, SPAN, line } from "./chart.js";
 import { byId, fillTable, setText } from "./dom.js";
-import { age, rate, seconds, short } from "./format.js";
+import { ago, rate, seconds, short } from "./format.js";
 import { now } from "./store.js";
 
 const AVERAGED = 15; // seconds for each row of the table
@@ -53,7 +53,7 @@ export class Throughput {
       sum.any = true;
     }
     const rows = sums.flatMap(({ read, written, any }, row) =>
-      any ? [[age(row * AVERAGED), rate(read / AVERAGED), rate(written / AVERAGED)]] : [],
+      any ? [[ago(row * AVERAGED), rate(read / AVERAGED), rate(written / AVERAGED)]] : [],
     );
     fillTable(this.#details.querySelector("tbody"), rows);
   }
@@ -107,7 +107,7 @@ export class Latency {
     const rows = this.#intervals
       .filter((one) => one.requests > 0)
       .reverse()
-      .map((one) => [age(one.age), `${one.requests}`, `${one.failed}`, seconds(one.median), seconds(one.longest)]);
+      .map((one) => [ago(one.age), `${one.requests}`, `${one.failed}`, seconds(one.median), seconds(one.longest)]);
     fillTable(this.#details.querySelector("tbody"), rows.length ? rows : [["-", "0", "0", "-", "-"]]);
   }
 }
