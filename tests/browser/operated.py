@@ -352,7 +352,8 @@ async def operated(folder: Path) -> AsyncIterator[Operated]:
     here = Operated(core, link, origin)
     canned = {endpoint.path: endpoint for endpoint in here.endpoints()}
     kept = [one for one in ENDPOINTS if one.path not in canned and "<" not in one.path]
-    api = Api(core, "http://a.example/", "http://a.example/", (*kept, *canned.values()))
+    routes = (*kept, *canned.values())
+    api = Api(core, "http://a.example/", "http://a.example/", endpoints=routes)
     factory = FrontFactory(core, lambda: api)
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")
     here.port = port_of(port)
