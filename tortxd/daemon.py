@@ -89,6 +89,7 @@ class Daemon(Service):
                 port.stopListening()
             self.tor.stopService()
             raise
+        self._factory.gateway.endpoints = tuple(_location(port.getHost()) for port in self._ports)
         self._say_first()
         self.tor.startService()
         self._reactor.callLater(0, self._factory.prepare)

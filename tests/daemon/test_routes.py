@@ -226,3 +226,17 @@ def test_rule_20_what_lies_in_the_data_directory_is_private(daemon: Daemon) -> N
     assert stat.S_IMODE((daemon.data_dir / "operator-token").stat().st_mode) == 0o600
     (cookie,) = daemon.data_dir.rglob("*cookie*")
     assert stat.S_IMODE(cookie.stat().st_mode) == 0o600
+
+
+@ensureDeferred
+async def test_operators_see_what_it_was_started_with(daemon: Daemon) -> None:
+    told = await daemon.told("/config")
+    options = {one["name"]: one for one in told["options"]}
+    assert options["data_dir"] | {"name": "data_dir"} == {
+        "name": "data_dir",
+        "option": "--data-dir",
+        "value": str(daemon.data_dir),
+        "source": "option",
+        "set": "--data-dir",
+    }
+    assert f"http://127.0.0.1:{daemon.port}" in told["endpoints"]

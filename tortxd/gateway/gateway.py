@@ -52,6 +52,8 @@ class Gateway:
         self.failures = Failures(reactor)
         self.under_way: set[Stoppable] = set()
         self.journal = RequestJournal(reactor, link)
+        self.endpoints: tuple[str, ...] = ()
+        """Where it listens, as URLs or paths of unix sockets, if it has ports of its own."""
         self.clients: Callable[[], int] = lambda: 0
         """How many connections of clients there are, where the gateway has a port of its own."""
 

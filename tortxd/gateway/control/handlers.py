@@ -149,4 +149,5 @@ async def requests(context: Context, _: Call) -> Answer:
 
 async def config(context: Context, _: Call) -> Answer:
     """What the daemon was started with."""
-    return json_answer(200, {"options": context.settings()})
+    endpoints = list(context.gateway.endpoints)
+    return json_answer(200, {"options": context.settings(), "endpoints": endpoints})

@@ -217,7 +217,8 @@ CONFIG = _object(
                     "set": _or_null(_text("TORTXD_TIMEOUT")),
                 }
             )
-        )
+        ),
+        "endpoints": _list(_text("http://127.0.0.1:3080")),
     }
 )
 SNAPSHOT = _object(
