@@ -11,6 +11,7 @@ from setuptools import setup
 setup(
     packages=[
         "tortxd",
+        "tortxd.cli",
         "tortxd.client",
         "tortxd.gateway",
         "tortxd.gateway.admission",

@@ -21,6 +21,12 @@ for _name in list(os.environ):
         del os.environ[_name]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _runtime_dir(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Daemons of tests say that they run where the developer's own command does not look."""
+    os.environ["XDG_RUNTIME_DIR"] = str(tmp_path_factory.mktemp("runtime"))
+
+
 # Where the tests are spread over processes (make test), one has those on a Tor network, which
 # wait much of their time, and begin first. The others share the rest, module by module.
 # Chromium has a network of its own, at their end, where it idles beside nothing else; the

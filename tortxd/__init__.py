@@ -11,58 +11,58 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from tortxd._version import __version__
-from tortxd.client import SocksClient, TorHttpClient, tor_client
-from tortxd.config import Config, DaemonConfig
-from tortxd.errors import (
-    BadRequest,
-    BadResponse,
-    BadUrl,
-    ConnectFailed,
-    ConnectRefused,
-    DestinationError,
-    ExitPolicyRejected,
-    ForbiddenHost,
-    ForbiddenOrigin,
-    InternalError,
-    MethodNotAllowed,
-    NotFound,
-    NotServed,
-    OnionAuthRequired,
-    OnionUnreachable,
-    OriginReset,
-    OriginTimeout,
-    Overloaded,
-    RedirectForbidden,
-    RequestError,
-    RequestTimeout,
-    ResolveFailed,
-    SetupError,
-    TargetForbidden,
-    TlsFailed,
-    TooLarge,
-    TorDown,
-    TorError,
-    TorNotReady,
-    TorTimeout,
-    TortxdError,
-    Unauthorized,
-)
-from tortxd.service import TorService
-from tortxd.tor.link import Circuit, Relay, Stream
-from tortxd.tor.status import (
-    BackingOff,
-    Bootstrapping,
-    Degraded,
-    Failed,
-    Launching,
-    Ready,
-    Status,
-    Stopped,
-)
 
 if TYPE_CHECKING:
+    from tortxd.client import SocksClient, TorHttpClient, tor_client
     from tortxd.client.treq_client import TreqClient
     from tortxd.client.treq_response import Response
+    from tortxd.config import Config, DaemonConfig
+    from tortxd.errors import (
+        BadRequest,
+        BadResponse,
+        BadUrl,
+        ConnectFailed,
+        ConnectRefused,
+        DestinationError,
+        ExitPolicyRejected,
+        ForbiddenHost,
+        ForbiddenOrigin,
+        InternalError,
+        MethodNotAllowed,
+        NotFound,
+        NotServed,
+        OnionAuthRequired,
+        OnionUnreachable,
+        OriginReset,
+        OriginTimeout,
+        Overloaded,
+        RedirectForbidden,
+        RequestError,
+        RequestTimeout,
+        ResolveFailed,
+        SetupError,
+        TargetForbidden,
+        TlsFailed,
+        TooLarge,
+        TorDown,
+        TorError,
+        TorNotReady,
+        TorTimeout,
+        TortxdError,
+        Unauthorized,
+    )
+    from tortxd.service import TorService
+    from tortxd.tor.link import Circuit, Relay, Stream
+    from tortxd.tor.status import (
+        BackingOff,
+        Bootstrapping,
+        Degraded,
+        Failed,
+        Launching,
+        Ready,
+        Status,
+        Stopped,
+    )
 
 __all__ = [
     "BackingOff",
@@ -119,11 +119,32 @@ __all__ = [
     "tor_client",
 ]
 
-_LATER = {
-    "Response": "tortxd.client.treq_response",
-    "TreqClient": "tortxd.client.treq_client",
+_PLACES = {
+    "tortxd.client": ("SocksClient", "TorHttpClient", "tor_client"),
+    "tortxd.client.treq_client": ("TreqClient",),
+    "tortxd.client.treq_response": ("Response",),
+    "tortxd.config": ("Config", "DaemonConfig"),
+    "tortxd.service": ("TorService",),
+    "tortxd.tor.link": ("Circuit", "Relay", "Stream"),
+    "tortxd.tor.status": (
+        "BackingOff",
+        "Bootstrapping",
+        "Degraded",
+        "Failed",
+        "Launching",
+        "Ready",
+        "Status",
+        "Stopped",
+    ),
 }
-"""Names whose modules import treq, which takes long: not before they are asked for (PEP 562)."""
+"""Where the names lie that are no errors. No module is imported before one of its names is asked
+for (PEP 562): Twisted and what is built on it take long, and neither every program nor the command
+needs all of it."""
+
+_LATER = dict.fromkeys(__all__, "tortxd.errors") | {
+    name: module for module, names in _PLACES.items() for name in names
+}
+del _LATER["__version__"]
 
 
 def __getattr__(name: str) -> object:

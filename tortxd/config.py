@@ -31,6 +31,7 @@ from tortxd.errors import SetupError, in_quotes
 from tortxd.files import read_whole
 from tortxd.options import default_of
 from tortxd.rates import Rate
+from tortxd.runtime import default_data_dir
 from tortxd.sources import collect, names
 
 __all__ = ["DEFAULT_HTTP", "Config", "DaemonConfig", "SocksAddress", "default_data_dir"]
@@ -225,16 +226,6 @@ class Config:
 
 
 # --- the daemon -----------------------------------------------------------------------------------
-
-
-def default_data_dir(environ: Mapping[str, str]) -> Path:
-    """``$STATE_DIRECTORY`` (systemd), else ``$XDG_STATE_HOME/tortxd``, else in the home."""
-    if state := environ.get("STATE_DIRECTORY"):
-        return Path(state.split(":")[0])
-    xdg = environ.get("XDG_STATE_HOME", "")
-    if xdg.startswith("/"):  # others are to be ignored (XDG Base Directory Specification)
-        return Path(xdg) / "tortxd"
-    return Path(environ.get("HOME") or os.path.expanduser("~")) / ".local" / "state" / "tortxd"
 
 
 @frozen(kw_only=True)

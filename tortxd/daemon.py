@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from errno import EADDRINUSE
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from tortxd.addresses import SocksAddress, is_address
 from tortxd.config import DaemonConfig
 from tortxd.endpoints import not_a_server, plain, split_endpoint
 from tortxd.errors import SetupError, TorDown, TortxdError
+from tortxd.runtime import Announcement, Running, announce
 from tortxd.service import TorService
 from tortxd.tor.datadir import TOKEN_NAME
 from tortxd.tor.ports import unavailable
@@ -42,10 +43,16 @@ class Daemon(Service):
     are closed first, then requests under way get a few seconds, then Tor is stopped.
 
     :param on_failure: called with the error when Tor turns out not to start as configured.
+    :param run_dirs: where it says that it runs, for the command to find it; see
+        :mod:`tortxd.runtime`. None: nowhere.
     """
 
     def __init__(
-        self, config: DaemonConfig, reactor: Reactor, on_failure: Callable[[TortxdError], object]
+        self,
+        config: DaemonConfig,
+        reactor: Reactor,
+        on_failure: Callable[[TortxdError], object],
+        run_dirs: Sequence[Path] = (),
     ) -> None:
         self.tor = TorService(config, reactor)
         self._config = config
@@ -53,6 +60,9 @@ class Daemon(Service):
         self._on_failure = on_failure
         self._factory = self.tor.gateway_factory()
         self._ports: list[IListeningPort] = []
+        self._gateways: list[str] = []
+        self._run_dirs = run_dirs
+        self._announcement: Announcement | None = None
         self._prepared = False
 
     def prepare(self) -> None:
@@ -89,8 +99,9 @@ class Daemon(Service):
                 port.stopListening()
             self.tor.stopService()
             raise
-        self._factory.gateway.endpoints = tuple(_location(port.getHost()) for port in self._ports)
+        self._factory.gateway.endpoints = tuple(self._gateways)
         self._say_first()
+        self._announce()
         self.tor.startService()
         self._reactor.callLater(0, self._factory.prepare)
         self.tor.when_failed().addCallback(self._on_failure)
@@ -104,6 +115,9 @@ class Daemon(Service):
 
     async def _stop(self) -> None:
         log.info("tortxd is stopping.")
+        if self._announcement is not None:
+            self._announcement.withdraw()
+            self._announcement = None
         self.tor.wind_down()
         for stopping in [port.stopListening() for port in self._ports]:
             await _when_done(stopping)
@@ -125,7 +139,9 @@ class Daemon(Service):
     def _listen(self) -> None:
         for description in self._config.http:
             try:
-                self._ports.append(self._listen_on(description))
+                port = self._listen_on(description)
+                self._ports.append(port)
+                self._gateways.append(_gateway(description, port.getHost()))
             except Exception as error:
                 reason = _why_not(error)
                 if not self._may_lack(description, reason):
@@ -146,6 +162,19 @@ class Daemon(Service):
 
     def _may_lack(self, description: str, reason: str) -> bool:
         return description in self._config.http_may_lack and reason != os.strerror(EADDRINUSE)
+
+    def _announce(self) -> None:
+        """Say that this daemon runs, where that can be: it serves without."""
+        if not (self._run_dirs and self._gateways):
+            return
+        data_dir, token_file = self._config.data_dir, self._config.token_file
+        daemon = Running(os.getpid(), tuple(self._gateways), data_dir / TOKEN_NAME, token_file)
+        try:
+            self._announcement = announce(self._run_dirs, daemon)
+        except OSError as error:
+            log.debug(
+                "The command will not find this daemon by itself: {reason}", reason=error.strerror
+            )
 
     # --- what it logs ----------------------------------------------------------------------------
 
@@ -219,6 +248,15 @@ def _location_from_here(address: Any) -> str:
     for wildcard, loopback in (("//0.0.0.0:", "//127.0.0.1:"), ("//[::]:", "//[::1]:")):
         url = url.replace(wildcard, loopback)
     return url
+
+
+def _gateway(description: str, address: Any) -> str:
+    """How the command reaches the port that listens at this endpoint."""
+    url = _location_from_here(address)
+    if not url.startswith("http://"):
+        return f"unix:{os.path.abspath(url)}"
+    is_tls = split_endpoint(description)[0][0] == "ssl"
+    return url.replace("http://", "https://", 1) if is_tls else url
 
 
 def _command(address: Any, token_file: Path | None) -> str:

@@ -16,7 +16,9 @@ from tortxd.options import BY_KEY, FLAG, KEYS, OPTIONS, Option, variable_of
 __all__ = ["Setting", "collect", "names"]
 
 _CONFIG = BY_KEY["config"]
-_VARIABLES = frozenset(variable.name for option in OPTIONS for variable in option.variables)
+_VARIABLES = frozenset(variable.name for option in OPTIONS for variable in option.variables) | {
+    "TORTXD_GATEWAY"  # the command's
+}
 
 
 class Setting(NamedTuple):

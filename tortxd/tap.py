@@ -18,6 +18,7 @@ from tortxd.config import DaemonConfig
 from tortxd.manual import manual
 from tortxd.nearest import nearest
 from tortxd.options import OPTIONS, Option
+from tortxd.runtime import run_dirs
 from tortxd.twistd import check_files, options_of_twistd
 
 log = Logger(namespace="tortxd.daemon")
@@ -201,7 +202,7 @@ def make_daemon(
 
     last_line = process.set_up(reactor, None if log_is_seen else log)
     with process.or_end():
-        daemon = Daemon(config, reactor, last_line.on_failure)
+        daemon = Daemon(config, reactor, last_line.on_failure, run_dirs(os.environ))
         # Before twistd logs, and before it leaves the terminal; as the user who is to run it.
         if twistd and twistd.get("uid") is None and twistd.get("chroot") is None:
             daemon.prepare()

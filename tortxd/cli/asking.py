@@ -1,0 +1,189 @@
+"""Asking a gateway, over the standard library's HTTP client, past any proxy of the environment."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import json
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tortxd.cli.failures import CommandFailed, NotReached, NotReady
+from tortxd.cli.gateways import DEFAULT, Gateway
+
+CONNECT = 5.0
+"""Seconds."""
+ANSWER = 75.0
+"""Seconds: the daemon's own timeout, and some more."""
+_NOT_READY = ("tor_not_ready", "tor_down")
+_LONGEST_TOKEN = 4096
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost")
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Answer:
+    """What a gateway has answered; its body is read when it is wanted."""
+
+    def __init__(self, response: http.client.HTTPResponse, gateway: Gateway) -> None:
+        self.response = response
+        self._gateway = gateway
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.response.status
+
+    @property
+    def error_code(self) -> str | None:
+        """The code of the gateway's own error; None: it is none."""
+        return self.response.headers.get("Tortxd-Error")
+
+    def json(self) -> Any:
+        """The body, which is JSON where the gateway speaks for itself.
+
+        :raises NotReached: this is no tortxd.
+        """
+        try:
+            return json.loads(self.response.read())
+        except (ValueError, http.client.HTTPException, OSError):
+            raise NotReached(f"What answers at {self._gateway.url} is not tortxd.") from None
+
+    def check(self) -> None:
+        """See that it is no error of the gateway's own.
+
+        :raises CommandFailed: it is, as the gateway says.
+        """
+        code = self.error_code
+        if code is None:
+            if self.status >= 400:
+                raise NotReached(f"What answers at {self._gateway.url} is not tortxd.")
+            return
+        value = self.json()
+        sentence = str(value.get("error", code)) if isinstance(value, dict) else code
+        if code in _NOT_READY:
+            raise NotReady(sentence)
+        if code == "unauthorized":
+            raise CommandFailed(_unauthorized(self._gateway))
+        raise CommandFailed(f"{sentence} ({code})")
+
+
+def _unauthorized(gateway: Gateway) -> str:
+    if gateway.token_file is None:
+        return (
+            f"{gateway.url} wants its operators' token: name the file that holds it with "
+            "--token-file. The daemon keeps it as operator-token in its data directory."
+        )
+    return f"{gateway.url} does not take the token in {gateway.token_file}."
+
+
+class Asker:
+    """Asks one gateway."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self._token = None if gateway.token_file is None else _read(gateway.token_file)
+
+    @property
+    def token(self) -> str | None:
+        """The token that is shown, if any."""
+        return self._token
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        patience: float = ANSWER,
+    ) -> Answer:
+        """Ask; the answer's head is there when this returns.
+
+        :param body: bytes, or a file to read them from.
+        :param patience: seconds without a byte.
+        :raises NotReached: nothing answers, or it does not speak HTTP.
+        """
+        connection = self._connection()
+        sent = {"Accept": "*/*, application/json", **(headers or {})}
+        if self._token is not None:
+            sent["Tortxd-Token"] = self._token
+        try:
+            connection.timeout = CONNECT
+            connection.connect()
+            connection.sock.settimeout(patience)
+            connection.request(method, path, body, sent)
+            return Answer(connection.getresponse(), self.gateway)
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise self._not_reached(error) from None
+
+    def get(self, path: str) -> Any:
+        """What a route says.
+
+        :raises CommandFailed: it says an error.
+        """
+        answer = self.ask("GET", path)
+        answer.check()
+        return answer.json()
+
+    def post(self, path: str, value: object = None) -> Any:
+        """Have something done; errors as :meth:`get`."""
+        body = b"" if value is None else json.dumps(value).encode()
+        answer = self.ask("POST", path, body, {"Content-Type": "application/json"})
+        answer.check()
+        return answer.json()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        url = self.gateway.url
+        if url.startswith("unix:"):
+            return _UnixConnection(url.removeprefix("unix:"))
+        parts = urlsplit(url)
+        assert parts.hostname is not None
+        if parts.scheme == "https":
+            return http.client.HTTPSConnection(parts.hostname, parts.port)
+        return http.client.HTTPConnection(parts.hostname, parts.port)
+
+    def _not_reached(self, error: Exception) -> NotReached:
+        url = self.gateway.url
+        if isinstance(error, http.client.HTTPException):
+            return NotReached(f"What answers at {url} does not speak HTTP.")
+        if isinstance(error, TimeoutError):
+            return NotReached(f"{url} does not answer.")
+        nobody = isinstance(error, ConnectionRefusedError) or (
+            isinstance(error, OSError) and error.errno == errno.ENOENT
+        )
+        if nobody and url == DEFAULT and not self.gateway.is_named:
+            return NotReached(
+                f"tortxd is not running on this machine: nothing answers at {url}. Start it with: "
+                "tortxd serve"
+            )
+        if nobody:
+            return NotReached(f"Nothing answers at {url}.")
+        reason = getattr(error, "strerror", None) or str(error)
+        return NotReached(f"{url} cannot be reached: {reason}.")
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            token = file.read(_LONGEST_TOKEN).strip().decode("ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not ASCII"
+        raise CommandFailed(f"The token in {path} cannot be read: {reason}.") from None
+    if not token or not token.isprintable():
+        raise CommandFailed(f"{path} holds no token.")
+    return token

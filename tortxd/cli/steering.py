@@ -1,0 +1,60 @@
+"""Commands that change something: ``newid``, ``close``."""
+
+from __future__ import annotations
+
+import click
+
+from tortxd.cli.failures import CommandFailed, UsageFailed
+from tortxd.cli.main import Settings, command
+
+
+@command("newid")
+@click.option("--isolation", metavar="KEY", help="For this isolation key of yours alone.")
+@click.option("--circuit", metavar="ID", help="For the isolation key of which this circuit is.")
+def newid(settings: Settings, isolation: str | None, circuit: str | None) -> None:
+    """Have new circuits made: for everyone, or for one isolation key.
+
+    What is under way goes on as it is. The guard stays: Tor keeps it for months on purpose.
+    """
+    if isolation is not None and circuit is not None:
+        raise UsageFailed("Give --isolation or --circuit, not both.")
+    body = None
+    if isolation is not None:
+        body = {"isolation": isolation}
+    elif circuit is not None:
+        body = {"circuit": circuit}
+    value = settings.asker().post("/identity/new", body)
+    if settings.as_json:
+        settings.output.json(value)
+    else:
+        whose = "the key" if value["renewed"] == "key" else "everyone"
+        settings.output.line(f"New circuits for {whose}, from the next request on.")
+
+
+@command("close")
+@click.argument("id", metavar="ID")
+@click.option("--circuit", "kind", flag_value="circuit", help="ID is a circuit's.")
+@click.option("--stream", "kind", flag_value="stream", help="ID is a stream's.")
+def close(settings: Settings, id: str, kind: str | None) -> None:
+    """Close a circuit, with the streams on it, or a stream."""
+    if not id.isascii() or not id.isalnum():
+        raise UsageFailed("An id has letters and digits, as `tortxd circuits` shows them.")
+    asker = settings.asker()
+    if kind is None:
+        there = [
+            name
+            for name in ("circuit", "stream")
+            if any(one["id"] == id for one in asker.get(f"/{name}s")[f"{name}s"])
+        ]
+        if len(there) > 1:
+            raise UsageFailed(
+                f"There are a circuit {id} and a stream {id}: add --circuit or --stream."
+            )
+        if not there:
+            raise CommandFailed(f"There is no circuit and no stream {id} now.")
+        (kind,) = there
+    value = asker.post(f"/{kind}s/{id}/close")
+    if settings.as_json:
+        settings.output.json(value)
+    else:
+        settings.output.line(f"The {kind} {id} is closed.")
