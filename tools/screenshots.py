@@ -2,7 +2,7 @@
 
 usage: .venv/bin/python -m tools.screenshots [SECONDS]
 
-It starts what ``make demo`` does, sends requests through it for SECONDS (120, so that plots have
+It starts what ``make demo`` does, sends requests through it for SECONDS (280, so that plots have
 something to show), some of which fail, and photographs the dashboard in a headless Chromium. It
 writes docs/images/dashboard.png and docs/images/dashboard-phone.png.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.browser.chromium import FLAGS, program
 from tests.tor.lone_tor import free_port
+from tools.small_png import with_palette
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -39,15 +41,17 @@ PATIENCE = 120
 MOST = 200_000
 """Bytes of one picture."""
 
-ORIGIN = "origin.test.example"
-SITES = (f"http://{ORIGIN}/bytes/60000", f"http://{ORIGIN}/echo", "http://example.com/")
-FAILING = ("http://no-such-name.example/", f"http://{ORIGIN}:81/", "http://localhost/")
+SITES = ("https://example.com/", "https://api.example.com/data", "https://api.ipify.org/")
+FAILING = ("https://no-such-name.example/", "https://example.com:81/", "http://localhost/")
 KEYS = ("alice", "bob", "carol")
 
 
+_ORIGIN = re.compile(r"url=(http://origin\.test\.example:\d+)/")
+
+
 @contextmanager
-def demonstration(port: int) -> Iterator[Path]:
-    """The demonstration, with the data directory of its daemon."""
+def demonstration(port: int) -> Iterator[tuple[Path, str]]:
+    """The demonstration: its daemon's data directory, and the address of its web server."""
     command = [sys.executable, "-m", "tortxd.testing.demo", "--port", str(port)]
     running = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -55,43 +59,52 @@ def demonstration(port: int) -> Iterator[Path]:
     try:
         overdue = threading.Timer(PATIENCE, os.killpg, (running.pid, signal.SIGTERM))
         overdue.start()
-        yield _data_directory(running)
-    finally:
+        data, origin = _started(running)
         overdue.cancel()
+        yield data, origin
+    finally:
         os.killpg(running.pid, signal.SIGINT)
         running.communicate(timeout=PATIENCE)
 
 
-def _data_directory(running: subprocess.Popen[str]) -> Path:
-    """Where the operator token lies, once everything is up."""
+def _started(running: subprocess.Popen[str]) -> tuple[Path, str]:
+    """The same, once everything is up."""
     assert running.stdout is not None
-    environment = None
+    environment = origin = None
     for line in running.stdout:
         if line.startswith("  . /"):
             environment = line.split()[1]
-        if "until Ctrl-C" in line and environment is not None:
+        if match := _ORIGIN.search(line):
+            origin = match[1]
+        if "until Ctrl-C" in line and environment and origin:
             read = '. "$1" && printf %s "$TORTXD_DATA_DIR"'
             shell = ["sh", "-c", read, "sh", environment]
-            return Path(subprocess.run(shell, capture_output=True, text=True, check=True).stdout)
+            data = subprocess.run(shell, capture_output=True, text=True, check=True).stdout
+            return Path(data), origin
     raise SystemExit("The demonstration did not start.")
 
 
-def ask(port: int, url: str, key: str | None) -> None:
+def ask(port: int, url: str, key: str) -> None:
     """Fetch ``url`` through the gateway, whatever comes of it."""
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
-    headers = {} if key is None else {"Tor-Stream-Isolation": key}
+    target = f"/proxy?url={quote(url, safe='')}"
     with suppress(OSError, HTTPException):
-        connection.request("GET", f"/proxy?url={quote(url, safe='')}", headers=headers)
+        connection.request("GET", target, headers={"Tor-Stream-Isolation": key})
         connection.getresponse().read()
     connection.close()
 
 
-def make_traffic(port: int, over: threading.Event, seed: int) -> None:
+def make_traffic(port: int, origin: str, over: threading.Event, seed: int) -> None:
     """Send requests, one after the other, until it is over."""
     chance = random.Random(seed)  # noqa: S311
     while not over.wait(chance.uniform(0.2, 2.5)):
         key = chance.choice(KEYS)
-        ask(port, chance.choice(FAILING if chance.random() < 0.04 else SITES), key)
+        if chance.random() < 0.015:
+            ask(port, chance.choice(FAILING), key)
+        elif chance.random() < 0.5:
+            ask(port, f"{origin}/bytes/{chance.randrange(5_000, 250_000)}", key)
+        else:
+            ask(port, chance.choice(SITES), key)
 
 
 @contextmanager
@@ -120,8 +133,10 @@ def photograph(driver: Any, name: str, width: int, height: int, scheme: str) -> 
     preference = {"name": "prefers-color-scheme", "value": scheme}
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [preference]})
     driver.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
+    driver.execute_script("scrollTo(0, 0)")
     time.sleep(1)  # for the plots to be drawn in their new size
-    shot = b64decode(driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"])
+    shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"]
+    shot = with_palette(b64decode(shot))
     if len(shot) > MOST:
         raise SystemExit(f"{name} has {len(shot)} bytes, which is too much for a repository.")
     (IMAGES / name).write_bytes(shot)
@@ -132,7 +147,7 @@ def show(driver: Any, port: int, data: Path) -> None:
     """Open the dashboard, and fetch something in its box."""
     token = (data / "operator-token").read_text().strip()
     driver.get(f"http://localhost:{port}/?token={token}")
-    driver.find_element("id", "fetch-url").send_keys(f"http://{ORIGIN}/echo")
+    driver.find_element("id", "fetch-url").send_keys(SITES[0])
     driver.find_element("id", "fetch-key").send_keys(KEYS[0])
     driver.find_element("css selector", "#fetch button").click()
     fetched = "#fetched .path"
@@ -144,9 +159,11 @@ def main(seconds: float) -> None:
     """Make all of them."""
     IMAGES.mkdir(exist_ok=True)
     port, over = free_port(), threading.Event()
-    with demonstration(port) as data, tempfile.TemporaryDirectory() as folder:
+    with demonstration(port) as (data, origin), tempfile.TemporaryDirectory() as folder:
         for seed in range(4):
-            threading.Thread(target=make_traffic, args=(port, over, seed), daemon=True).start()
+            threading.Thread(
+                target=make_traffic, args=(port, origin, over, seed), daemon=True
+            ).start()
         try:
             with browser(folder) as driver:
                 time.sleep(seconds)
@@ -158,4 +175,4 @@ def main(seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 120)
+    main(float(sys.argv[1]) if len(sys.argv) > 1 else 280)

@@ -18,6 +18,7 @@ const STATES = {
   CLOSED: "closed",
   FAILED: "failed",
 };
+const CONFLUX = "Conflux: the legs of a set end at one exit, and traffic takes the faster one";
 const STREAM_STATES = {
   NEW: "new",
   NEWRESOLVE: "looking up",
@@ -125,15 +126,15 @@ class CircuitRow {
   #showKey(circuit) {
     const parts = [];
     if (circuit.ended !== null) parts.push(ending(circuit));
-    if (circuit.conflux) parts.push(`conflux ${circuit.conflux.set.slice(0, 4)}, leg ${circuit.conflux.leg}`);
-    else if (circuit.ended === null && circuit.purpose !== "GENERAL") parts.push(words(circuit.purpose ?? ""));
+    else if (circuit.conflux) parts.push(`leg ${circuit.conflux.leg} of ${circuit.conflux.set.slice(0, 4)}`);
+    else if (circuit.purpose !== "GENERAL") parts.push(words(circuit.purpose ?? ""));
     const sign = JSON.stringify([circuit.isolation, parts]);
     if (sign === this.#drawn.key) return;
     this.#drawn.key = sign;
     const text = parts.join(" · ") || (circuit.isolation ? "" : "nobody's yet");
     this.key.replaceChildren(
       ...(circuit.isolation ? [make("span", { class: "hidden", text: "Key " }), keyTag(circuit.isolation)] : []),
-      make("span", { class: "soft", text }));
+      make("span", { class: "soft", text, title: circuit.conflux ? CONFLUX : null }));
   }
 
   #showStreams(streams) {
@@ -242,7 +243,7 @@ export class Circuits {
     const left = found - shown;
     const more = byId("more-circuits");
     setHidden(more, left === 0);
-    setText(more, `Show ${Math.min(MORE, left)} more of ${left.toLocaleString("en")} that are not shown`);
+    setText(more, left > MORE ? `Show ${MORE} more of ${left.toLocaleString("en")} that are not shown` : `Show ${left} more`);
   }
 
   /** Where the focus is, if it is on a button of the list. */
