@@ -251,6 +251,8 @@ class Operated:
     core: Core
     link: FakeLink
     origin: Origin
+    api: Any = None
+    """The routes."""
     port: int = 0
     told: Json = field(factory=lambda: crowd(0, 0))
     """The snapshot for whoever comes to ``/events``."""
@@ -354,6 +356,7 @@ async def operated(folder: Path) -> AsyncIterator[Operated]:
     kept = [one for one in ENDPOINTS if one.path not in canned and "<" not in one.path]
     routes = (*kept, *canned.values())
     api = Api(core, "http://a.example/", "http://a.example/", endpoints=routes)
+    here.api = api
     factory = FrontFactory(core, lambda: api)
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")
     here.port = port_of(port)

@@ -10,11 +10,16 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from attrs import evolve
 from pytest_twisted import ensureDeferred
 from selenium.webdriver.common.keys import Keys
+from twisted.internet.defer import maybeDeferred
+from twisted.web.resource import Resource
+from twisted.web.server import Site
 
 from tests.browser.chromium import Chromium
 from tests.browser.operated import (
+    ACCESS,
     READY,
     Json,
     Operated,
@@ -26,7 +31,8 @@ from tests.browser.operated import (
     relay,
     stream,
 )
-from tests.daemon.process import soon
+from tests.daemon.process import installed, soon
+from tests.gateway.conftest import OPERATOR, policy, port_of
 
 AXE = (files("axe_core_python") / "axe.min.js").read_text("utf-8")
 HOSTILE = "<img src=x onerror=document.title='canary'><script>document.title='canary'</script>"
@@ -139,6 +145,9 @@ async def test_everyone_can_use_it(
         here.requests = busy()
     await show(fresh, here)
     await sees(fresh, f"{circuits} circuits, {streams} streams", "Tor is ready")
+    here.tell("circuit", circuit(500, age=0))
+    here.tell("circuit", {**circuit(500, state="FAILED"), "reason": "TIMEOUT"})
+    await sees(fresh, "failed", "timeout")
     await fresh.call("document.querySelectorAll('details').forEach(one => one.open = true)")
     for width in (1280, 390):
         for scheme in ("light", "dark"):
@@ -454,6 +463,39 @@ async def test_a_url_is_fetched_and_its_path_shown(fresh: Chromium, here: Operat
     # What fails says why, and whose error it is.
     await press(fresh, Keys.CONTROL + "a", Keys.NULL, "http://localhost/", Keys.ENTER)
     await sees(fresh, "403 target_forbidden", "Local names are not sent to Tor.")
+
+
+@ensureDeferred
+async def test_where_clients_need_a_token_it_is_asked_for(fresh: Chromium, here: Operated) -> None:
+    """The operator's cookie does not count on ``/proxy``."""
+    here.core.policy = policy(access=evolve(ACCESS, token=b"of-clients"))
+    await show(fresh, here)
+    assert not await fresh.call("document.getElementById('fetch-token').checkVisibility()")
+    await fresh.call("void document.getElementById('fetch-url').focus()")
+    await press(fresh, "http://origin.test.example/echo", Keys.ENTER)
+    await sees(fresh, "401 unauthorized", "Access token")
+    await fresh.call("void document.getElementById('fetch-token').focus()")
+    await press(fresh, "of-clients", Keys.ENTER)
+    await sees(fresh, "200\nafter")
+    assert "of-clients" not in await fresh.text()
+
+
+@ensureDeferred
+async def test_it_works_wherever_it_is_mounted(fresh: Chromium, here: Operated) -> None:
+    """With every route of the gateway below the path of a ``Site``."""
+    here.told = crowd(3, 5)
+    root, tools = Resource(), Resource()
+    root.putChild(b"tools", tools)
+    tools.putChild(b"tor", here.api.resource())
+    port = installed().listenTCP(0, Site(root), interface="127.0.0.1")
+    url = f"http://localhost:{port_of(port)}/tools/tor"
+    await fresh.open(f"{url}?token={OPERATOR.decode()}")
+    await sees(fresh, "Live", "3 circuits, 5 streams")
+    assert (await fresh.do(lambda driver: driver.current_url)) == f"{url}/"
+    await click(fresh, "New identity for everyone")
+    await posted(here, "/identity/new", {})
+    await fresh.open("about:blank")
+    await maybeDeferred(port.stopListening)
 
 
 # --- the connection -------------------------------------------------------------------------------

@@ -17,8 +17,7 @@ function relay(one, name) {
     make("span", { "aria-hidden": "true", text: one.country?.toUpperCase() ?? "??" }));
   return make("li", {},
     make("span", { class: "role", text: name }),
-    make("span", { class: "relay" }, where,
-      make("span", { class: "nickname", title: relayName(one), text: relayName(one) })));
+    make("span", { class: "relay" }, where, make("span", { class: "nickname", text: relayName(one) })));
 }
 
 /** The path as a list; relays between the second and the last are counted in its middle. */
