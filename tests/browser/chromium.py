@@ -130,7 +130,9 @@ class Chromium:
             for handle in driver.window_handles:
                 with suppress(NoSuchWindowException):  # one of a download, which goes by itself
                     driver.switch_to.window(handle)
-                    found.append(driver.execute_script(_DOCUMENT))
+                    document = driver.execute_script(_DOCUMENT)
+                    if document is not None:  # it is just being replaced by the next one
+                        found.append(document)
             return found
 
         return await self.do(work)
