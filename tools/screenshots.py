@@ -143,10 +143,8 @@ def photograph(driver: Any, name: str, width: int, height: int, scheme: str) -> 
     print(f"docs/images/{name}: {len(shot)} bytes", flush=True)
 
 
-def show(driver: Any, port: int, data: Path) -> None:
-    """Open the dashboard, and fetch something in its box."""
-    token = (data / "operator-token").read_text().strip()
-    driver.get(f"http://localhost:{port}/?token={token}")
+def fetch(driver: Any) -> None:
+    """Fetch something in the dashboard's box."""
     driver.find_element("id", "fetch-url").send_keys(SITES[0])
     driver.find_element("id", "fetch-key").send_keys(KEYS[0])
     driver.find_element("css selector", "#fetch button").click()
@@ -166,8 +164,10 @@ def main(seconds: float) -> None:
             ).start()
         try:
             with browser(folder) as driver:
+                token = (data / "operator-token").read_text().strip()
+                driver.get(f"http://localhost:{port}/?token={token}")
                 time.sleep(seconds)
-                show(driver, port, data)
+                fetch(driver)
                 photograph(driver, "dashboard.png", 1280, 1000, "light")
                 photograph(driver, "dashboard-phone.png", 390, 844, "dark")
         finally:

@@ -28,8 +28,8 @@ export class Throughput {
     this.chart.draw(most, () => {
       const of = (name) => line(points.map((one) => [this.chart.x(at - one.at), this.chart.y(one[name])]));
       const marks = [
-        ["path", { d: of("read"), class: "line read" }],
         ["path", { d: of("written"), class: "line written" }],
+        ["path", { d: of("read"), class: "line read" }],
       ];
       if (points.length > 1) {
         const [from, to] = [points[0], last].map((one) => this.chart.x(at - one.at).toFixed(1));
