@@ -4,7 +4,7 @@ usage: .venv/bin/python -m tools.screenshots [SECONDS]
 
 It starts what ``make demo`` does, sends requests through it for SECONDS (280, so that plots have
 something to show), some of which fail, and photographs the dashboard in a headless Chromium. It
-writes docs/images/dashboard.png and docs/images/dashboard-phone.png.
+writes docs/images/dashboard.png, dashboard-phone.png and, of the command in a terminal, top.png.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.browser.chromium import FLAGS, program
 from tests.tor.lone_tor import free_port
+from tools import terminal_pictures
 from tools.small_png import with_palette
+from tortxd.cli.gateways import Gateway
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -170,6 +172,9 @@ def main(seconds: float) -> None:
                 fetch(driver)
                 photograph(driver, "dashboard.png", 1280, 1000, "light")
                 photograph(driver, "dashboard-phone.png", 390, 844, "dark")
+                gateway = Gateway(f"http://127.0.0.1:{port}", data / "operator-token")
+                driver.get(f"data:text/html,{quote(terminal_pictures.top(gateway))}")
+                photograph(driver, "top.png", 1000, 580, "dark")
         finally:
             over.set()
 
