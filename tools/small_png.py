@@ -8,20 +8,21 @@ from collections import Counter
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOURS = 256
+_ALIKE = 100
+"""Squares of the distance below which one colour stands for another."""
 _CHANNELS = {2: 3, 6: 4}  # true colour, and with alpha (PNG, section 11.2.1)
 
 Colour = bytes
 
 
 def with_palette(png: bytes) -> bytes:
-    """The same picture with 256 colours at most: those that are used most, and for others the
-    nearest of these.
+    """The same picture with 256 colours at most, and for others the nearest of these.
 
     :param png: of 8 bits a channel, not interlaced, as Chromium writes them; its alpha is dropped.
     """
     width, height, pixels = _decoded(png)
     used = Counter(pixels)
-    palette = [colour for colour, _ in used.most_common(_COLOURS)]
+    palette = _palette(used)
     places = {colour: place for place, colour in enumerate(palette)}
     for colour in used:
         if colour not in places:
@@ -37,6 +38,15 @@ def with_palette(png: bytes) -> bytes:
         (b"IEND", b""),
     )
     return _SIGNATURE + b"".join(_chunk(name, content) for name, content in chunks)
+
+
+def _palette(used: Counter[Colour]) -> list[Colour]:
+    """The colours that are used most, and of several that nobody can tell apart the first."""
+    palette: list[Colour] = []
+    for colour, _ in used.most_common():
+        if len(palette) < _COLOURS and all(_apart(one, colour) >= _ALIKE for one in palette):
+            palette.append(colour)
+    return palette
 
 
 def _apart(one: Colour, other: Colour) -> int:
