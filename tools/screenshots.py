@@ -174,7 +174,7 @@ def main(seconds: float) -> None:
                 photograph(driver, "dashboard-phone.png", 390, 844, "dark")
                 gateway = Gateway(f"http://127.0.0.1:{port}", data / "operator-token")
                 driver.get(f"data:text/html,{quote(terminal_pictures.top(gateway))}")
-                photograph(driver, "top.png", 1000, 580, "dark")
+                photograph(driver, "top.png", 1000, 620, "dark")
         finally:
             over.set()
 

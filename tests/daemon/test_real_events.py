@@ -85,6 +85,7 @@ async def test_a_request_is_seen_live_from_its_stream_to_its_end(
         lambda kind, data: kind == "stream" and data["id"] == stream["id"] and "reason" in data
     )
     assert ended["state"] in ("CLOSED", "FAILED")
+    assert ended["way"] == "proxy"
     response = await soon(wire.reply())
     assert response.status == 502
     (failure, *_) = (await daemon.told("/requests"))["failures"]

@@ -121,16 +121,25 @@ async def test_how_the_request_of_a_stream_came(gateway: Gateway) -> None:
     way_of = gateway.core.way_of
     assert way_of(ours) == "proxy"
     assert way_of(evolve(ours, source=("127.0.0.1", 1))) == "library"
-    assert way_of(evolve(ours, source=None, username="x")) == "socks"
+    assert way_of(evolve(ours, source=None)) is None
+    assert way_of(evolve(ours, username="x")) == "socks"
     assert way_of(evolve(ours, source=None, username=None, purpose="DIR_FETCH")) is None
     wire.transport.abortConnection()
     await gateway.socks.served[0].lost
+    # Of its end, Tor tells a moment later.
+    assert way_of(ours) == "proxy"
     assert way_of(evolve(ours, username=None)) == "socks"
 
 
 @ensureDeferred
-async def test_a_refused_stream_leaves_no_trace(gateway: Gateway) -> None:
+async def test_so_many_closed_connections_are_remembered(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tortxd.relay.upstream.CLOSED", 2)
     gateway.socks.code = 4
-    assert (await gateway.fetch("/")).status == 502
-    peer = gateway.socks.served[0].transport.getPeer()
-    assert gateway.core.pool.way_of((peer.host, peer.port)) is None
+    for number in range(3):
+        path = gateway.path(f"http://{number}.example/")
+        assert (await gateway.ask(path)).status == 502
+    peers = [served.transport.getPeer() for served in gateway.socks.served]
+    ways = [gateway.core.pool.way_of((peer.host, peer.port)) for peer in peers]
+    assert ways == [None, "proxy", "proxy"]

@@ -28,6 +28,14 @@ FRAME = 0.5
 REQUESTS = 2.0
 """Seconds between two questions for what became of requests."""
 KEYS = "up/down choose   c close   r rotate its key   n new identity   q quit"
+_COLUMNS = (
+    ("CIRCUIT", 7, None),
+    ("STATE", 10, None),
+    ("PATH", None, 3),
+    ("KEY", 8, None),
+    ("STREAMS", None, 2),
+)
+"""Names, and widths in characters or shares of what is left."""
 _ARROWS = {
     "\x1b[A": "up",
     "\x1b[B": "down",
@@ -191,8 +199,8 @@ class Top:
         from rich.text import Text
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True, header_style="bold")
-        for name, ratio in (("CIRCUIT", 1), ("STATE", 1), ("PATH", 6), ("KEY", 1), ("STREAMS", 4)):
-            table.add_column(name, ratio=ratio, no_wrap=True, overflow="ellipsis")
+        for name, width, ratio in _COLUMNS:
+            table.add_column(name, width=width, ratio=ratio, no_wrap=True, overflow="ellipsis")
         circuits = self.circuits()
         ids = [one["id"] for one in circuits]
         at = ids.index(self.chosen) if self.chosen in ids else 0

@@ -116,12 +116,11 @@ class Gateway:
     def way_of(self, stream: Stream) -> Way | Literal["socks"] | None:
         """How the request came for which a stream is; ``socks``: from another program, which speaks
         to Tor's SOCKS port itself. None for a stream of Tor's own, or where that is not known."""
-        way = None if stream.source is None else self.pool.way_of(stream.source)
-        if way is not None:
-            return way
-        if (stream.username or "").startswith(self.keys.username_prefix):
-            return "library"  # an endpoint, or a request that is over by now
-        return "socks" if stream.purpose == "USER" else None
+        if not (stream.username or "").startswith(self.keys.username_prefix):
+            return "socks" if stream.purpose == "USER" else None
+        if stream.source is None:
+            return None
+        return self.pool.way_of(stream.source) or "library"  # of an endpoint
 
     # --- what an exchange needs ------------------------------------------------------------------
 

@@ -35,6 +35,8 @@ servers close idle ones after 5 s, and what is sent to them just then is lost.""
 REMEMBERED = 10_000
 """Retired credentials that are remembered while requests under way may still have them; and as many
 destinations that said more than they were asked."""
+CLOSED = 1024
+"""Closed connections that are remembered: Tor tells of their streams' end a moment later."""
 FAREWELL = 1.0
 """Seconds that the last bytes of a client that has left have to go to Tor."""
 DISTRUST = 60.0
@@ -176,6 +178,8 @@ class Pool:
         """Destinations that said more than they were asked, and until when that counts."""
         self._open: dict[Source, Upstream] = {}
         """The connections to Tor, by our end of each, where it has one."""
+        self._closed: dict[Source, Way] = {}
+        """How the requests came of the last ones that were closed."""
 
     def opened(self, upstream: Upstream) -> None:
         """It is connected to Tor."""
@@ -184,14 +188,18 @@ class Pool:
 
     def closed(self, upstream: Upstream) -> None:
         """It is no longer connected; harmless if it was not."""
-        if upstream.source is not None and self._open.get(upstream.source) is upstream:
-            del self._open[upstream.source]
+        source = upstream.source
+        if source is not None and self._open.get(source) is upstream:
+            del self._open[source]
+            self._closed[source] = upstream.way
+            if len(self._closed) > CLOSED:
+                del self._closed[next(iter(self._closed))]
 
     def way_of(self, source: Source) -> Way | None:
-        """How the request came for which the connection from there was opened; None: there is none
-        of ours."""
+        """How the request came for which the connection from there was opened, which may have been
+        closed just now; None: there is none of ours."""
         upstream = self._open.get(source)
-        return None if upstream is None else upstream.way
+        return self._closed.get(source) if upstream is None else upstream.way
 
     def __len__(self) -> int:
         return len(self._waiting)
