@@ -44,6 +44,12 @@ def test_events_in_lines() -> None:
     assert list(read(lines(data[:-1]))) == [Event("x-1", "circuit", {"id": "1"})]
 
 
+def test_an_endless_line_is_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tortxd.cli.events.LONGEST", 1000)
+    with pytest.raises(ValueError, match="endless"):
+        list(read(iter([b"data: " + b"x" * 1000])))
+
+
 @pytest.fixture
 def asker(gateway: FakeGateway) -> Asker:
     return Asker(Gateway(gateway.url))

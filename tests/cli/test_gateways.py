@@ -141,6 +141,17 @@ def test_something_else_answers(gateway: FakeGateway, tortxd: Run) -> None:
 
 
 @pytest.mark.usefixtures("environ")
+def test_what_a_gateway_says_is_bounded(
+    gateway: FakeGateway, tortxd: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway.answers["/circuits"] = Canned(b"[" * 100_000)
+    assert tortxd("circuits", "--gateway", gateway.url)[0] == 3
+    monkeypatch.setattr("tortxd.cli.asking._LONGEST_JSON", 10)
+    gateway.answers["/circuits"] = Canned(b'{"circuits": []}')
+    assert tortxd("circuits", "--gateway", gateway.url)[0] == 3
+
+
+@pytest.mark.usefixtures("environ")
 def test_a_token_is_wanted(gateway: FakeGateway, tortxd: Run, tmp_path: Path) -> None:
     gateway.answers["/circuits"] = error("unauthorized", "A token is needed.", 401)
     status, _, err = tortxd("circuits", "--gateway", gateway.url)

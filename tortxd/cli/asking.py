@@ -20,6 +20,8 @@ ANSWER = 75.0
 """Seconds: the daemon's own timeout, and some more."""
 _NOT_READY = ("tor_not_ready", "tor_down")
 _LONGEST_TOKEN = 4096
+_LONGEST_JSON = 64 * 1024 * 1024
+"""Bytes; 16,000 circuits have some 16 MiB."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -58,8 +60,11 @@ class Answer:
         :raises NotReached: this is no tortxd.
         """
         try:
-            return json.loads(self.response.read())
-        except (ValueError, http.client.HTTPException, OSError):
+            body = self.response.read(_LONGEST_JSON)
+            if self.response.read(1):
+                raise ValueError
+            return json.loads(body)
+        except (ValueError, RecursionError, http.client.HTTPException, OSError):
             raise NotReached(f"What answers at {self._gateway.url} is not tortxd.") from None
 
     def check(self) -> None:

@@ -6,11 +6,14 @@ import http.client
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 from tortxd.cli.asking import Asker
 from tortxd.cli.failures import NotReached
 
+LONGEST = 16 * 1024 * 1024
+"""Bytes of a line; a snapshot of 2,000 circuits and streams has some 2 MiB."""
 SILENCE = 45.0
 """Seconds: the gateway says something every 15."""
 AGAIN = 2.0
@@ -26,9 +29,14 @@ class Event(NamedTuple):
 
 
 def read(lines: Iterator[bytes]) -> Iterator[Event]:
-    """The events in these lines, each of which ends with a line break."""
+    """The events in these lines, each of which ends with a line break.
+
+    :raises ValueError: one is longer than :data:`LONGEST`, or its data is not JSON.
+    """
     fields: dict[str, str] = {}
     for line in lines:
+        if len(line) >= LONGEST:
+            raise ValueError("an endless line")
         text = line.decode("utf-8", "replace").rstrip("\r\n")
         if text:
             name, _, value = text.partition(":")
@@ -61,7 +69,7 @@ def follow(
             answer = asker.ask("GET", path, headers=headers, patience=SILENCE)
             answer.check()
             is_first = False
-            for event in read(iter(answer.response.readline, b"")):
+            for event in read(iter(partial(answer.response.readline, LONGEST), b"")):
                 last = event.id or last
                 yield event
         except NotReached:

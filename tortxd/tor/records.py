@@ -68,11 +68,6 @@ class Records:
         stream = self._streams.get(id)
         return None if stream is None else as_stream(stream)
 
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """How many circuits and streams are open."""
-        return len(self._circuits), len(self._streams)
-
     def is_open(self, id: str) -> bool:
         """Whether there is a stream with this id."""
         return id in self._streams

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IDelayedCall, IPushProducer, IReactorTime
 from zope.interface import implementer
@@ -113,7 +115,8 @@ class Reader:
         if not ring.oldest <= self._position <= ring.next:
             self.end()
             return
-        wrote, piece, size = False, [], 0
+        piece: list[bytes] = []
+        size = 0
         for event in ring.since(self._position):
             self._position = event.number + 1
             if event.kind not in self._kinds:
@@ -122,10 +125,10 @@ class Reader:
             size += len(event.wire)
             if size > _PIECE:
                 break
-        if piece:
-            consumer.write(b"".join(piece))
-            wrote = True
-        if wrote and not self._paused:
+        if not piece:
+            return
+        consumer.write(b"".join(piece))
+        if not self._paused:
             self._rest()
             if self._position < ring.next:
                 self.wake()
@@ -140,10 +143,10 @@ class Reader:
             if not self._paused:
                 self._rest()
 
-    def _wait(self, seconds: float, then: object) -> None:
+    def _wait(self, seconds: float, then: Callable[[], None]) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        self._timer = self._clock.callLater(seconds, then)  # type: ignore[arg-type]
+        self._timer = self._clock.callLater(seconds, then)
 
     def end(self) -> None:
         """Send it away."""
