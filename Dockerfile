@@ -29,8 +29,10 @@ RUN useradd --system --user-group --no-create-home --home-dir /nonexistent tortx
 
 USER tortxd
 WORKDIR /var/lib/tortxd
+# XDG_STATE_HOME: where the command finds the daemon: docker compose exec tortxd tortxd status
 ENV PYTHONUNBUFFERED=1 \
     TORTXD_DATA_DIR=/var/lib/tortxd \
+    XDG_STATE_HOME=/var/lib \
     TORTXD_HTTP=tcp:3080:interface=0.0.0.0
 # Tor's state: guards are kept for months on purpose, so this must outlive the container.
 VOLUME /var/lib/tortxd
