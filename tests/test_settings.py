@@ -8,11 +8,11 @@ from typing import Any
 
 from tortxd.config import DaemonConfig
 from tortxd.options import OPTIONS
-from tortxd.settings import described
+from tortxd.settings import describe
 
 
 def by_name(config: DaemonConfig) -> dict[Any, dict[str, object]]:
-    return {one["name"]: one for one in json.loads(json.dumps(described(config)))}
+    return {one["name"]: one for one in json.loads(json.dumps(describe(config)))}
 
 
 def test_every_option_is_there_with_where_it_came_from(tmp_path: Path) -> None:
@@ -49,6 +49,6 @@ def test_secrets_are_left_out(tmp_path: Path) -> None:
     config = DaemonConfig(
         data_dir=tmp_path, token_file=token, control_password_file=password, control="9051"
     )
-    told = json.dumps(described(config))
+    told = json.dumps(describe(config))
     assert str(token) in told
     assert "canary" not in told.replace(str(tmp_path), "")

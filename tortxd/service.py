@@ -31,7 +31,7 @@ from tortxd.policy.headers import UserAgent
 from tortxd.policy.hosts import MAP_IT, public_host
 from tortxd.policy.request import isolation_key
 from tortxd.policy.target import TargetPolicy, parse_alias
-from tortxd.settings import described
+from tortxd.settings import describe
 from tortxd.tor.budget import CircuitBudget
 from tortxd.tor.datadir import operator_token, prepare
 from tortxd.tor.isolation import IsolationKeys, isolation_of
@@ -232,7 +232,7 @@ class TorService(Service):
                 self._gateway,
                 self.config.check_url,
                 self.config.ip_url,
-                lambda: described(self.config),
+                lambda: describe(self.config),
             )
         return self._api
 

@@ -9,14 +9,14 @@ from tortxd.config import DaemonConfig
 from tortxd.options import OPTIONS
 
 
-def described(config: DaemonConfig) -> list[dict[str, object]]:
+def describe(config: DaemonConfig) -> list[dict[str, object]]:
     """The options in the order of their table, as the values of JSON: ``name``, ``option`` (on the
     command line), ``value``, ``source`` (``option``, ``environment``, ``file``; ``program``, where
     an app has made the configuration; or ``default``) and ``set``, the name under which it was set,
     or None."""
     default = DaemonConfig(data_dir=config.data_dir)
     return [
-        _described(
+        _description(
             option.key,
             option.flag,
             getattr(config, option.key),
@@ -28,7 +28,7 @@ def described(config: DaemonConfig) -> list[dict[str, object]]:
     ]
 
 
-def _described(
+def _description(
     key: str, flag: str, value: object, default: object, set_as: Any
 ) -> dict[str, object]:
     name = None if set_as is None else set_as.get(key)

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from tortxd._version import __version__
 from tortxd.gateway.control import descriptions
-from tortxd.gateway.control.described_errors import Errors, by_status, error_response, errors_of
 from tortxd.gateway.control.endpoints import Endpoint
+from tortxd.gateway.control.error_responses import Errors, by_status, error_response, errors_of
 from tortxd.gateway.control.parameters import PRETTY, Parameter, Where
 from tortxd.gateway.control.references import Json, inside, json_content, reference, referring
 from tortxd.gateway.control.schemas import COMPONENTS
