@@ -245,12 +245,15 @@ class Daemon(ProcessProtocol):
         """Ask for ``url`` through ``/proxy``."""
         return await self.ask("/proxy?url=" + quote(url, safe=""), *headers, **options)
 
-    async def fetch_told(self, url: str, *headers: str) -> Reply:
-        """The same, until the answer names its circuit: on a busy machine, it may be there before
-        the control port has told of it."""
+    async def fetch_told(self, url: str, *headers: str, told: str = "Tortxd-Circuit") -> Reply:
+        """The same, until the answer tells of its circuit: on a busy machine, it may be there
+        before the control port has told of it, or of its relays.
+
+        :param told: the header that it must have.
+        """
         reply = await self.fetch(url, *headers)
         deadline = installed().seconds() + PATIENCE
-        while "Tortxd-Circuit" not in reply:
+        while told not in reply:
             assert installed().seconds() < deadline, reply
             reply = await self.fetch(url, *headers)
         return reply

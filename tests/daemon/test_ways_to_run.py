@@ -22,7 +22,7 @@ async def check_attached(daemon: Daemon, client: Client, origin: Origin) -> None
     assert health["tor"] == f"socks5h://{client.socks[0]}:{client.socks[1]}"
     assert health["network"] == "private"
     for url in (origin.http, origin.https):
-        reply = await daemon.fetch(f"{url}/ip")
+        reply = await daemon.fetch_told(f"{url}/ip", told="Tortxd-Exit-Address")
         assert reply.json["ip"] == reply["Tortxd-Exit-Address"]
     assert (await daemon.ask("/verify-tor")).json["verdict"] == "verified"
     await daemon.stop()

@@ -6,7 +6,7 @@ from collections import deque
 
 import pytest
 
-from tests.tor.circuits import FLAGS, PATH, A, B, built
+from tests.tor.circuits import FLAGS, PATH, A, B, built, opened
 from tortxd.tor.changes import Bandwidth, CircuitChanged, Cleared
 from tortxd.tor.figures import Figures, figures_of
 from tortxd.tor.isolation import Isolation, IsolationKeys
@@ -55,6 +55,21 @@ def test_flags_and_the_legs_of_a_conflux_set() -> None:
     leg = f"CONFLUX_ID={'AB' * 8}"
     table.feed("CIRC", f"4 BUILT {PATH} {leg}", 3.0)
     assert [one.leg for one in table.circuits()] == [1, 3, 4]
+
+
+def test_all_legs_of_a_set_are_for_those_whose_streams_are_on_one() -> None:
+    """Streams of a set may be on any of its legs, and on another one later."""
+    table = Table()
+    for id in ("1", "2"):
+        table.feed("CIRC", f"{id} BUILT {PATH} CONFLUX_ID={'AB' * 8}", 1.0)
+    table.feed("CIRC", f"3 BUILT {PATH} CONFLUX_ID={'CD' * 8}", 1.0)
+    opened(table, circuit="1")
+    assert [one.username for one in table.circuits()] == ["u", "u", None]
+    table.feed("CIRC", f"1 CLOSED {PATH} REASON=FINISHED", 3.0)
+    assert [one.username for one in table.circuits()] == ["u", None]
+    table.feed("CIRC", f"2 CLOSED {PATH} REASON=FINISHED", 3.0)
+    table.feed("CIRC", f"4 BUILT {PATH} CONFLUX_ID={'AB' * 8}", 4.0)
+    assert [one.username for one in table.circuits()] == [None, None]
 
 
 def test_whether_the_first_hop_is_a_guard() -> None:

@@ -48,6 +48,8 @@ class Records:
         """The ids of the streams on each open circuit."""
         self._sets: dict[str, dict[str, int]] = {}
         """The open circuits of each conflux set, by their ids, and which leg each is."""
+        self._owners: dict[str, str] = {}
+        """The SOCKS usernames of those who use each conflux set, whichever leg is theirs."""
         self._recent = Recent()
 
     def circuits(self) -> tuple[Circuit, ...]:
@@ -133,7 +135,7 @@ class Records:
             circuit.conflux,
             circuit.leg,
             self.relays.is_guard(path[0].fingerprint) if path else None,
-            circuit.username,
+            circuit.username or self._owners.get(circuit.conflux or ""),
         )
 
     def _forget(self) -> None:
@@ -142,4 +144,5 @@ class Records:
         self._streams.clear()
         self._on.clear()
         self._sets.clear()
+        self._owners.clear()
         self._recent.clear()

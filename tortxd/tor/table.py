@@ -170,6 +170,7 @@ class Table(Records):
             legs.pop(circuit.id, None)
             if not legs:
                 del self._sets[before.conflux or ""]
+                self._owners.pop(before.conflux or "", None)
         self._recent.circuit_closed(circuit, circuit.at)
         self._tell(CircuitClosed(circuit, *reasons_of(line)))
 
@@ -235,6 +236,8 @@ class Table(Records):
         if to.username is None and stream.username is not None:
             owned = to._replace(username=stream.username, at=now, event=event, is_claimed=True)
             self._put(owned)
+            if to.conflux is not None:
+                self._owners[to.conflux] = stream.username
 
     def _leave(self, stream: StreamChanged) -> None:
         others = self._on.get(stream.circuit or "")
