@@ -44,6 +44,26 @@ def test_the_daemon_that_runs_here_is_found(found: FakeGateway, tortxd: Run) -> 
     assert found.asked[0].headers["Tortxd-Token"] == "token-canary"
 
 
+def test_what_any_client_may_do_is_done_as_one(
+    gateway: FakeGateway, environ: dict[str, str], tortxd: Run, tmp_path: Path
+) -> None:
+    """The keys of a client with a token are others than those of one without."""
+    (tmp_path / "client").write_text("client-canary")
+    operators = tmp_path / "operator-token"
+    operators.write_text("operator-canary")
+    gateway.answers["/identity/new"] = said({"renewed": "key"})
+    gateway.answers["/proxy"] = Canned(b"x", 200, (("Content-Type", "text/plain"),))
+    for token, sent in ((None, None), (tmp_path / "client", "client-canary")):
+        gateway.asked.clear()
+        announcement = announce(run_dirs(environ), Running(1, (gateway.url,), operators, token))
+        for words in (("newid", "--isolation", "a"), ("get", "a.example"), ("newid",)):
+            assert tortxd(*words)[0] == 0
+        announcement.withdraw()
+        *as_client, as_operator = (one.headers.get("Tortxd-Token") for one in gateway.asked)
+        assert as_client == [sent, sent]
+        assert as_operator == "operator-canary"
+
+
 def test_of_several_the_newest_is_asked(environ: dict[str, str], tmp_path: Path) -> None:
     both = [
         announce(run_dirs(environ), Running(pid, (f"http://127.0.0.1:{pid}",), tmp_path, None))
@@ -156,7 +176,7 @@ def test_a_token_is_wanted(gateway: FakeGateway, tortxd: Run, tmp_path: Path) ->
     gateway.answers["/circuits"] = error("unauthorized", "A token is needed.", 401)
     status, _, err = tortxd("circuits", "--gateway", gateway.url)
     assert status == 1
-    assert f"{gateway.url} wants its operators' token" in err
+    assert f"{gateway.url} wants a token" in err
     assert "--token-file" in err
     (tmp_path / "t").write_text("wrong-canary")
     named = ("--gateway", gateway.url, "--token-file", str(tmp_path / "t"))

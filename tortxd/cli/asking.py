@@ -89,8 +89,8 @@ class Answer:
 def _unauthorized(gateway: Gateway) -> str:
     if gateway.token_file is None:
         return (
-            f"{gateway.url} wants its operators' token: name the file that holds it with "
-            "--token-file. The daemon keeps it as operator-token in its data directory."
+            f"{gateway.url} wants a token: name the file that holds it with --token-file. The "
+            "operators' one is operator-token, in the daemon's data directory."
         )
     return f"{gateway.url} does not take the token in {gateway.token_file}."
 
@@ -100,32 +100,43 @@ class Asker:
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self._token = None if gateway.token_file is None else _read(gateway.token_file)
 
     @property
     def token(self) -> str | None:
-        """The token that is shown, if any."""
-        return self._token
+        """The token for operators, if there is one.
+
+        :raises CommandFailed: it cannot be read.
+        """
+        path = self.gateway.token_file
+        return None if path is None else _read(path)
+
+    @property
+    def client_token(self) -> str | None:
+        """The token for clients; as :attr:`token`."""
+        path = self.gateway.client_token_file
+        return None if path is None else _read(path)
 
     def ask(
         self,
         method: str,
         path: str,
-        body: Any = None,
+        body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         *,
+        as_client: bool = False,
         patience: float = ANSWER,
     ) -> Answer:
         """Ask; the answer's head is there when this returns.
 
-        :param body: bytes, or a file to read them from.
+        :param as_client: as any client does, and not as an operator: their keys are not the same.
         :param patience: seconds without a byte.
         :raises NotReached: nothing answers, or it does not speak HTTP.
         """
-        connection = self._connection()
         sent = {"Accept": "*/*, application/json", **(headers or {})}
-        if self._token is not None:
-            sent["Tortxd-Token"] = self._token
+        token = self.client_token if as_client else self.token
+        if token is not None:
+            sent["Tortxd-Token"] = token
+        connection = self._connection()
         try:
             connection.timeout = CONNECT
             connection.connect()
@@ -136,19 +147,20 @@ class Asker:
             connection.close()
             raise self._not_reached(error) from None
 
-    def get(self, path: str) -> Any:
+    def get(self, path: str, *, as_client: bool = False) -> Any:
         """What a route says.
 
         :raises CommandFailed: it says an error.
         """
-        answer = self.ask("GET", path)
+        answer = self.ask("GET", path, as_client=as_client)
         answer.check()
         return answer.json()
 
-    def post(self, path: str, value: object = None) -> Any:
+    def post(self, path: str, value: object = None, *, as_client: bool = False) -> Any:
         """Have something done; errors as :meth:`get`."""
         body = b"" if value is None else json.dumps(value).encode()
-        answer = self.ask("POST", path, body, {"Content-Type": "application/json"})
+        kind = {"Content-Type": "application/json"}
+        answer = self.ask("POST", path, body, kind, as_client=as_client)
         answer.check()
         return answer.json()
 

@@ -98,7 +98,7 @@ def _ask(asker: Asker, url: str, asked: dict[str, Any]) -> Answer:
     target = url if "://" in url else f"http://{url}"
     path = f"/proxy?url={quote(target, safe='')}"
     for _ in range(MOST_REDIRECTS):
-        answer = asker.ask(method.upper(), path, body, headers, patience=PATIENCE)
+        answer = asker.ask(method.upper(), path, body, headers, as_client=True, patience=PATIENCE)
         if answer.error_code is not None:
             answer.check()
         location = answer.response.headers.get("Location", "")

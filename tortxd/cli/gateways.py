@@ -26,7 +26,9 @@ class Gateway(NamedTuple):
     url: str
     """``http://HOST:PORT``, ``https://HOST:PORT`` or ``unix:PATH``."""
     token_file: Path | None = None
-    """The operators' token, or what else the user has named. None: there is none to show."""
+    """The operators' token, or what the user has named. None: there is none to show."""
+    client_token_file: Path | None = None
+    """What clients show. None: nothing, so that keys are those of any client on this machine."""
     is_named: bool = True
     """Whether the user has named it."""
 
@@ -44,10 +46,10 @@ def find(
     variable = [name.strip() for name in environ.get(VARIABLE, "").split(",") if name.strip()]
     names = [normal(name) for name in named or variable]
     if names:
-        return [Gateway(name, token or _token_of(name, daemons)) for name in names], None
+        return [_named(name, token, daemons) for name in names], None
     reachable = [daemon for daemon in daemons if daemon.gateways]
     if not reachable:
-        return [Gateway(DEFAULT, token, is_named=False)], None
+        return [Gateway(DEFAULT, token, token, is_named=False)], None
     newest = reachable[0]
     note = None
     if len(reachable) > 1:
@@ -55,7 +57,8 @@ def find(
             f"{len(reachable)} daemons run here; this asks the newest, {newest.gateways[0]}. "
             "Choose with --gateway."
         )
-    return [Gateway(newest.gateways[0], token or newest.operator_token, is_named=False)], note
+    found = _of(newest, newest.gateways[0], token)
+    return [found._replace(is_named=False)], note
 
 
 def normal(name: str) -> str:
@@ -82,11 +85,16 @@ def normal(name: str) -> str:
     return f"{parts.scheme}://{host}:{port}"
 
 
-def _token_of(url: str, daemons: Sequence[Running]) -> Path | None:
+def _named(url: str, token: Path | None, daemons: Sequence[Running]) -> Gateway:
     for daemon in daemons:
         if url in daemon.gateways or _on_loopback(url) in map(_on_loopback, daemon.gateways):
-            return daemon.operator_token
-    return None
+            return _of(daemon, url, token)
+    return Gateway(url, token, token)
+
+
+def _of(daemon: Running, url: str, token: Path | None) -> Gateway:
+    """One of a daemon's, with its own tokens or the one that the user has named."""
+    return Gateway(url, token or daemon.operator_token, token or daemon.client_token)
 
 
 def _on_loopback(url: str) -> str:

@@ -50,13 +50,14 @@ def dashboard(settings: Settings, only_print: bool) -> None:
     url = asker.gateway.url
     if url.startswith("unix:"):
         raise UsageFailed("A browser does not reach a unix socket.")
-    asker.ask("GET", "/health").json()
-    if asker.token is None:
+    asker.ask("GET", "/health", as_client=True).json()
+    token = asker.token
+    if token is None:
         raise CommandFailed(
             "There is no token to show: name the file of the operators' token with --token-file. "
             "The daemon keeps it as operator-token in its data directory."
         )
-    address = f"{url}/?token={quote(asker.token, safe='')}"
+    address = f"{url}/?token={quote(token, safe='')}"
     if settings.as_json:
         settings.output.json({"url": address})
     elif only_print or not _opened(address):

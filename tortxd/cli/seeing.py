@@ -30,7 +30,7 @@ def status(settings: Settings) -> None:
     """
     not_ready = False
     for asker in settings.each():
-        answer = asker.ask("GET", "/health")
+        answer = asker.ask("GET", "/health", as_client=True)
         if answer.status not in (200, 503) or answer.error_code is not None:
             answer.check()
         health = answer.json()
@@ -140,7 +140,7 @@ def streams(settings: Settings) -> None:
 @command("verify")
 def verify(settings: Settings) -> None:
     """Ask whether requests go through Tor, by the control port's word and a check service's."""
-    value = settings.asker().get("/verify-tor")
+    value = settings.asker().get("/verify-tor", as_client=True)
     if settings.as_json:
         settings.output.json(value)
     else:

@@ -23,7 +23,8 @@ def newid(settings: Settings, isolation: str | None, circuit: str | None) -> Non
         body = {"isolation": isolation}
     elif circuit is not None:
         body = {"circuit": circuit}
-    value = settings.asker().post("/identity/new", body)
+    as_client = isolation is not None
+    value = settings.asker().post("/identity/new", body, as_client=as_client)
     if settings.as_json:
         settings.output.json(value)
     else:
