@@ -55,7 +55,8 @@ async def test_it_sees_a_request_rotates_its_key_and_closes_its_circuit(
         return str(headers.get("Tortxd-Circuit") or await circuit())
 
     first = await circuit()
-    assert first in {one["id"] for one in (await told(daemon, "circuits"))["circuits"]}
+    circuits = {one["id"]: one for one in (await told(daemon, "circuits"))["circuits"]}
+    assert circuits[first]["isolation"] is not None
     assert await told(daemon, "newid", "--circuit", first) == {"renewed": "key"}
     second = await circuit()
     assert second != first

@@ -93,6 +93,10 @@ class FakeLink:
     def circuit(self, id: str) -> Circuit | None:
         return next((one for one in self.circuits() if one.id == id), None)
 
+    def owner(self, circuit: str) -> str | None:
+        found = self.circuit(circuit)
+        return None if found is None else found.username
+
     def describe(self, circuit: CircuitChanged) -> Circuit:
         return Records().describe(circuit)
 

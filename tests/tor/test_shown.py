@@ -70,6 +70,7 @@ def test_all_legs_of_a_set_are_for_those_whose_streams_are_on_one() -> None:
     table.feed("CIRC", f"2 CLOSED {PATH} REASON=FINISHED", 3.0)
     table.feed("CIRC", f"4 BUILT {PATH} CONFLUX_ID={'AB' * 8}", 4.0)
     assert [one.username for one in table.circuits()] == [None, None]
+    assert [table.owner(id) for id in ("1", "3", "99")] == ["u", None, None]
 
 
 def test_whether_the_first_hop_is_a_guard() -> None:

@@ -162,6 +162,10 @@ class TorView(TorLink, Protocol):
     def circuit(self, id: str) -> Circuit | None:
         """The open circuit with this id."""
 
+    def owner(self, circuit: str) -> str | None:
+        """The SOCKS username of those for whom a circuit with this id is, or was a short while ago;
+        None: there is none such, or it is nobody's."""
+
     def describe(self, circuit: CircuitChanged) -> Circuit:
         """A circuit that was told of, with what is known of its relays."""
 

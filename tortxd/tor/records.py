@@ -61,6 +61,13 @@ class Records:
         circuit = self._circuits.get(id)
         return None if circuit is None else self.describe(circuit)
 
+    def owner(self, id: str) -> str | None:
+        """The SOCKS username of those for whom a circuit is, or was until a short while ago."""
+        circuit = self._circuits.get(id) or self._recent.circuit(id)
+        if circuit is None:
+            return None
+        return circuit.username or self._owners.get(circuit.conflux or "")
+
     def streams(self) -> tuple[Stream, ...]:
         """The open streams, oldest first."""
         return tuple(map(as_stream, self._streams.values()))

@@ -173,6 +173,11 @@ class TorSupervisor:
         """The open circuit with this id."""
         return self._table.circuit(id)
 
+    def owner(self, circuit: str) -> str | None:
+        """The SOCKS username of those for whom a circuit with this id is, or was a short while ago;
+        None: there is none such, or it is nobody's."""
+        return self._table.owner(circuit)
+
     def describe(self, circuit: CircuitChanged) -> Circuit:
         """A circuit that was told of, with what is known of its relays."""
         return self._table.describe(circuit)

@@ -83,8 +83,8 @@ async def new_identity(context: Context, call: Call) -> Answer:
     if to_renew is None:
         await gateway.renew_all()
         return json_answer(200, {"renewed": "all"})
-    circuit = gateway.link.circuit(to_renew)
-    if circuit is None or circuit.username is None or not gateway.renew_user(circuit.username):
+    username = gateway.link.owner(to_renew)
+    if username is None or not gateway.renew_user(username):
         raise NotFound("There is no circuit with this id now that is for an isolation key of ours.")
     return json_answer(200, {"renewed": "key"})
 
