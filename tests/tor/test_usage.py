@@ -61,6 +61,22 @@ def test_a_circuit_that_is_launched_for_streams_is_claimed_at_once() -> None:
     assert table.take_claims() == []
 
 
+def test_a_circuit_that_serves_another_than_it_was_launched_for_is_that_ones() -> None:
+    """Where the stream for which Tor launches it finds one that is ready sooner."""
+    table = Watched()
+    table.feed("CIRC", f'7 BUILT {PATH} {FLAGS} SOCKS_USERNAME="other"', 1.0)
+    assert table.take_claims() == ["other"]
+    asked(table)
+    sent(table)
+    assert table.take_claims() == ["u"]
+    assert table.circuits()[0].username == "u"
+    assert table.usage.carries("u", 2.0)
+    assert not table.usage.carries("other", 2.0)
+    table.feed("STREAM", '30 NEW 0 a.example:80 SOCKS_USERNAME="third"', 3.0)
+    sent(table, id="30")  # they share it, as they may on a port that does not isolate
+    assert table.circuits()[0].username == "u"
+
+
 def test_legs_of_a_conflux_set_are_claimed_once() -> None:
     table = Watched()
     for id in ("7", "8"):

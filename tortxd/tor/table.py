@@ -227,13 +227,17 @@ class Table(Records):
 
     def _move(self, stream: StreamChanged, circuit: str | None, now: float, event: str) -> None:
         """Put a stream on another circuit. Of one that it had ready, Tor says for whom it is only
-        when it is closed; the first stream on it shows it."""
+        when it is closed; the first stream on it shows it. One that it launched for somebody may
+        serve another after all, where that one's stream found a circuit that was ready sooner."""
         self._leave(stream)
         to = self._circuits.get(circuit or "")
         if to is None:
             return
-        self._on.setdefault(to.id, {})[stream.id] = None
-        if to.username is None and stream.username is not None:
+        on = self._on.setdefault(to.id, {})
+        is_first = not on
+        on[stream.id] = None
+        is_new = to.username is None or is_first
+        if is_new and stream.username not in (None, to.username):
             owned = to._replace(username=stream.username, at=now, event=event, is_claimed=True)
             self._put(owned)
             if to.conflux is not None:

@@ -125,6 +125,8 @@ class Usage:
             return
         username = circuit.username
         is_first = all(leg.username != username for leg in self._legs(circuit.id))
+        if use.username not in (None, username):
+            self._disown(use)  # it was launched for somebody who did not need it
         use.username = username
         is_late = circuit.event in ("STREAM", "GETINFO")
         use.claimed = circuit.at if is_late else circuit.created
@@ -135,8 +137,13 @@ class Usage:
     def _circuit_closed(self, closed: CircuitClosed) -> None:
         use = self._uses.pop(closed.circuit.id, None)
         self._suspects.pop(closed.circuit.id, None)
-        alike = None if use is None else self._by_username.get(use.username or "")
-        if use is not None and alike is not None:
+        if use is not None:
+            self._disown(use)
+
+    def _disown(self, use: _Use) -> None:
+        """A circuit is no longer its user's."""
+        alike = self._by_username.get(use.username or "")
+        if alike is not None:
             alike.pop(use.id, None)
             if not alike:
                 del self._by_username[use.username or ""]
