@@ -71,7 +71,7 @@ def test_a_distribution_counts_what_is_at_most_so_long() -> None:
 def test_intervals_of_the_last_minutes(clock: Clock, journal: RequestJournal) -> None:
     clock.advance(INTERVAL * 10 + 1)
     for seconds in (0.1, 0.5, 0.3):
-        journal.responded(seconds)
+        journal.responded(clock.seconds(), seconds)
     (interval,) = journal.intervals
     assert (interval.began, interval.requests, interval.failed) == (INTERVAL * 10, 3, 0)
     assert (interval.median, interval.longest) == (0.3, 0.5)
@@ -81,7 +81,7 @@ def test_intervals_of_the_last_minutes(clock: Clock, journal: RequestJournal) ->
     assert first is interval
     assert (second.requests, second.failed, second.median, second.longest) == (1, 1, None, None)
     # What broke off had been answered before: it is one request, not two.
-    journal.responded(0.2)
+    journal.responded(clock.seconds(), 0.2)
     journal.over(summary(TorDown()))
     assert (second.requests, second.failed) == (2, 2)
     clock.advance(INTERVAL * INTERVALS - INTERVAL + 1)
@@ -92,14 +92,14 @@ def test_intervals_of_the_last_minutes(clock: Clock, journal: RequestJournal) ->
 
 def test_what_is_remembered_is_bounded(clock: Clock, journal: RequestJournal) -> None:
     for number in range(MOST_TIMES + 10):
-        journal.responded(float(number))
+        journal.responded(clock.seconds(), float(number))
         journal.over(summary(ResolveFailed(str(number))))
     assert len(journal.intervals[0].times) == MOST_TIMES
     assert len(journal.failures) == MOST_FAILURES
     assert journal.failures[-1].sentence == str(MOST_TIMES + 9)
     for _ in range(INTERVALS * 2):
         clock.advance(INTERVAL)
-        journal.responded(0.1)
+        journal.responded(clock.seconds(), 0.1)
     assert len(journal.intervals) == INTERVALS
 
 

@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from tortxd.errors import Fault, TortxdError
-from tortxd.relay.journal import Summary, Way
+from tortxd.relay.journal import OK, Summary, Way
 from tortxd.tor.link import Circuit
 
 BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -112,14 +112,18 @@ class RequestJournal:
         self._circuits = circuits
         self._intervals: deque[Interval] = deque(maxlen=INTERVALS)
         self._listeners: tuple[Callable[[Summary], object], ...] = ()
+        self.is_followed = False
+        """See :class:`tortxd.relay.journal.Journal`: while somebody listens."""
 
     def listen(self, listener: Callable[[Summary], object]) -> Callable[[], None]:
         """Have ``listener`` called with every further request that is over; the result, called,
         ends that."""
         self._listeners = (*self._listeners, listener)
+        self.is_followed = True
 
         def leave() -> None:
             self._listeners = tuple(one for one in self._listeners if one is not listener)
+            self.is_followed = bool(self._listeners)
 
         return leave
 
@@ -135,12 +139,16 @@ class RequestJournal:
         """See :class:`tortxd.relay.journal.Journal`."""
         self.to_connect.add(seconds)
 
-    def responded(self, seconds: float) -> None:
+    def responded(self, now: float, seconds: float) -> None:
         """See :class:`tortxd.relay.journal.Journal`."""
         self.to_head.add(seconds)
-        interval = self._interval()
+        interval = self._interval(now)
         interval.requests += 1
         interval.times.append(seconds)
+
+    def went_well(self, way: Way) -> None:
+        """See :class:`tortxd.relay.journal.Journal`."""
+        self.counts[way, OK] += 1
 
     def over(self, summary: Summary) -> None:
         """See :class:`tortxd.relay.journal.Journal`."""
@@ -168,7 +176,7 @@ class RequestJournal:
         )
 
     def _failed(self, summary: Summary, error: TortxdError) -> None:
-        interval = self._interval()
+        interval = self._interval(self._clock.seconds())
         interval.failed += 1
         if summary.to_head is None:
             interval.requests += 1
@@ -189,8 +197,8 @@ class RequestJournal:
             )
         )
 
-    def _interval(self) -> Interval:
-        now, intervals = self._clock.seconds(), self._intervals
+    def _interval(self, now: float) -> Interval:
+        intervals = self._intervals
         if not intervals or now - intervals[-1].began >= INTERVAL:
             intervals.append(Interval(now - now % INTERVAL))
         return intervals[-1]

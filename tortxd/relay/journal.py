@@ -47,23 +47,35 @@ class Summary(NamedTuple):
 class Journal(Protocol):
     """Who counts. It is told in the midst of relaying, and is to be quick."""
 
+    @property
+    def is_followed(self) -> bool:
+        """Whether it wants summaries of what went well, too."""
+
     def connected(self, seconds: float) -> None:
         """A stream was opened, in so many seconds."""
 
-    def responded(self, seconds: float) -> None:
+    def responded(self, now: float, seconds: float) -> None:
         """A response has begun, so many seconds after its request."""
 
+    def went_well(self, way: Way) -> None:
+        """A request came to its good end."""
+
     def over(self, summary: Summary) -> None:
-        """A request is over."""
+        """A request is over, well (if that is followed) or not."""
 
 
 class Uncounted:
     """Nobody counts; provides :class:`Journal`."""
 
+    is_followed = False
+
     def connected(self, seconds: float) -> None:
         """See :class:`Journal`."""
 
-    def responded(self, seconds: float) -> None:
+    def responded(self, now: float, seconds: float) -> None:
+        """See :class:`Journal`."""
+
+    def went_well(self, way: Way) -> None:
         """See :class:`Journal`."""
 
     def over(self, summary: Summary) -> None:

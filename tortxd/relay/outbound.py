@@ -70,6 +70,17 @@ class Outbound:
     unclear: tuple[type[TortxdError], ...] = (ConnectFailed,)
     """See :class:`~tortxd.relay.attempt.Attempt`."""
 
+    # For the journal, as they are at first (of the class, which costs a request nothing):
+    _attempts = 0
+    _last: Upstream | None = None
+    """The connection that was used last."""
+    _status: int | None = None
+    """Of the response."""
+    _to_connect: float | None = None
+    _to_head: float | None = None
+    _sent = 0
+    _received = 0
+
     def __init__(
         self, carrier: Carrier, sink: ResponseSink, pool_key: PoolKey, timeout: float, way: Way
     ) -> None:
@@ -89,16 +100,6 @@ class Outbound:
         self._deadline = self._begun + timeout
         self._timeout: Timeout | None = carrier.timeouts.start(timeout, self._late)
         carrier.under_way.add(self)
-        # For the journal:
-        self._attempts = 0
-        self._last: Upstream | None = None
-        """The connection that was used last."""
-        self._status: int | None = None
-        """Of the response."""
-        self._to_connect: float | None = None
-        self._to_head: float | None = None
-        self._sent = 0
-        self._received = 0
 
     @property
     def responding(self) -> bool:
@@ -293,29 +294,19 @@ class Outbound:
         """The client is about to get the start of a response."""
         self._phase = RESPONDING
         self._status = status
-        self._to_head = self._carrier.timeouts.clock.seconds() - self._begun
-        self._carrier.journal.responded(self._to_head)
+        carrier = self._carrier
+        now = carrier.timeouts.clock.seconds()
+        self._to_head = now - self._begun
+        carrier.journal.responded(now, self._to_head)
 
     def _end(self, outcome: str, error: TortxdError | None = None) -> None:
         """Let go of everything but the client, and have it written down."""
         self._phase = OVER
-        last = self._last
-        self._carrier.journal.over(
-            Summary(
-                self.way,
-                outcome,
-                self._status,
-                self._to_connect,
-                self._to_head,
-                self._carrier.timeouts.clock.seconds() - self._begun,
-                self._sent,
-                self._received,
-                self._attempts,
-                error,
-                None if last is None else last.source,
-                self._pool_key.credentials.username,
-            )
-        )
+        journal = self._carrier.journal
+        if outcome is OK and not journal.is_followed:
+            journal.went_well(self.way)
+        else:
+            journal.over(self._summary(outcome, error))
         self._carrier.under_way.discard(self)
         if self._timeout is not None:
             self._timeout.cancel()
@@ -323,6 +314,23 @@ class Outbound:
         self._let_go()
         self._held.clear()
         self._sink.draw_from(None)
+
+    def _summary(self, outcome: str, error: TortxdError | None) -> Summary:
+        last = self._last
+        return Summary(
+            way=self.way,
+            outcome=outcome,
+            status=self._status,
+            to_connect=self._to_connect,
+            to_head=self._to_head,
+            seconds=self._carrier.timeouts.clock.seconds() - self._begun,
+            sent=self._sent,
+            received=self._received,
+            attempts=self._attempts,
+            error=error,
+            source=None if last is None else last.source,
+            username=self._pool_key.credentials.username,
+        )
 
     def _drop(self, upstream: Upstream) -> None:
         """Close a connection whose stream is of no use any more."""
