@@ -87,8 +87,14 @@ def normal(name: str) -> str:
 
 def _named(url: str, token: Path | None, daemons: Sequence[Running]) -> Gateway:
     for daemon in daemons:
-        if url in daemon.gateways or _on_loopback(url) in map(_on_loopback, daemon.gateways):
+        if url in daemon.gateways:
             return _of(daemon, url, token)
+    for daemon in daemons:
+        for own in daemon.gateways:
+            if _on_loopback(url) == _on_loopback(own):
+                # Another name of this machine may be another address, where someone else listens;
+                # with TLS, the certificate says who.
+                return _of(daemon, own if own.startswith("http:") else url, token)
     return Gateway(url, token, token)
 
 
