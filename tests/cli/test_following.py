@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import pytest
@@ -48,6 +49,20 @@ def test_an_endless_line_is_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tortxd.cli.events.LONGEST", 1000)
     with pytest.raises(ValueError, match="endless"):
         list(read(iter([b"data: " + b"x" * 1000])))
+
+
+def test_fields_without_end_are_not_kept() -> None:
+    others = (f"x{number}: {'x' * 100_000}\n".encode() for number in range(200))
+    tracemalloc.start()
+    assert list(read(chain(others, [b"data: 1\n", b"\n"]))) == [Event("", "message", 1)]
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2_000_000
+
+
+def test_data_that_is_too_deep_is_no_event() -> None:
+    with pytest.raises(ValueError, match="deep"):
+        list(read(iter([b"data: " + b"[" * 100_000 + b"\n", b"\n"])))
 
 
 @pytest.fixture
@@ -154,3 +169,19 @@ def test_the_command_follows_until_it_is_refused(
     _, out, _ = tortxd("events", "--json")
     assert json.loads(out) == {"event": "status", "data": HEALTH}
     assert gateway.asked[2].path == "/events"
+
+
+def test_no_event_moves_the_cursor(found: FakeGateway, tortxd: Run) -> None:
+    escape = "\x1b]0;title\x07"
+    circuit = CIRCUIT | {"id": escape, "state": escape, "purpose": escape}
+    stream = STREAM | {"id": escape, "state": escape, "circuit": escape}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tortxd.cli.events.AGAIN", 0.0)
+        found.answers["/events"] = [
+            streamed(("circuit", circuit), ("stream", stream)),
+            error("unauthorized", "A token is needed.", 401),
+        ]
+        status, out, err = tortxd("events")
+    assert status == 1
+    assert len(out.splitlines()) == 2
+    assert "\x1b" not in out + err

@@ -18,6 +18,7 @@ SILENCE = 45.0
 """Seconds: the gateway says something every 15."""
 AGAIN = 2.0
 """Seconds before a lost connection is tried again."""
+_FIELDS = ("id", "event", "data")
 
 
 class Event(NamedTuple):
@@ -40,12 +41,20 @@ def read(lines: Iterator[bytes]) -> Iterator[Event]:
         text = line.decode("utf-8", "replace").rstrip("\r\n")
         if text:
             name, _, value = text.partition(":")
-            fields[name] = value.removeprefix(" ")
+            if name in _FIELDS:  # a gateway may send any number of others
+                fields[name] = value.removeprefix(" ")
             continue
         if "data" in fields:
             kind = fields.get("event", "message")
-            yield Event(fields.get("id", ""), kind, json.loads(fields["data"]))
+            yield Event(fields.get("id", ""), kind, _value(fields["data"]))
         fields = {}
+
+
+def _value(data: str) -> Any:
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("JSON that is too deep") from None
 
 
 def follow(
