@@ -116,3 +116,11 @@ def test_it_needs_a_terminal(tortxd: Run) -> None:
         2,
         "tortxd: top needs a terminal; `tortxd events --json` is for programs.\n",
     )
+
+
+def test_nothing_in_the_picture_moves_the_cursor(top: Top) -> None:
+    escape = "\x1b]0;title\x07"
+    take(top, "circuit", CIRCUIT | {"state": escape, "isolation": escape})
+    top.requests = REQUESTS | {"failures": [FAILURE | {"code": escape, "error": escape}]}
+    top.message = escape
+    assert "\x1b" not in "".join(shown(top))

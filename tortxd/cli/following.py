@@ -32,7 +32,8 @@ def events(settings: Settings, types: str | None) -> None:
             settings.output.line(json.dumps({"event": event.kind, "data": event.data}))
             continue
         for line in lines_of(event):
-            settings.output.line(f"{settings.output.dim(time.strftime('%H:%M:%S'))}  {line}")
+            clock = settings.output.dim(time.strftime("%H:%M:%S"))
+            settings.output.line(f"{clock}  {words.plain(line)}")
 
 
 def lines_of(event: Event) -> list[str]:

@@ -167,7 +167,7 @@ class Top:
             Text(),
             self._table(room),
             *failures,
-            Text(self.message, style="yellow"),
+            Text(words.plain(self.message), style="yellow"),
             Text(KEYS, style="dim"),
         )
 
@@ -217,7 +217,7 @@ class Top:
                 targets + more,
             )
             style = "reverse" if one["id"] == self.chosen else ""
-            table.add_row(*map(Text, cells), style=style)
+            table.add_row(*map(Text, map(words.plain, cells)), style=style)
         return table
 
     def _failures(self) -> list[RenderableType]:
@@ -225,7 +225,7 @@ class Top:
 
         return [
             Text(
-                f"{words.age(one['age'])} ago  {one['code']}, at fault: "
+                f"{words.age(one['age'])} ago  {words.plain(one['code'])}, at fault: "
                 f"{words.FAULTS[one['fault']]}. {words.plain(one['error'])}",
                 style="red",
                 no_wrap=True,
