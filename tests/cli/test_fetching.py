@@ -158,3 +158,14 @@ def test_as_json(page: FakeGateway, tortxd: Run) -> None:
     assert ["Tortxd-Circuit", "12"] in value["headers"]
     page.answers["/proxy"] = Canned(b"\xff", 200, WAY)
     assert json.loads(tortxd("get", "--json", URL)[1])["body"] is None
+
+
+@pytest.mark.parametrize("charset", ["nonsense", "base64", "a%00b", "idna"])
+def test_a_charset_that_is_none_leaves_out_the_text(
+    page: FakeGateway, tortxd: Run, charset: str
+) -> None:
+    kind = (("Content-Type", f'text/plain; charset="{charset}"'),)
+    page.answers["/proxy"] = Canned(b"\xff", 200, kind)
+    status, out, _ = tortxd("get", "--json", URL)
+    assert status == 0
+    assert (json.loads(out)["body"], json.loads(out)["bytes"]) == (None, 1)

@@ -259,7 +259,7 @@ def _as_json(answer: Answer, began: float) -> dict[str, object]:
     except (OSError, http.client.HTTPException):
         raise CommandFailed("The response broke off.") from None
     text: str | None = None
-    with suppress(UnicodeDecodeError):
+    with suppress(ValueError, LookupError):  # a charset may be any word
         text = body.decode(answer.response.headers.get_content_charset("utf-8"))
     return {
         "status": answer.status,
