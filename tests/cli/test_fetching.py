@@ -169,3 +169,33 @@ def test_a_charset_that_is_none_leaves_out_the_text(
     status, out, _ = tortxd("get", "--json", URL)
     assert status == 0
     assert (json.loads(out)["body"], json.loads(out)["bytes"]) == (None, 1)
+
+
+def test_a_body_without_end_is_none_for_json(
+    page: FakeGateway, tortxd: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tortxd.cli.sinks.LONGEST", 5)
+    status, out, err = tortxd("get", "--json", URL)
+    assert (status, out) == (1, "")
+    assert "save it with -o FILE" in err
+
+
+def test_a_body_that_breaks_off_is_no_json(page: FakeGateway, tortxd: Run) -> None:
+    page.answers["/proxy"] = Canned(b"half", 200, WAY, length=8)
+    status, out, err = tortxd("get", "--json", URL)
+    assert (status, out) == (1, "")
+    assert "broke off" in err
+
+
+def test_no_body_moves_the_cursor_of_a_terminal(
+    page: FakeGateway, tortxd: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte of a character may come in the next piece."""
+    monkeypatch.setattr("tortxd.cli.fetching._PIECE", 1)
+    body = "\x1b]0;title\x07\u00e9\u009b2J\tb\r\n".encode()
+    page.answers["/proxy"] = Canned(body, 200, WAY)
+    assert tortxd("get", "-s", URL)[1].encode() == body
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert tortxd("get", "-s", "-o", "-", URL)[1].encode() == body
+    shown = tortxd("get", "-s", URL)[1]
+    assert shown == "\ufffd]0;title\ufffd\u00e9\ufffd2J\tb\r\n"

@@ -18,6 +18,7 @@ from tortxd.cli.asking import Answer, Asker
 from tortxd.cli.failures import CommandFailed, UsageFailed
 from tortxd.cli.main import Settings, command
 from tortxd.cli.output import note
+from tortxd.cli.sinks import Kept, Plain, Sink
 
 PATIENCE = 3600.0
 """Seconds without a byte of a body; the daemon's own idle timeout comes first."""
@@ -145,7 +146,7 @@ def _headers(asked: dict[str, Any]) -> dict[str, str]:
 
 
 @contextmanager
-def _sink(to: str | None, answer: Answer) -> Iterator[IO[bytes]]:
+def _sink(to: str | None, answer: Answer) -> Iterator[Sink]:
     """Where the body goes. A terminal is not sent what would spoil it."""
     if to is not None and to != "-":
         with _opened(to) as file:
@@ -157,7 +158,8 @@ def _sink(to: str | None, answer: Answer) -> Iterator[IO[bytes]]:
             f"The response is {words.plain(kind)}, which is not for a terminal: save it with -o "
             "FILE, or write it all the same with -o -"
         )
-    yield sys.stdout.buffer
+    for_eyes = to is None and sys.stdout.isatty()
+    yield Plain(sys.stdout.buffer) if for_eyes else sys.stdout.buffer
     sys.stdout.buffer.flush()
 
 
@@ -173,7 +175,7 @@ def _is_text(kind: str) -> bool:
     return main == "text" or sub in ("json", "xml", "javascript") or sub.endswith(("+json", "+xml"))
 
 
-def _copy(answer: Answer, sink: IO[bytes], *, shown: bool) -> None:
+def _copy(answer: Answer, sink: Sink, *, shown: bool) -> None:
     """Write the body as it comes.
 
     :raises CommandFailed: it broke off.
@@ -186,7 +188,7 @@ def _copy(answer: Answer, sink: IO[bytes], *, shown: bool) -> None:
             sink.write(piece)
             size += len(piece)
             if progress is None and shown and time.monotonic() - began > _LATE:
-                progress = _progress(length, to_terminal=sink is sys.stdout.buffer)
+                progress = _progress(length, to_terminal=_is_output(sink))
             if progress is not None:
                 progress(size)
         if length is not None and size < length:
@@ -200,6 +202,10 @@ def _copy(answer: Answer, sink: IO[bytes], *, shown: bool) -> None:
     finally:
         if progress is not None:
             progress(None)
+
+
+def _is_output(sink: Sink) -> bool:
+    return isinstance(sink, Plain) or sink is sys.stdout.buffer
 
 
 def _progress(length: int | None, *, to_terminal: bool) -> Callable[[int | None], None]:
@@ -253,11 +259,9 @@ def _way(answer: Answer, seconds: float) -> str:
 
 def _as_json(answer: Answer, began: float) -> dict[str, object]:
     """Head, body and way as one value. A body that is no text is left out; its size is told."""
-    body = b""
-    try:
-        body = answer.response.read()
-    except (OSError, http.client.HTTPException):
-        raise CommandFailed("The response broke off.") from None
+    kept = Kept()
+    _copy(answer, kept, shown=False)
+    body = kept.getvalue()
     text: str | None = None
     with suppress(ValueError, LookupError):  # a charset may be any word
         text = body.decode(answer.response.headers.get_content_charset("utf-8"))
