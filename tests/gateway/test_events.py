@@ -11,12 +11,15 @@ from attrs import define, field
 from jsonschema import Draft202012Validator
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tests.gateway.conftest import OPERATOR, FakeLink, Gateway
 from tests.web_client import Wire
+from tortxd.gateway.answers import NotTaken
 from tortxd.gateway.control import ring
 from tortxd.gateway.control.events import MOST_READERS, PATIENCE, QUIET, Reader
 from tortxd.gateway.control.feed import KINDS, LINGER, MOST_AT_ONCE, MOST_SHOWN, TICK, Feed
@@ -110,12 +113,18 @@ class World:
     clock: Clock
     feed: Feed
     ended: list[Consumer] = field(factory=list)
+    given_up: list[Consumer] = field(factory=list)
 
     def reader(self, kinds: frozenset[str] = TOLD, last: bytes = b"") -> Consumer:
         consumer = Consumer()
         reader = Reader(self.clock, self.feed, kinds, last)
         reading = Deferred.fromCoroutine(reader.read(consumer))
-        reading.addCallback(lambda _: self.ended.append(consumer))
+
+        def failed(failure: Failure) -> None:
+            failure.trap(NotTaken)
+            self.given_up.append(consumer)
+
+        reading.addCallbacks(lambda _: self.ended.append(consumer), failed)
         return consumer
 
     def event(self, name: str, line: str) -> None:
@@ -351,9 +360,9 @@ def test_a_reader_that_takes_nothing_is_sent_away(world: World) -> None:
     size = len(consumer.wire)
     world.event("BW", "1 1")
     world.clock.advance(PATIENCE - 1)
-    assert not world.ended
+    assert not world.given_up
     world.clock.advance(1)
-    assert world.ended == [consumer]
+    assert world.given_up == [consumer]
     assert len(consumer.wire) == size
     assert len(world.feed) == 0
 
@@ -370,7 +379,7 @@ def test_a_reader_that_takes_it_again_misses_nothing(world: World) -> None:
     consumer.producer.resumeProducing()
     assert [data["read"] for _, _, data in consumer.take()] == list(range(1000))
     world.clock.advance(PATIENCE)
-    assert not world.ended
+    assert not world.given_up
 
 
 def test_a_reader_that_is_too_far_behind_is_sent_away(world: World) -> None:
@@ -379,7 +388,7 @@ def test_a_reader_that_is_too_far_behind_is_sent_away(world: World) -> None:
     consumer.producer.pauseProducing()
     for number in range(ring.MOST_EVENTS + 1):
         world.event("BW", f"{number} 1")
-    assert world.ended == [consumer]
+    assert world.given_up == [consumer]
 
 
 def test_all_are_sent_away_at_a_stop(world: World) -> None:
@@ -463,6 +472,20 @@ async def test_there_are_so_many_readers_at_most(
     assert (reply.status, reply.json["code"]) == (503, "overloaded")
     for wire in wires:
         wire.transport.abortConnection()
+
+
+@ensureDeferred
+async def test_rule_32_what_a_reader_does_not_take_is_not_kept(either: Gateway) -> None:
+    """Rule 32: otherwise, it would wait for its reader while others take that one's place."""
+    wire = await reading(either)
+    await wire.when_came(b"event: snapshot")
+    wire.transport.pauseProducing()
+    for _ in range(100):  # more than is remembered
+        either.link.become(Bootstrapping(10, "conn", "x" * 50_000))
+    wire.transport.resumeProducing()
+    await wire.lost
+    assert wire.closed is not None
+    assert wire.closed.check(ConnectionLost)
 
 
 @ensureDeferred

@@ -56,6 +56,10 @@ class Answer:
         return evolve(self, body=json.dumps(self.value, indent=2).encode() + b"\n")
 
 
+class NotTaken(Exception):
+    """A client takes nothing of what it has asked for."""
+
+
 @frozen
 class StreamedAnswer:
     """A response of the gateway's own whose body comes bit by bit."""
@@ -64,7 +68,8 @@ class StreamedAnswer:
     headers: Headers
     feed: Callable[[IConsumer], Awaitable[None]]
     """Gives the body to the client, until it is whole. It is cancelled when the client leaves, and
-    is to heed the consumer's backpressure."""
+    is to heed the consumer's backpressure; it raises :class:`NotTaken` where the client is not to
+    be waited for."""
 
     def with_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> StreamedAnswer:
         """The same answer with these headers as well."""

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IConsumer, IDelayedCall, IPushProducer, 
 from zope.interface import implementer
 
 from tortxd.errors import BadRequest, Overloaded
-from tortxd.gateway.answers import OWN_HEADERS, StreamedAnswer
+from tortxd.gateway.answers import OWN_HEADERS, NotTaken, StreamedAnswer
 from tortxd.gateway.control.endpoints import Call, Context
 from tortxd.gateway.control.feed import KINDS, Feed
 
@@ -83,7 +83,10 @@ class Reader:
         self._done: Deferred[None] = Deferred(lambda _: self._leave())
 
     async def read(self, consumer: IConsumer) -> None:
-        """Write to ``consumer`` until this reader is sent away; cancelled when it leaves."""
+        """Write to ``consumer`` until this reader is sent away; cancelled when it leaves.
+
+        :raises NotTaken: it takes nothing.
+        """
         self._consumer = consumer
         feed = self._feed
         feed.join(self)
@@ -110,7 +113,7 @@ class Reader:
         ring, consumer = self._feed.ring, self._consumer
         if consumer is None or self._paused:
             if self._position < ring.oldest:
-                self.end()
+                self._give_up()
             return
         if not ring.oldest <= self._position <= ring.next:
             self.end()
@@ -154,6 +157,12 @@ class Reader:
         if not self._done.called:
             self._done.callback(None)
 
+    def _give_up(self) -> None:
+        """Send it away, and do not wait until it has taken what there is."""
+        self._leave()
+        if not self._done.called:
+            self._done.errback(NotTaken())
+
     def _leave(self) -> None:
         self._feed.quit(self)
         self._consumer = None
@@ -166,7 +175,7 @@ class Reader:
         """It takes no more for now."""
         if not self._paused:
             self._paused = True
-            self._wait(PATIENCE, self.end)
+            self._wait(PATIENCE, self._give_up)
 
     def resumeProducing(self) -> None:
         """It takes it again."""

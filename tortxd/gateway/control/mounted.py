@@ -7,6 +7,7 @@ them, and is the way to go where that matters.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import IO, cast
 
 from twisted.internet.defer import Deferred
@@ -19,7 +20,7 @@ from zope.interface import implementer
 
 from tortxd.errors import TortxdError
 from tortxd.gateway.admission.admission import way_of
-from tortxd.gateway.answers import Answer, StreamedAnswer
+from tortxd.gateway.answers import Answer, NotTaken, StreamedAnswer
 from tortxd.gateway.disconnects import DisconnectWatch
 from tortxd.gateway.front.endings import Broken, InOrder, LastBytes
 from tortxd.gateway.front.flow import ClientUpload
@@ -103,16 +104,25 @@ async def stream(request: Request, answer: StreamedAnswer) -> None:
     set_headers(request, answer.headers)
     request.write(b"")  # the head goes out now
     if request.method != b"HEAD":
-        await answer.feed(request)
+        try:
+            await answer.feed(request)
+        except NotTaken:
+            # What waits for it in the kernel may be megabytes.
+            await _end(request, _transport_of(request).abortConnection)
+            return
     request.finish()
 
 
 async def break_off(request: Request) -> None:
     """End the connection behind a response that is not whole, so that it does not look so: whoever
     has called us would finish it."""
+    await _end(request, request.channel.loseConnection)
+
+
+async def _end(request: Request, end: Callable[[], object]) -> None:
     gone: Deferred[None] = Deferred()
     request.notifyFinish().addBoth(lambda _: gone.callback(None))
-    request.channel.loseConnection()
+    end()
     await gone
 
 
