@@ -94,7 +94,7 @@ def test_the_newest_comes_first(folder: Path) -> None:
         announcement.withdraw()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"pid": 1}', "\0"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"pid": 1}', "\0", "[" * 60_000])
 def test_what_is_no_such_file_is_passed_over(
     folder: Path, announced: Announcement, text: str
 ) -> None:

@@ -195,7 +195,7 @@ def _read(path: Path) -> Running | None:
             client_token=None if client_token is None else Path(client_token),
             since=since,
         )
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return None
 
 
