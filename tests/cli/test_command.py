@@ -119,9 +119,11 @@ def test_dashboard_opens_a_browser(
     assert tortxd("dashboard", "--print")[1] == f"{found.url}/?token=token-canary\n"
 
 
-def test_dashboard_needs_a_token(found: FakeGateway, tortxd: Run, tmp_path: Path) -> None:
-    named = found.url.replace("127.0.0.1", "127.0.0.2")
-    assert tortxd("dashboard", "--gateway", named)[0] == 3
+@pytest.mark.usefixtures("environ")
+def test_dashboard_needs_a_token(gateway: FakeGateway, tortxd: Run) -> None:
+    status, out, err = tortxd("dashboard", "--gateway", gateway.url)
+    assert (status, out) == (1, "")
+    assert "--token-file" in err
     assert tortxd("dashboard", "--gateway", "unix:/x")[0] == 2
 
 
