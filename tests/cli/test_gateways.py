@@ -154,6 +154,21 @@ def test_something_else_answers(gateway: FakeGateway, tortxd: Run) -> None:
     gateway.answers["/circuits"] = Canned(b"no", 404, (("Content-Type", "text/html"),))
     _, _, err = tortxd("circuits", "--gateway", gateway.url)
     assert err == f"tortxd: What answers at {gateway.url} is not tortxd.\n"
+
+
+@pytest.mark.usefixtures("environ")
+@pytest.mark.parametrize("value", [[], None, 5, {}, {"status": "up"}])
+def test_something_else_answers_in_json(gateway: FakeGateway, tortxd: Run, value: object) -> None:
+    for path, words in {
+        "/health": "status",
+        "/circuits": "circuits",
+        "/config": "config",
+        "/verify-tor": "verify",
+    }.items():
+        gateway.answers[path] = said(value)
+        status, out, err = tortxd(words, "--gateway", gateway.url)
+        assert (status, out) == (3, "")
+        assert err == f"tortxd: What answers at {gateway.url} is not tortxd.\n"
     with socketserver.TCPServer(("127.0.0.1", 0), Rubbish) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}"

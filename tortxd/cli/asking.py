@@ -37,6 +37,21 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+class _Said(dict[str, Any]):
+    """What a gateway says. Where it says nothing of what it is asked for, it is none."""
+
+    def __init__(self, value: dict[str, Any], url: str) -> None:
+        super().__init__(value)
+        self._url = url
+
+    def __missing__(self, name: str) -> Any:
+        raise _stranger(self._url)
+
+
+def _stranger(url: str) -> NotReached:
+    return NotReached(f"What answers at {url} is not tortxd.")
+
+
 class Answer:
     """What a gateway has answered; its body is read when it is wanted."""
 
@@ -54,8 +69,8 @@ class Answer:
         """The code of the gateway's own error; None: it is none."""
         return self.response.headers.get("Tortxd-Error")
 
-    def json(self) -> Any:
-        """The body, which is JSON where the gateway speaks for itself.
+    def json(self) -> dict[str, Any]:
+        """The body, which is an object in JSON where the gateway speaks for itself.
 
         :raises NotReached: this is no tortxd.
         """
@@ -63,9 +78,12 @@ class Answer:
             body = self.response.read(_LONGEST_JSON)
             if self.response.read(1):
                 raise ValueError
-            return json.loads(body)
+            value = json.loads(body)
+            if not isinstance(value, dict):
+                raise ValueError
+            return _Said(value, self._gateway.url)
         except (ValueError, RecursionError, http.client.HTTPException, OSError):
-            raise NotReached(f"What answers at {self._gateway.url} is not tortxd.") from None
+            raise _stranger(self._gateway.url) from None
 
     def check(self) -> None:
         """See that it is no error of the gateway's own.
@@ -75,10 +93,10 @@ class Answer:
         code = self.error_code
         if code is None:
             if self.status >= 400:
-                raise NotReached(f"What answers at {self._gateway.url} is not tortxd.")
+                raise _stranger(self._gateway.url)
             return
         value = self.json()
-        sentence = str(value.get("error", code)) if isinstance(value, dict) else code
+        sentence = str(value.get("error", code))
         if code in _NOT_READY:
             raise NotReady(sentence)
         if code == "unauthorized":
