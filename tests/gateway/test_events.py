@@ -256,6 +256,14 @@ def test_another_tor_is_told_as_a_snapshot(world: World) -> None:
     assert consumer.take() == []
 
 
+def test_another_tors_snapshot_has_what_was_chosen(world: World) -> None:
+    consumer = world.reader(frozenset(("circuit", "bandwidth")))
+    consumer.take()
+    world.link.table.clear()
+    ((_, kind, snapshot),) = consumer.take()
+    assert (kind, snapshot) == ("snapshot", {"circuits": [], "bandwidth": []})
+
+
 def test_so_much_is_told_at_once_and_the_rest_later(world: World) -> None:
     consumer = world.reader()
     consumer.take()

@@ -124,8 +124,11 @@ class Reader:
             self._position = event.number + 1
             if event.kind not in self._kinds:
                 continue
-            piece.append(event.wire)
-            size += len(event.wire)
+            wire = event.wire
+            if event.kind == "snapshot":
+                wire = self._feed.chosen(event, self._chosen)
+            piece.append(wire)
+            size += len(wire)
             if size > _PIECE:
                 break
         if not piece:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall
 
-from tortxd.gateway.control.ring import Ring
+from tortxd.gateway.control.ring import Event, Ring
 from tortxd.gateway.control.views import Json, Views
 from tortxd.gateway.gateway import Gateway
 from tortxd.tor.changes import (
@@ -37,6 +37,8 @@ MOST_SHOWN = 2000
 """Circuits, and as many streams, in a snapshot: the oldest."""
 KINDS = ("status", "circuit", "stream", "bandwidth")
 """What may be chosen; a snapshot comes in any case."""
+_MEMBERS = dict(zip(KINDS, ("status", "circuits", "streams", "bandwidth"), strict=True))
+"""What a snapshot has of each."""
 
 
 class FeedReader(Protocol):
@@ -112,6 +114,12 @@ class Feed:
     def snapshot(self, kinds: frozenset[str]) -> bytes:
         """All there is now, of what was chosen, as an event that is told to one reader."""
         return self.ring.wire("snapshot", _line(self._snapshot(kinds)), self.ring.next - 1)
+
+    def chosen(self, event: Event, kinds: frozenset[str]) -> bytes:
+        """A snapshot that is told to all, as one reader is to have it."""
+        value = json.loads(event.wire.partition(b"\ndata: ")[2])
+        kept = {name: value[name] for kind, name in _MEMBERS.items() if kind in kinds}
+        return self.ring.wire(event.kind, _line(kept), event.number)
 
     def _snapshot(self, kinds: frozenset[str]) -> Json:
         link, views = self._link, self._views
