@@ -11,6 +11,7 @@ from attrs import frozen
 
 from tests.browser.chromium import Chromium
 from tests.browser.firefox import Firefox
+from tests.browser.screen import complaints
 from tests.browser.tap import Tap
 from tests.daemon.process import Daemon, Launcher, installed, run
 from tests.websocket_server import WebSocketServer, trusted
@@ -144,6 +145,18 @@ async def browser(direct_browser: Chromium) -> AsyncIterator[Chromium]:
     """The same, with one tab only, and nothing in it."""
     yield direct_browser
     await direct_browser.close_other_tabs()
+
+
+@pytest_twisted.async_yield_fixture
+async def fresh(browser: Chromium) -> AsyncIterator[Chromium]:
+    """The browser without cookies, before and afterwards (where it has one, Chromium fetches
+    nothing ahead, which others test), and with no complaint so far."""
+    await browser.devtools("Storage.clearCookies")
+    await complaints(browser)
+    yield browser
+    await browser.devtools("Emulation.clearDeviceMetricsOverride")
+    await browser.devtools("Emulation.setEmulatedMedia", features=[])
+    await browser.devtools("Storage.clearCookies")
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ from tests.browser.operated import (
     relay,
     stream,
 )
+from tests.browser.screen import complaints, show_as
 from tests.daemon.process import installed, soon
 from tests.gateway.conftest import OPERATOR, policy, port_of
 
@@ -42,22 +43,6 @@ HOSTILE = "<img src=x onerror=document.title='canary'><script>document.title='ca
 async def here(tmp_path: Path) -> AsyncIterator[Operated]:
     async with operated(tmp_path) as one:
         yield one
-
-
-@pytest_twisted.async_yield_fixture
-async def fresh(browser: Chromium) -> AsyncIterator[Chromium]:
-    """The browser without cookies; its console has nothing to complain of in the end."""
-    await browser.devtools("Storage.clearCookies")
-    await complaints(browser)
-    yield browser
-    await browser.devtools("Emulation.clearDeviceMetricsOverride")
-    await browser.devtools("Emulation.setEmulatedMedia", features=[])
-    await browser.devtools("Storage.clearCookies")
-
-
-async def complaints(browser: Chromium) -> list[str]:
-    """What the console says: errors, refusals by the page's own policy."""
-    return await browser.do(lambda driver: [one["message"] for one in driver.get_log("browser")])
 
 
 async def sees(browser: Chromium, *words: str) -> str:
@@ -78,19 +63,6 @@ async def show(browser: Chromium, here: Operated, **told: Any) -> None:
     await browser.open(here.operators_url)
     circuits = len(here.told["circuits"])
     await sees(browser, "Live", f"{circuits} circuit")
-
-
-async def show_as(browser: Chromium, width: int, scheme: str) -> None:
-    """Be a screen of this width, whose user wants it light or dark."""
-    await browser.devtools(
-        "Emulation.setDeviceMetricsOverride",
-        width=width,
-        height=900,
-        deviceScaleFactor=1,
-        mobile=width < 500,
-    )
-    preference = {"name": "prefers-color-scheme", "value": scheme}
-    await browser.devtools("Emulation.setEmulatedMedia", features=[preference])
 
 
 async def press(browser: Chromium, *keys: str) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import pytest_twisted
 from pytest_twisted import ensureDeferred
 
 from tests.browser.chromium import Chromium
@@ -42,39 +39,26 @@ ROTATE = """new Promise(done => {
 })"""
 
 
-@pytest_twisted.async_yield_fixture
-async def operators_browser(browser: Chromium) -> AsyncIterator[Chromium]:
-    """A browser that is no operator's afterwards: where it has a cookie, Chromium fetches nothing
-    ahead, which others test."""
-    yield browser
-    await browser.devtools("Network.clearBrowserCookies")
-
-
 @ensureDeferred
 async def test_a_key_is_rotated_and_its_circuit_changes(
-    operators_browser: Chromium,
-    gateways: Gateways,
-    gateway: str,
-    tap: Tap,
-    tor_origin: Origin,
+    fresh: Chromium, gateways: Gateways, gateway: str, tap: Tap, tor_origin: Origin
 ) -> None:
     """And a request that fails is among those that failed, with the reason."""
-    browser = operators_browser
-    await browser.open(f"{gateway}/?token={gateways.free.token}")
+    await fresh.open(f"{gateway}/?token={gateways.free.token}")
     url = f"{tor_origin.http}/echo"
     circuits = []
     for _ in range(2):
-        text, path = await browser.call(FETCH, url)
+        text, path = await fresh.call(FETCH, url)
         assert "200" in text
         assert len(path) == 3
         circuit = text.partition("Circuit ")[2].partition(",")[0]
         circuits.append(circuit)
-        said = await browser.call(ROTATE, circuit)
+        said = await fresh.call(ROTATE, circuit)
         assert said == f"The key of circuit {circuit} gets new circuits from its next request on."
     assert circuits[0] != circuits[1]
-    text, _ = await browser.call(FETCH, "http://no-such-name.example/")
+    text, _ = await fresh.call(FETCH, "http://no-such-name.example/")
     assert "502 resolve_failed" in text
-    failed = await browser.call(
+    failed = await fresh.call(
         """new Promise(done => { const look = () => {
             const first = document.querySelector("#failures > li");
             first ? done(first.innerText) : setTimeout(look, 50); }; look(); })"""

@@ -15,6 +15,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import maybeDeferred
 
 from tests.browser.chromium import Chromium
+from tests.browser.screen import complaints, show_as
 from tests.browser.tap import Tap
 from tests.daemon.process import installed, soon
 from tests.gateway.conftest import OPERATOR, FakeLink, policy
@@ -70,35 +71,6 @@ async def here() -> AsyncIterator[Here]:
     for front in list(factory.connections):
         front.transport.abortConnection()
     core.stop()
-
-
-@pytest_twisted.async_yield_fixture
-async def fresh(browser: Chromium) -> AsyncIterator[Chromium]:
-    """The browser without cookies, and with no complaint so far."""
-    await browser.devtools("Storage.clearCookies")
-    await complaints(browser)
-    yield browser
-    await browser.devtools("Emulation.clearDeviceMetricsOverride")
-    await browser.devtools("Emulation.setEmulatedMedia", features=[])
-    await browser.devtools("Storage.clearCookies")
-
-
-async def complaints(browser: Chromium) -> list[str]:
-    """What the console says: errors, refusals by the page's own policy."""
-    return await browser.do(lambda driver: [one["message"] for one in driver.get_log("browser")])
-
-
-async def show_as(browser: Chromium, width: int, scheme: str) -> None:
-    """Be a screen of this width, whose user wants it light or dark."""
-    await browser.devtools(
-        "Emulation.setDeviceMetricsOverride",
-        width=width,
-        height=900,
-        deviceScaleFactor=1,
-        mobile=width < 500,
-    )
-    preference = {"name": "prefers-color-scheme", "value": scheme}
-    await browser.devtools("Emulation.setEmulatedMedia", features=[preference])
 
 
 async def photograph(browser: Chromium, name: str) -> None:
