@@ -134,7 +134,7 @@ INSIDE = {
         {"control"},
     ),
     "relay": (
-        {"failures", "journal", "pending", "timeouts"},
+        {"failures", "journal", "pending", "placement", "timeouts"},
         {"upstream"},
         {"interfaces"},
         {"attempt"},

@@ -28,6 +28,8 @@ class TortxdError(Exception):
     """Seconds after which trying again makes sense, where that is known."""
     tor_reason: str | None = None
     """Tor's own reason (control-spec, section 4.1.2), where it said one."""
+    attempts: int | None = None
+    """How many tries a request took that has failed with it, where it got so far."""
 
     def __init__(
         self,
@@ -331,6 +333,22 @@ class TorDown(TorError):
     status = 503
     retry_after = 5
     sentence = "Tor is down."
+
+
+class ExitUnavailable(TorError):
+    """No exit that was asked for is there and carries the port."""
+
+    code = "exit_unavailable"
+    status = 503
+    retryable = False
+    sentence = "No exit that was asked for is there now and carries traffic to this port."
+
+
+class ExitUnreachable(ExitUnavailable):
+    """The exit that was chosen cannot be reached, though the network lists it."""
+
+    retryable = True
+    sentence = "The exit that was asked for cannot be reached now."
 
 
 class Overloaded(TorError):

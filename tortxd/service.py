@@ -27,9 +27,9 @@ from tortxd.gateway.gateway import Gateway
 from tortxd.gateway.limits import Limits
 from tortxd.gateway.request_log import log_request
 from tortxd.policy.access import AccessPolicy
+from tortxd.policy.directives import isolation_key
 from tortxd.policy.headers import UserAgent
 from tortxd.policy.hosts import MAP_IT, public_host
-from tortxd.policy.request import isolation_key
 from tortxd.policy.target import TargetPolicy, parse_alias
 from tortxd.settings import describe
 from tortxd.tor.budget import CircuitBudget

@@ -12,13 +12,13 @@ import pytest
 
 from tests.docs.documents import blocks, names, read, rows, section
 from tortxd.config import DaemonConfig
-from tortxd.errors import NotServed, kinds
+from tortxd.errors import kinds
 from tortxd.gateway.control.probes import ProbeResult
 from tortxd.gateway.control.routes import ENDPOINTS
 from tortxd.gateway.request_log import fields_of
 from tortxd.options import KEYS
 from tortxd.policy.headers import incoming, outgoing
-from tortxd.policy.request import read_directives
+from tortxd.policy.request import DIRECTIVES, ISOLATION_ALIAS
 from tortxd.relay.journal import CLIENT_GONE, OK, Summary, Way
 from tortxd.tor.link import Circuit
 
@@ -78,14 +78,10 @@ def test_every_route_is_described() -> None:
     assert described == {re.sub(r"^/dashboard/.*", "/dashboard/{file}", path) for path in paths}
 
 
-def test_request_headers_that_are_not_served_yet() -> None:
-    told = [row for row in rows(section(HTTP_API, "## Request headers")) if "501" in row[1]]
-    headers = [name for row in told for name in names(row[0])]
-    assert headers
-    for header in headers:
-        with pytest.raises(NotServed):
-            read_directives({header.lower().encode(): [b"1"]})
-        assert f"`{header}`" in section(README, "## What is there, and what is not yet")
+def test_every_header_that_directs_the_gateway_is_described() -> None:
+    table = rows(section(HTTP_API, "## Request headers"))
+    described = {name.lower().encode() for row in table for name in names(row[0])}
+    assert DIRECTIVES - {ISOLATION_ALIAS} <= described | {b"proxy-authorization"}
 
 
 def examples(text: str) -> list[bytes]:

@@ -14,7 +14,8 @@ from tests.fuzz.addresses import REFERENCES
 from tests.fuzz.cutting import SPOILING, Spoiling, spoil
 from tests.fuzz.messages import mostly
 from tests.fuzz.profile import fuzzed
-from tortxd.errors import BadRequest, BadResponse, NotServed, TortxdError
+from tortxd.errors import BadRequest, BadResponse, TortxdError
+from tortxd.policy.directives import Directives, read_directives
 from tortxd.policy.headers import (
     UserAgent,
     incoming,
@@ -22,7 +23,7 @@ from tortxd.policy.headers import (
     outgoing,
     outgoing_proxy_mode,
 )
-from tortxd.policy.request import Directives, gateway_fields, read_directives
+from tortxd.policy.request import gateway_fields
 from tortxd.policy.target import TargetPolicy
 from tortxd.wire.http1 import Headers, RequestReader, ResponseReader, head_bytes
 
@@ -234,12 +235,15 @@ def told(value: bytes, *, proxy_mode: bool) -> Directives | None:
     fields = gateway_fields([(b"Proxy-Authorization", value)])
     try:
         return read_directives(fields, proxy_mode=proxy_mode)
-    except (BadRequest, NotServed):
+    except BadRequest:
         return None
 
 
 _USERS = st.sampled_from(
-    (b"tor-iso", b"tortxd", b"tortxd+", b"tortxd+k", b"tortxd+k+", b"u", b"", b"TOR-ISO")
+    (
+        *(b"tor-iso", b"tortxd", b"tortxd+", b"tortxd+k", b"tortxd+k+", b"u", b"", b"TOR-ISO"),
+        *(b"tortxd+k;retry=1", b"tortxd;x", b"tortxd;exit-country=de"),
+    )
 )
 _LOGINS = st.builds(
     lambda u, p: u + p,

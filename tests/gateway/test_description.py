@@ -71,10 +71,10 @@ def test_every_parameter_in_a_path_is_declared() -> None:
 def test_every_header_that_directs_the_gateway_is_declared_for_proxy() -> None:
     (proxy,) = (one for one in ENDPOINTS if one.path == "/proxy")
     declared = {one.name.lower().encode() for one in proxy.parameters if one.where is Where.HEADER}
-    other_names = {request._ISOLATION_ALIAS, request._CREDENTIALS}
-    assert declared == request._DIRECTIVES - {*request._NOT_SERVED} - other_names
+    other_names = {request.ISOLATION_ALIAS, request._CREDENTIALS}
+    assert declared == request.DIRECTIVES - other_names
     declared = {one.name.encode() for one in proxy.parameters if one.where is Where.QUERY}
-    assert declared == query._KNOWN - query._NOT_SERVED
+    assert declared == query._KNOWN
 
 
 def test_headers_that_are_declared_reach_the_routes() -> None:

@@ -114,11 +114,3 @@ async def test_a_mistyped_token(gateway: Gateway, make_policy: Policy) -> None:
     for reply in (await gateway.ask("/health", "Tortxd-Tokn: clients"), await wire.reply()):
         assert reply.status == 400
         assert reply.json["error"].endswith("Did you mean Tortxd-Token?")
-
-
-@ensureDeferred
-async def test_what_is_known_but_not_served_yet(either: Gateway) -> None:
-    for name in ("Tortxd-Retry", "Tortxd-Exit", "Tortxd-Exit-Country", "Tortxd-Sticky"):
-        reply = await either.fetch("/", f"{name}: 1")
-        assert (reply.status, reply.json["code"]) == (501, "not_implemented")
-        assert reply.json["error"] == f"{name} is not served yet."

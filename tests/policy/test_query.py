@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tortxd.errors import BadRequest, BadUrl, NotServed, TortxdError
+from tortxd.errors import BadRequest, BadUrl, TortxdError
 from tortxd.policy.query import ProxyQuery, target_of
 from tortxd.policy.target import TargetPolicy
 
@@ -62,7 +62,9 @@ def test_doubled(query: bytes) -> None:
     [b"url=x&isolation=a+b%26%C3%BC&redirected=1", b"redirected=1&isolation=a%20b%26%C3%BC&url=x"],
 )
 def test_parameters_stand_in_any_order(query: bytes) -> None:
-    assert target_of(query) == ProxyQuery(b"x", True, "a b&ü".encode())
+    assert target_of(query) == ProxyQuery(
+        b"x", True, "a b&ü".encode(), kept=((b"isolation", "a b&ü".encode()),)
+    )
 
 
 @pytest.mark.parametrize(
@@ -119,10 +121,10 @@ def test_where_none_is_near_none_is_named(name: str) -> None:
     assert "Did you mean" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["exit-country", "exit", "sticky", "retry"])
-def test_what_is_not_served_yet_is_not_ignored(name: str) -> None:
-    with pytest.raises(NotServed, match=name):
-        target_of(f"url=x&{name}=1".encode())
+def test_what_steers_a_request_stays_in_its_links() -> None:
+    query = target_of(b"url=x&retry=1&isolation=k&redirected=1&exit-country=de,%20fr")
+    assert query.kept == ((b"exit-country", b"de, fr"), (b"isolation", b"k"), (b"retry", b"1"))
+    assert query.asked.steering().choice.countries == {"de", "fr"}
 
 
 @pytest.mark.parametrize("injected", ["%0d%0a", "%0A", "%0D", "%00", "%09", "%FF", "%ED%A0%80"])
@@ -151,7 +153,7 @@ def test_browsers_ways_of_encoding_are_undone(url: str, redirected: bool) -> Non
     mark = b"&redirected=1" if redirected else b""
     assert target_of(b"url=" + quote(raw, safe="").encode() + mark) == ProxyQuery(raw, redirected)
     assert target_of(urlencode({"isolation": "&", "url": url}).encode() + mark) == ProxyQuery(
-        raw, redirected, b"&"
+        raw, redirected, b"&", kept=((b"isolation", b"&"),)
     )
 
 

@@ -105,8 +105,9 @@ def test_links(location: str, url: str, redirected: bool) -> None:
 
 def test_a_key_that_was_a_parameter_stays_one() -> None:
     """Whoever cannot set headers cannot set them for the next hop."""
-    link = gateway_link(b"//b.example/#x", BASE, POLICY, isolation="a b&é".encode())
-    to = b"/proxy?url=http%3A%2F%2Fb.example%2F&redirected=1&isolation=a%20b%26%C3%A9#x"
+    kept = [(b"isolation", "a b&é".encode()), (b"sticky", b"5")]
+    link = gateway_link(b"//b.example/#x", BASE, POLICY, kept=kept)
+    to = b"/proxy?url=http%3A%2F%2Fb.example%2F&redirected=1&isolation=a%20b%26%C3%A9&sticky=5#x"
     assert link == to
     asked = target_of(link.partition(b"?")[2].partition(b"#")[0])
     assert (asked.isolation, asked.redirected) == ("a b&é".encode(), True)

@@ -8,19 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tortxd.tor.nodes import Node, matches, node_reader, none_left
+from tortxd.tor.consensus import Node, NodeReader
+from tortxd.tor.nodes import matches, none_left
 
 A, B = "A" * 40, "B" * 40
-ONE = Node(A, "one", "192.0.2.1", frozenset({"Exit"}))
+ONE = Node(A, "one", "192.0.2.1", frozenset({"Exit"}), 1)
 TWO = Node(B, "two", "198.51.100.7", frozenset({"Guard"}))
 COUNTRIES = {"192.0.2.1": "de"}
 
 
 def read_nodes(lines: list[str]) -> list[Node]:
     nodes: list[Node] = []
-    take = node_reader(nodes.append)
+    reader = NodeReader(nodes.append)
     for line in lines:
-        take(line)
+        reader.feed(line)
+    reader.end()
     return nodes
 
 

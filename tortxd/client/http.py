@@ -11,7 +11,7 @@ from tortxd._types import Reactor
 from tortxd.client.installed import installed
 from tortxd.config import Config
 from tortxd.errors import BadResponse
-from tortxd.policy.request import isolation_key
+from tortxd.policy.directives import isolation_key
 from tortxd.relay.direct import DirectCarrier, DirectExchange
 from tortxd.tor.isolation import IsolationKeys
 from tortxd.tor.tls import ClientTls
@@ -62,7 +62,10 @@ class TorHttpClient:
         self._reactor = installed(reactor)
         self._keys = keys or IsolationKeys()
         self._carrier = carrier or DirectCarrier(
-            self._reactor, self.config.socks, tls or ClientTls(verify=self.config.verify_tls)
+            self._reactor,
+            self.config.socks,
+            tls or ClientTls(verify=self.config.verify_tls),
+            self._keys,
         )
         self._treq = TreqClient(
             TorAgent(

@@ -116,6 +116,8 @@ def error_answer(error: TortxdError, headers: Headers | None = None) -> Answer:
         (b"Tortxd-Error", code),
         (b"Proxy-Status", b"tortxd; error=" + error.proxy_error.encode()),
     ]
+    if error.attempts is not None:
+        named.append((b"Tortxd-Attempts", b"%d" % error.attempts))
     if error.retry_after is not None:
         named.append((b"Retry-After", b"%d" % error.retry_after))
     if error.status == 401:

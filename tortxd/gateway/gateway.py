@@ -19,6 +19,7 @@ from tortxd.relay.direct import connect_upstream
 from tortxd.relay.failures import Failures
 from tortxd.relay.interfaces import Stoppable
 from tortxd.relay.journal import Way
+from tortxd.relay.placement import Place, Placements, Steered
 from tortxd.relay.timeouts import Timeouts
 from tortxd.relay.upstream import Pool, Upstream
 from tortxd.tor.isolation import Isolation, IsolationKeys
@@ -43,7 +44,8 @@ class Gateway:
         self.reactor = reactor
         self.link = link
         self.keys = keys or IsolationKeys()
-        self.admission = Admission(policy, self.keys)
+        self.placements = Placements(reactor, link, self.keys)
+        self.admission = Admission(policy, self.keys, self.placements)
         self.tls = tls or ClientTls()
         self.timeouts = Timeouts(reactor)
         self.disconnects = DisconnectWatch(self.timeouts)
@@ -101,12 +103,14 @@ class Gateway:
     def _renew(self, isolation: Isolation) -> None:
         self.pool.retire(self.keys.credentials(isolation))
         self.keys.renew(isolation)
+        self.placements.forget(isolation)
         self.failures.forget(isolation.caller)
 
     def renew_all(self) -> Deferred[None]:
         """New circuits (NEWNYM) and new connections for everyone. Fires when Tor has done its
         part, which it does once in 10 s; fails as :meth:`TorLink.new_identity` does."""
         self.keys.renew_all()
+        self.placements.forget_all()
         self.pool.retire_all()
         self.failures.forget_all()
         return self.link.new_identity()
@@ -131,6 +135,12 @@ class Gateway:
         return connect_upstream(
             self.reactor, self.tls, address, upstream, early=early, timeout=timeout
         )
+
+    def place(
+        self, steered: Steered, host: str, port: int, *, tried: frozenset[str], fresh: bool
+    ) -> Deferred[Place]:
+        """See :class:`~tortxd.relay.interfaces.Carrier`."""
+        return self.placements.place(steered, host, port, tried=tried, fresh=fresh)
 
     def annotate(self, upstream: Upstream) -> Headers:
         """The headers that name the circuit and the exit, as far as the control port shows them."""

@@ -22,7 +22,7 @@ from tortxd.policy.request import (
     Fields,
     Headers,
     check_names,
-    is_own_user,
+    own_user,
     proxy_login,
     single,
 )
@@ -340,7 +340,7 @@ def _tokens_for_proxy(fields: Fields) -> list[bytes]:
         if scheme.lower() == b"bearer":
             tokens.append(credentials.strip(b" "))
     login = proxy_login(fields)
-    if login is not None and is_own_user(login[0]):
+    if login is not None and own_user(login[0]) is not None:
         tokens.append(login[1])
     return tokens
 

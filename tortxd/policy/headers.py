@@ -7,7 +7,7 @@ Connection lists.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import frozen
 
@@ -120,16 +120,16 @@ def incoming(
     target: Target,
     policy: TargetPolicy,
     redirected: bool = False,
-    isolation: bytes | None = None,
+    kept_parameters: Sequence[tuple[bytes, bytes]] = (),
     mount: bytes = b"/proxy",
     browser: bool = True,
 ) -> list[tuple[bytes, bytes]]:
     """What a response to ``/proxy`` carries back, in its order, then what the gateway adds.
 
-    ``target``, ``policy``, ``redirected`` and ``isolation`` (of the request's query) decide what
-    Location and Content-Location become; ``mount`` is where this gateway's ``/proxy`` is mounted.
-    Link makes browsers connect, and passes where none asks. CORS headers and framing are the
-    caller's to add.
+    ``target``, ``policy``, ``redirected`` and ``kept_parameters`` (of the request's query) decide
+    what Location and Content-Location become; ``mount`` is where this gateway's ``/proxy`` is
+    mounted. Link makes browsers connect, and passes where none asks. CORS headers and framing are
+    the caller's to add.
     """
     kept: list[tuple[bytes, bytes]] = []
     types: list[int] = []
@@ -152,7 +152,7 @@ def incoming(
                     raise BadResponse("The destination redirects to two places at once.")
                 kept.append((b"Tortxd-Location", value))
             value = gateway_link(
-                value, target, policy, redirected=redirected, isolation=isolation, mount=mount
+                value, target, policy, redirected=redirected, kept=kept_parameters, mount=mount
             )
         elif browser or key != b"link":
             continue

@@ -8,14 +8,14 @@ from urllib.parse import unquote_to_bytes
 
 from attrs import field, frozen
 
-from tortxd.errors import BadRequest, NotServed
+from tortxd.errors import BadRequest
 from tortxd.nearest import did_you_mean
+from tortxd.policy.steering import NOTHING, PARAMETERS, Asked, read
 
 _LONGEST_CACHED = 2048
 """Bytes of a query; see :mod:`tortxd.policy.target`."""
 
-_NOT_SERVED = frozenset({b"exit-country", b"exit", b"sticky", b"retry"})
-_KNOWN = _NOT_SERVED | {b"url", b"redirected", b"isolation"}
+_KNOWN = PARAMETERS | {b"url", b"redirected", b"isolation"}
 
 _NO = frozenset({b"0", b"false"})
 _NAME = re.compile(rb"[A-Za-z0-9_-]{1,20}")
@@ -39,14 +39,18 @@ class ProxyQuery:
     """Whether the client comes from a redirect that led to another origin."""
     isolation: bytes | None = field(default=None, repr=False)
     """The isolation key, for callers that cannot set headers; not judged yet."""
+    asked: Asked = NOTHING
+    """How the request is steered, for the same callers."""
+    kept: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
+    """The parameters that links to where it redirects have as well."""
 
 
 def target_of(raw_query: bytes) -> ProxyQuery:
     """Read a raw query as browsers write it (WHATWG URL, application/x-www-form-urlencoded).
 
     ``url`` comes from here alone, once. Raises BadRequest when it is missing, when a parameter is
-    doubled, or when one is not known, which is usually a part of a target that was not encoded;
-    NotServed for what is asked for and would otherwise be ignored.
+    doubled or malformed, or when one is not known, which is usually a part of a target that was not
+    encoded.
     """
     if len(raw_query) > _LONGEST_CACHED:
         return _read(raw_query)
@@ -67,10 +71,9 @@ def _read(raw_query: bytes) -> ProxyQuery:
     for name in given:
         if name not in _KNOWN:
             raise BadRequest(f"{_unknown(name)} {_HOW_TO_ENCODE}")
-    if asked := sorted(_NOT_SERVED & given.keys()):
-        raise NotServed(f"The {asked[0].decode()} query parameter is not served yet.")
-    redirected = given.get(b"redirected", b"0") != b"0"
-    return ProxyQuery(url, redirected, given.get(b"isolation"))
+    redirected = given.pop(b"redirected", b"0") != b"0"
+    kept, isolation = tuple(sorted(given.items())), given.pop(b"isolation", None)
+    return ProxyQuery(url, redirected, isolation, read(given) if given else NOTHING, kept)
 
 
 _cached = lru_cache(1024)(_read)

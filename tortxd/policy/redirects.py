@@ -7,6 +7,7 @@ destination sends it. A link that leads to another origin is therefore marked, a
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from tortxd.errors import BadUrl, RedirectForbidden, TargetForbidden
@@ -25,23 +26,23 @@ def gateway_link(
     policy: TargetPolicy,
     *,
     redirected: bool = False,
-    isolation: bytes | None = None,
+    kept: Sequence[tuple[bytes, bytes]] = (),
     mount: bytes = b"/proxy",
 ) -> bytes:
     """What the gateway says instead of a destination's ``Location`` or ``Content-Location``.
 
     ``base`` is what was asked for, ``redirected`` whether the way there had crossed origins
-    already, ``isolation`` the key that was a parameter of it, and stays one. A reference that may
-    not be followed becomes such a link as well, on which the client gets the error: the original
-    must not reach a browser as something to follow.
+    already, ``kept`` what else its parameters were, and stays so. A reference that may not be
+    followed becomes such a link as well, on which the client gets the error: the original must not
+    reach a browser as something to follow.
     """
     reference, hash_, fragment = utf8(reference.strip(b" \t")).partition(b"#")
     url = resolve(reference, base)
     link = mount + b"?url=" + quote(url, safe="").encode("ascii")
     if redirected or not _same_origin(url, base, policy):
         link += b"&redirected=1"
-    if isolation is not None:
-        link += b"&isolation=" + quote(isolation, safe="").encode("ascii")
+    for name, value in kept:
+        link += b"&%b=%b" % (name, quote(value, safe="").encode("ascii"))
     if hash_:
         link += b"#" + quote(fragment, safe=_FRAGMENT_SAFE).encode("ascii")
     return link

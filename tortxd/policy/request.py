@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 
-from attrs import evolve, field, frozen
-
-from tortxd.errors import BadRequest, NotServed
+from tortxd.errors import BadRequest
 from tortxd.nearest import nearest
 from tortxd.policy.names import ByName
+from tortxd.policy.steering import PARAMETERS
 
 Headers = Sequence[tuple[bytes, bytes]]
 """Names and values as parsed, in order, values without surrounding white space."""
@@ -19,16 +17,17 @@ Headers = Sequence[tuple[bytes, bytes]]
 Fields = Mapping[bytes, Sequence[bytes]]
 """The headers that mean something to the gateway: lower-cased names and all their values."""
 
-_ISOLATION = b"tor-stream-isolation"
-_ISOLATION_ALIAS = b"x-tor-stream-isolation"
+ISOLATION = b"tor-stream-isolation"
+ISOLATION_ALIAS = b"x-tor-stream-isolation"
 _CREDENTIALS = b"proxy-authorization"
-_ISOLATION_USER = b"tor-iso"
 _OWN_USER = b"tortxd"
-_TIMEOUT = b"tortxd-timeout"
-_NOT_SERVED = (b"tortxd-retry", b"tortxd-exit-country", b"tortxd-exit", b"tortxd-sticky")
-_DIRECTIVES = frozenset({_ISOLATION, _ISOLATION_ALIAS, _CREDENTIALS, _TIMEOUT, *_NOT_SERVED})
+TIMEOUT = b"tortxd-timeout"
+STEERING = {b"tortxd-" + parameter: parameter for parameter in PARAMETERS}
+"""The headers that steer a request, and what the same is called as a parameter."""
+DIRECTIVES = frozenset({ISOLATION, ISOLATION_ALIAS, _CREDENTIALS, TIMEOUT, *STEERING})
+"""The headers by which a client directs the gateway."""
 
-READ_BY_GATEWAY = _DIRECTIVES | {
+READ_BY_GATEWAY = DIRECTIVES | {
     b"host",
     b"origin",
     b"sec-fetch-site",
@@ -76,24 +75,6 @@ _FROM_BROWSER = frozenset({b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"se
 
 OPERATOR_COOKIE = b"tortxd-operator"
 """The name of the cookie by which a browser is known as an operator's."""
-
-_LONGEST_KEY = 256
-_KEY_LENGTH = f"An isolation key has 1 to {_LONGEST_KEY} bytes."
-_TWO_KEYS = "Two different isolation keys are given."
-_SECONDS = re.compile(rb"[0-9]{1,9}(?:\.[0-9]{1,9})?")
-
-
-@frozen
-class Directives:
-    """What the client asks of the gateway for this request."""
-
-    isolation: bytes | None = field(default=None, repr=False)
-    """The isolation key, 1 to 256 bytes."""
-    timeout: float | None = None
-    """Seconds; the daemon's own limit holds as well."""
-
-
-_NONE = Directives()
 
 
 def gateway_fields(headers: Headers) -> Fields:
@@ -184,74 +165,6 @@ def single(fields: Fields, *names: bytes) -> bytes | None:
     return values.pop() if values else None
 
 
-def read_directives(fields: Fields, *, proxy_mode: bool = False) -> Directives:
-    """Read the headers by which a client directs the gateway.
-
-    ``proxy_mode``: the request is a CONNECT or in absolute-form, whose Proxy-Authorization names
-    the key in further ways.
-
-    Raises BadRequest for malformed ones, and NotServed for a retry or an exit that was asked for
-    and would otherwise be ignored.
-    """
-    if _DIRECTIVES.isdisjoint(fields):
-        return _NONE
-    for name in _NOT_SERVED:
-        if name in fields:
-            raise NotServed(f"{name.decode('ascii').title()} is not served yet.")
-    isolation = single(fields, _ISOLATION, _ISOLATION_ALIAS)
-    login = proxy_login(fields)
-    if login is not None:
-        isolation = _with_login(isolation, *login, proxy_mode=proxy_mode)
-    if isolation is not None and not 1 <= len(isolation) <= _LONGEST_KEY:
-        raise BadRequest(_KEY_LENGTH)
-    directives = single(fields, _TIMEOUT)
-    timeout = None if directives is None else _seconds(directives)
-    return Directives(isolation, timeout)
-
-
-def with_key(directives: Directives, key: bytes) -> Directives:
-    """The same with an isolation key that came beside the headers.
-
-    Raises BadRequest when it is malformed, or when a header names another one.
-    """
-    if not 1 <= len(key) <= _LONGEST_KEY:
-        raise BadRequest(_KEY_LENGTH)
-    if directives.isolation not in (None, key):
-        raise BadRequest(_TWO_KEYS)
-    return evolve(directives, isolation=key)
-
-
-def isolation_key(key: str | bytes) -> bytes:
-    """A program's own isolation key as bytes.
-
-    Raises BadRequest when it is malformed.
-    """
-    name = key if isinstance(key, bytes) else _encoded(key, "utf-8")
-    if not 1 <= len(name) <= _LONGEST_KEY:
-        raise BadRequest(_KEY_LENGTH)
-    return name
-
-
-def key_forms(key: str) -> frozenset[bytes]:
-    """The bytes in which a header may hold this isolation key: most programs write UTF-8, browsers
-    Latin-1.
-
-    Raises BadRequest where no header can.
-    """
-    forms = {_encoded(key, coding) for coding in ("utf-8", "latin-1")}
-    found = frozenset(form for form in forms if 1 <= len(form) <= _LONGEST_KEY)
-    if not found:
-        raise BadRequest(_KEY_LENGTH)
-    return found
-
-
-def _encoded(text: str, coding: str) -> bytes:
-    try:
-        return text.encode(coding)
-    except UnicodeEncodeError:
-        return b""
-
-
 def proxy_login(fields: Fields) -> tuple[bytes, bytes] | None:
     """User and password, where Proxy-Authorization has such (Basic, RFC 7617).
 
@@ -268,34 +181,12 @@ def proxy_login(fields: Fields) -> tuple[bytes, bytes] | None:
     return user, password
 
 
-def is_own_user(user: bytes) -> bool:
-    """Whether the password beside this user is the gateway's token."""
-    return user == _OWN_USER or user.startswith(_OWN_USER + b"+")
-
-
-def _with_login(
-    key: bytes | None, user: bytes, password: bytes, *, proxy_mode: bool
-) -> bytes | None:
-    """The isolation key with what Proxy-Authorization says of it.
-
-    Tor's specification of HTTP CONNECT names ``tor-iso``, with the key as password. Its
-    implementation isolates by other users and passwords as well, which programs rely on.
-    """
-    if user == _ISOLATION_USER:
-        named: bytes | None = password
-    elif not proxy_mode or user == _OWN_USER:
-        return key
-    elif is_own_user(user):
-        named = user[len(_OWN_USER) + 1 :]
-    else:
-        return sha256(user + b":" + password).digest() if key is None else key
-    if key is not None and key != named:
-        raise BadRequest(_TWO_KEYS)
-    return named
-
-
-def _seconds(text: bytes) -> float:
-    seconds = float(text) if _SECONDS.fullmatch(text) else 0.0
-    if seconds > 0:
-        return seconds
-    raise BadRequest("Tortxd-Timeout takes a number of seconds greater than 0.")
+def own_user(user: bytes) -> tuple[bytes | None, bytes] | None:
+    """The key in a user name beside which the gateway's token stands as password, if it has one,
+    and the parameters behind it: ``tortxd+KEY;exit-country=de``. None where it is another's."""
+    if not user.startswith(_OWN_USER):
+        return None
+    name, _, parameters = user[len(_OWN_USER) :].partition(b";")
+    if name and not name.startswith(b"+"):
+        return None
+    return name[1:] if name else None, parameters

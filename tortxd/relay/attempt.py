@@ -1,6 +1,7 @@
 """One try to open a stream to a destination through Tor.
 
-    waiting for Tor's SOCKS port -> looking for exits -> for the circuit's turn -> connecting
+    waiting for Tor's SOCKS port -> looking for exits -> for the circuit's turn
+        -> for the lead to the exit that was chosen -> connecting
 
 It ends in :meth:`Trying.reached` or in :meth:`Trying.failed`, once, unless it is let go of before.
 """
@@ -15,6 +16,7 @@ from twisted.python.failure import Failure
 from tortxd.errors import (
     ConnectFailed,
     ExitPolicyRejected,
+    ExitUnreachable,
     Overloaded,
     TortxdError,
 )
@@ -22,11 +24,15 @@ from tortxd.relay.interfaces import Carrier
 from tortxd.relay.journal import Way
 from tortxd.relay.pending import Pending
 from tortxd.relay.upstream import Carried, PoolKey, Upstream
-from tortxd.tor.link import SocksAddress
+from tortxd.tor.link import ExitLead, SocksAddress
 from tortxd.tor.reasons import reason
 from tortxd.tor.report import is_down, not_ready
 
 T = TypeVar("T")
+
+_NOT_A_NAME = "TORPROTOCOL"
+"""What Tor says of a name of ours that it does not know (any more): another daemon that attaches to
+the same Tor removes what it takes for left behind."""
 
 TIMER_MARGIN = 0.01
 """Seconds by which a connection attempt ends before the request's time is over."""
@@ -57,6 +63,7 @@ class Attempt:
     :param early: whether what goes first may go before the SOCKS reply.
     :param unclear: refusals by Tor of which the control port is asked the reason: the SOCKS reply
         alone does not tell it.
+    :param exit: the fingerprint of the exit by which it is to leave Tor; None: Tor chooses.
     """
 
     def __init__(
@@ -68,6 +75,7 @@ class Attempt:
         deadline: float,
         early: bool,
         unclear: tuple[type[TortxdError], ...],
+        exit: str | None = None,
     ) -> None:
         self._carrier = carrier
         self._pool_key = pool_key
@@ -75,6 +83,9 @@ class Attempt:
         self._deadline = deadline
         self._early = early
         self._unclear = unclear
+        self._exit = exit
+        self._lead: ExitLead | None = None
+        self._led_again = False
         self._pending = Pending()
         self.began = 0.0
         """When Tor was asked for the stream."""
@@ -94,6 +105,7 @@ class Attempt:
         """Nobody waits for it any more: the stream is closed if it is still being opened. One that
         was opened is the owner's."""
         self._pending.cancel()
+        self._release()
 
     def _look_for_exits(self, address: SocksAddress) -> None:
         """Tor asked for an IPv6 address that no exit carries would work without end."""
@@ -114,7 +126,7 @@ class Attempt:
     def _look_for_circuit(self, address: SocksAddress) -> None:
         """Fresh circuits have a budget; and what has only just failed is not tried on and on."""
         carrier, key = self._carrier, self._pool_key
-        failure = carrier.failures.recall(key.credentials.owner, key.host, key.port)
+        failure = carrier.failures.recall(key.credentials.owner, key.host, key.port, self._exit)
         if failure is not None:
             self._owner.failed(failure)
             return
@@ -126,20 +138,51 @@ class Attempt:
             self._owner.failed(error)
             return
         if turn is None:
-            self._open(address)
+            self._look_for_lead(address)
         else:
             self._pending.wait_for(turn, lambda _: self._admitted(), self._owner.failed)
 
     def _admitted(self) -> None:
         link = self._carrier.link
         if link.socks_address is not None:
-            self._open(link.socks_address)
+            self._look_for_lead(link.socks_address)
         else:  # Tor has gone meanwhile
             link.opened(self._pool_key.credentials, reached=None)
             self.start()
 
-    def _open(self, address: SocksAddress) -> None:
+    def _look_for_lead(self, address: SocksAddress) -> None:
+        """Where the exit was chosen, Tor is asked for a name that leads to it."""
+        if self._exit is None:
+            self._open(address)
+            return
+        link, key = self._carrier.link, self._pool_key
+        leading = link.lead_to_exit(
+            key.host, self._exit, key.credentials.username, self._exit_unreachable
+        )
+
+        def led(lead: ExitLead) -> None:
+            self._lead = lead
+            self._open(link.socks_address or address, lead.name)
+
+        def not_led(failure: Failure) -> Failure:
+            gone = failure.check(CancelledError)
+            link.opened(key.credentials, reached=None if gone else False)
+            return failure
+
+        leading.addErrback(not_led)
+        self._pending.wait_for(leading, led, self._owner.failed)
+
+    def _exit_unreachable(self) -> None:
+        self._owner.failed(ExitUnreachable())
+
+    def _release(self) -> None:
+        lead, self._lead = self._lead, None
+        if lead is not None:
+            lead.release()
+
+    def _open(self, address: SocksAddress, name: str | None = None) -> None:
         upstream = Upstream(self._carrier.pool, self._pool_key, self._owner, self._owner.way)
+        upstream.name = name
         self._owner.trying(upstream)
         self.began = self._carrier.timeouts.clock.seconds()
         # The connection's own timer knows best what was waited for: it is a little ahead of ours.
@@ -160,11 +203,12 @@ class Attempt:
             self._carrier.pool.closed(upstream)
             reached = None if isinstance(result.value, CancelledError) else False
         self._carrier.link.opened(self._pool_key.credentials, reached=reached)
+        self._release()
         return result
 
     def _reached(self) -> None:
         key = self._pool_key
-        self._carrier.failures.reached(key.credentials.owner, key.host, key.port)
+        self._carrier.failures.reached(key.credentials.owner, key.host, key.port, self._exit)
         self._owner.reached()
 
     def _not_opened(self, upstream: Upstream, error: TortxdError) -> None:
@@ -174,6 +218,10 @@ class Attempt:
             return
 
         def answered(name: str | None) -> None:
+            if name == _NOT_A_NAME and self._exit is not None and not self._led_again:
+                self._led_again = True
+                self.start()
+                return
             better = error
             if isinstance(error, ConnectFailed) and name is not None:
                 known = reason(name).error
@@ -186,5 +234,7 @@ class Attempt:
 
     def _not_reached(self, error: TortxdError) -> None:
         key = self._pool_key
-        self._carrier.failures.failed(key.credentials.owner, key.host, key.port, error, self.began)
+        self._carrier.failures.failed(
+            key.credentials.owner, key.host, key.port, error, self.began, self._exit
+        )
         self._owner.failed(error)

@@ -11,25 +11,30 @@ There is no control port to ask. What the relay does without it:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Collection
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from tortxd._types import Reactor
 from tortxd.errors import NotServed
+from tortxd.policy.steering import Choice
 from tortxd.relay.exchange import Exchange
 from tortxd.relay.failures import Failures
 from tortxd.relay.interfaces import Stoppable
 from tortxd.relay.journal import Uncounted
+from tortxd.relay.placement import Place, Placements, Steered
 from tortxd.relay.timeouts import Timeouts
 from tortxd.relay.upstream import Pool, Upstream
-from tortxd.tor.isolation import Credentials
-from tortxd.tor.link import Circuit, SocksAddress, TorLink
+from tortxd.tor.isolation import Credentials, IsolationKeys
+from tortxd.tor.link import Circuit, ExitLead, SocksAddress, TorLink
 from tortxd.tor.socks import open_stream
 from tortxd.tor.status import Ready, Status
 from tortxd.tor.tls import ClientTls
 from tortxd.wire.http1 import Headers
+
+_NO_CONTROL = "That takes Tor's control port, which this program does not have."
 
 KEPT = 100
 """Connections that wait for further requests, at most."""
@@ -70,22 +75,38 @@ class SocksLink:
         """Fire with None: it is not known."""
         return succeed(None)
 
-    async def _refuse(self) -> None:
-        raise NotServed("A Tor without a control connection cannot be asked for new circuits.")
+    def choose_exit(
+        self, choice: Choice, host: str, port: int, avoiding: Collection[str] = ()
+    ) -> Deferred[str]:
+        """Fail: that takes a control port."""
+        return fail(NotServed(_NO_CONTROL))
+
+    def has_exit(self, fingerprint: str, port: int) -> Deferred[bool]:
+        """Fail: that takes a control port."""
+        return fail(NotServed(_NO_CONTROL))
+
+    def lead_to_exit(
+        self, host: str, fingerprint: str, username: bytes, unreachable: Callable[[], object]
+    ) -> Deferred[ExitLead]:
+        """Fail: that takes a control port."""
+        return fail(NotServed(_NO_CONTROL))
 
     def new_identity(self) -> Deferred[None]:
         """Fail: that takes a control port."""
-        return Deferred.fromCoroutine(self._refuse())
+        return fail(NotServed(_NO_CONTROL))
 
 
 class DirectCarrier:
     """Carries requests through the Tor at ``address``; provides
     :class:`tortxd.relay.interfaces.Carrier`."""
 
-    def __init__(self, reactor: Reactor, address: SocksAddress, tls: ClientTls) -> None:
+    def __init__(
+        self, reactor: Reactor, address: SocksAddress, tls: ClientTls, keys: IsolationKeys
+    ) -> None:
         self._reactor = reactor
         self._tls = tls
         self.link: TorLink = SocksLink(address)
+        self._placements = Placements(reactor, self.link, keys)
         self.timeouts = Timeouts(reactor)
         self.pool = Pool(self.timeouts, KEPT)
         self.failures = Failures(reactor, free=math.inf)
@@ -99,6 +120,12 @@ class DirectCarrier:
         return connect_upstream(
             self._reactor, self._tls, address, upstream, early=early, timeout=timeout
         )
+
+    def place(
+        self, steered: Steered, host: str, port: int, *, tried: frozenset[str], fresh: bool
+    ) -> Deferred[Place]:
+        """See :class:`tortxd.relay.interfaces.Carrier`."""
+        return self._placements.place(steered, host, port, tried=tried, fresh=fresh)
 
     def annotate(self, upstream: Upstream) -> Headers:
         """See :class:`tortxd.relay.interfaces.Carrier`; nothing is known."""
@@ -134,4 +161,5 @@ def connect_upstream(
         tls=tls if pool_key.scheme == "https" else None,
         timeout=timeout,
         reached=upstream.reached,
+        name=upstream.name,
     )

@@ -23,6 +23,7 @@ from tortxd.relay.attempt import TIMER_MARGIN
 from tortxd.relay.interfaces import Carrier, Interim, ResponseSink, Start
 from tortxd.relay.journal import OK, Way
 from tortxd.relay.outbound import AWAITING, OVER, RESPONDING, TUNNEL_IDLE_TIME, Outbound
+from tortxd.relay.placement import Steered
 from tortxd.relay.upstream import PoolKey, Upstream
 from tortxd.wire.http1 import LAST_CHUNK, BodyReader, Headers, ResponseHead, ResponseReader, chunk
 
@@ -49,6 +50,8 @@ class UpstreamRequest(NamedTuple):
     """Whether it asks for a WebSocket."""
     keep: bool = True
     """Whether its connection may carry further requests."""
+    steered: Steered | None = None
+    """Where it is to leave Tor, and how often it may be tried again."""
 
     @property
     def repeatable(self) -> bool:
@@ -61,7 +64,9 @@ class Exchange(Outbound):
     """See the module's description."""
 
     def __init__(self, carrier: Carrier, request: UpstreamRequest, sink: ResponseSink) -> None:
-        super().__init__(carrier, sink, request.pool_key, request.timeout, request.way)
+        super().__init__(
+            carrier, sink, request.pool_key, request.timeout, request.way, request.steered
+        )
         self.request = request
         self.early = request.repeatable
         self._uploaded = not request.has_body
@@ -70,14 +75,15 @@ class Exchange(Outbound):
         self._reader: ResponseReader | None = None
         self._body: BodyReader | None = None
         self._head: ResponseHead | None = None
+        self._has_spoken = False
+        """Whether the client has had an interim response."""
 
     # --- getting there ---------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Find or make a connection, and send the request."""
-        request = self.request
-        upstream = self._carrier.pool.take(request.pool_key, self, fresh=not request.repeatable)
+    def _begin(self) -> None:
+        upstream = self._carrier.pool.take(self._pool_key, self, fresh=not self.request.repeatable)
         if upstream is not None:
+            self._reused += 1
             self.upstream_open(upstream)
             self.reached()
             return
@@ -170,6 +176,7 @@ class Exchange(Outbound):
         interim, reader.interim = reader.interim, []
         for head in interim:
             if head.status != 100 and self._phase is not OVER:
+                self._has_spoken = True
                 self._sink.interim(Interim(head.status, head.reason, self.request.filter(head)))
 
     def _not_understood(self, error: TortxdError) -> None:
@@ -178,10 +185,10 @@ class Exchange(Outbound):
         upstream, reader = self._upstream, self._reader
         assert upstream is not None and reader is not None
         if reader.is_http or upstream.requests == 1:
-            self._fail(error)
+            self._attempt_failed(error)
             return
         self._carrier.pool.distrust(upstream.pool_key)
-        self._attempt_failed(error, again=self.request.repeatable)
+        self._attempt_failed(error, again=self._is_repeatable())
 
     def _respond(self, head: ResponseHead, reader: ResponseReader) -> None:
         upstream = self._upstream
@@ -190,6 +197,7 @@ class Exchange(Outbound):
         first = body.feed(reader.rest) if reader.rest else b""
         headers = self.request.filter(head)
         headers += self._carrier.annotate(upstream)
+        headers += self._own_headers()
         self._head, self._body = head, body
         self._responds(head.status)
         switches = head.status == 101
@@ -214,7 +222,11 @@ class Exchange(Outbound):
         if self._body.rest:
             self._carrier.pool.distrust(upstream.pool_key)
         reusable = (
-            self.request.keep and self._head.keep_alive and self._uploaded and not self._body.rest
+            self.request.keep
+            and self._head.keep_alive
+            and self._uploaded
+            and not self._body.rest
+            and not self._is_fresh
         )
         self._end(OK)
         if reusable:
@@ -235,7 +247,7 @@ class Exchange(Outbound):
                 self._closed(upstream, reason)
             else:
                 self._fail(OriginReset())
-        elif upstream.requests > 1 and self.request.repeatable and self._untouched():
+        elif upstream.requests > 1 and self._untouched() and self._is_repeatable():
             # It died while it waited in the pool: that says nothing of the destination.
             self._attempt_failed(OriginReset(), again=True)
         elif isinstance(reason.value, TortxdError):
@@ -254,6 +266,9 @@ class Exchange(Outbound):
             self._fail(RequestTimeout(sentence, retryable=False))
         else:
             super()._late()
+
+    def _is_repeatable(self) -> bool:
+        return self.request.repeatable and self._phase is not RESPONDING and not self._has_spoken
 
     def _untouched(self) -> bool:
         return self._reader is None or self._reader.size == 0

@@ -24,8 +24,8 @@ FORGOTTEN = 300.0
 """Seconds without a try after which nothing is remembered."""
 _REMEMBERED = 10_000
 
-Key = tuple[bytes, str, int]
-"""Caller, host and port."""
+Key = tuple[bytes, str, int, str | None]
+"""Caller, host and port, and the exit where one was chosen: another may be let in."""
 
 
 @define
@@ -61,23 +61,33 @@ class Failures:
         self._failing: OrderedDict[Key, _Failing] = OrderedDict()
         """The one that was found out last comes last."""
 
-    def recall(self, caller: bytes, host: str, port: int) -> TortxdError | None:
+    def recall(
+        self, caller: bytes, host: str, port: int, exit: str | None = None
+    ) -> TortxdError | None:
         """The error with which this destination would fail now; None where it is to be tried."""
         if not self._failing:
             return None
-        failing = self._failing.get((caller, host, port))
+        failing = self._failing.get((caller, host, port, exit))
         if failing is None or failing.times < self._free:
             return None
         pause = min(2.0 ** (failing.times - self._free), LONGEST)
         left = failing.at + pause - self._clock.seconds()
         return None if left <= 0 else failing.as_error(math.ceil(left))
 
-    def failed(self, caller: bytes, host: str, port: int, error: TortxdError, began: float) -> None:
+    def failed(
+        self,
+        caller: bytes,
+        host: str,
+        port: int,
+        error: TortxdError,
+        began: float,
+        exit: str | None = None,
+    ) -> None:
         """Tor could not reach this destination.
 
         :param began: when this was tried. Tries beside each other count as one.
         """
-        now, key = self._clock.seconds(), (caller, host, port)
+        now, key = self._clock.seconds(), (caller, host, port, exit)
         self._forget_old(now)
         if not isinstance(error, UNREACHED):
             return
@@ -88,10 +98,10 @@ class Failures:
             failing.times, failing.at = min(failing.times + 1, 100), now
         self._failing[key] = failing
 
-    def reached(self, caller: bytes, host: str, port: int) -> None:
+    def reached(self, caller: bytes, host: str, port: int, exit: str | None = None) -> None:
         """Tor has reached this destination."""
         if self._failing:
-            self._failing.pop((caller, host, port), None)
+            self._failing.pop((caller, host, port, exit), None)
 
     def forget(self, caller: bytes) -> None:
         """Try everything again that this caller asks for."""

@@ -15,6 +15,7 @@ from zope.interface import Attribute, implementer
 from tortxd.errors import TortxdError
 from tortxd.relay.failures import Failures
 from tortxd.relay.journal import Journal
+from tortxd.relay.placement import Place, Steered
 from tortxd.relay.timeouts import Timeouts
 from tortxd.relay.upstream import Pool, Upstream
 from tortxd.tor.link import SocksAddress, TorLink
@@ -127,6 +128,11 @@ class Carrier(Protocol):
     ) -> Deferred[Upstream]:
         """Connect ``upstream`` through Tor; with ``early``, it may write before the SOCKS reply.
         Cancellable. Fails with one of our errors."""
+
+    def place(
+        self, steered: Steered, host: str, port: int, *, tried: frozenset[str], fresh: bool
+    ) -> Deferred[Place]:
+        """See :meth:`tortxd.relay.placement.Placements.place`."""
 
     def annotate(self, upstream: Upstream) -> Headers:
         """The headers that say which circuit carries ``upstream``, as far as it is known."""

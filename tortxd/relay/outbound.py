@@ -14,6 +14,9 @@ from twisted.python.failure import Failure
 
 from tortxd.errors import (
     ConnectFailed,
+    DestinationError,
+    ExitUnreachable,
+    OnionAuthRequired,
     OriginReset,
     OriginTimeout,
     Overloaded,
@@ -21,15 +24,17 @@ from tortxd.errors import (
     TorTimeout,
     TortxdError,
 )
-from tortxd.relay.attempt import Attempt
+from tortxd.relay.attempt import TIMER_MARGIN, Attempt
 from tortxd.relay.interfaces import Carrier, ResponseSink
 from tortxd.relay.journal import CLIENT_GONE, OK, Summary, Way
 from tortxd.relay.pending import Pending
+from tortxd.relay.placement import Place, Steered
 from tortxd.relay.timeouts import Timeout
 from tortxd.relay.upstream import PoolKey, Upstream
 from tortxd.tor.reasons import DONE
 from tortxd.tor.report import not_ready
 from tortxd.tor.status import serves
+from tortxd.wire.http1 import Headers
 
 STOPPING = "The gateway is being stopped."
 HELD = 64 * 1024
@@ -38,6 +43,15 @@ CLOSE_REASON_WAIT = 1.0
 """Seconds to wait for the control port's word on how a stream ended."""
 TUNNEL_IDLE_TIME = 3600.0
 """Seconds without a byte either way, in tunnels and WebSockets."""
+
+
+_EXIT_CHANGED = (b"Tortxd-Exit-Changed", b"1")
+_TRIES = tuple((b"Tortxd-Attempts", b"%d" % tries) for tries in range(10))
+
+
+def _tries(number: int) -> tuple[bytes, bytes]:
+    """The header that says how often it was tried."""
+    return _TRIES[number] if number < len(_TRIES) else (b"Tortxd-Attempts", b"%d" % number)
 
 
 class Phase(Enum):
@@ -72,6 +86,8 @@ class Outbound:
 
     # For the journal, as they are at first (of the class, which costs a request nothing):
     _attempts = 0
+    _reused = 0
+    """Connections that were there already, on which it was tried."""
     _last: Upstream | None = None
     """The connection that was used last."""
     _status: int | None = None
@@ -81,8 +97,26 @@ class Outbound:
     _sent = 0
     _received = 0
 
+    # What steering needs, as it is where a request is not steered:
+    _steered: Steered | None = None
+    _exit: str | None = None
+    """The exit by which it is to leave Tor, where that is not Tor's to choose."""
+    _exit_changed = False
+    _retries = 0
+    """Further tries that are left."""
+    _tried: frozenset[str] = frozenset()
+    """Exits that were tried in vain."""
+    _is_fresh = False
+    """Whether it has a circuit of its own, for the sake of a further try."""
+
     def __init__(
-        self, carrier: Carrier, sink: ResponseSink, pool_key: PoolKey, timeout: float, way: Way
+        self,
+        carrier: Carrier,
+        sink: ResponseSink,
+        pool_key: PoolKey,
+        timeout: float,
+        way: Way,
+        steered: Steered | None = None,
     ) -> None:
         self.way: Way = way
         self._carrier = carrier
@@ -92,13 +126,16 @@ class Outbound:
         self._attempt: Attempt | None = None
         """The try to reach the destination that is under way."""
         self._upstream: Upstream | None = None
-        self._ending: Pending | None = None
-        """The control port's word on how the stream ended."""
+        self._pending: Pending | None = None
+        """The control port's word on how the stream ended, or on where it is to leave Tor."""
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._begun = carrier.timeouts.clock.seconds()
         self._deadline = self._begun + timeout
         self._timeout: Timeout | None = carrier.timeouts.start(timeout, self._late)
+        if steered is not None:
+            self._steered = steered
+            self._retries = steered.steering.retry
         carrier.under_way.add(self)
 
     @property
@@ -138,6 +175,22 @@ class Outbound:
 
     # --- an attempt -------------------------------------------------------------------------------
 
+    def start(self) -> None:
+        """Find or make a connection, by the exit that it is to have."""
+        if self._steered is None:
+            self._begin()
+        else:
+            self._place(self._begin)
+
+    def _begin(self) -> None:
+        """Find or make a connection, for the first time."""
+        self._try()
+
+    def _is_repeatable(self) -> bool:
+        """Whether it may be tried again now: nothing of it can have arrived that must not twice,
+        and nothing that came has gone on."""
+        raise NotImplementedError
+
     def _try(self) -> None:
         """Try to reach the destination."""
         self._phase = CONNECTING
@@ -145,11 +198,38 @@ class Outbound:
             self._carrier,
             self._pool_key,
             self,
-            deadline=self._deadline,
+            deadline=self._share_of_time(),
             early=self.early,
             unclear=self.unclear,
+            exit=self._exit,
         )
         self._attempt.start()
+
+    def _place(self, then: Callable[[], object], *, fresh: bool = False) -> None:
+        """Have it decided where it leaves Tor."""
+        assert self._steered is not None
+        self._phase = CONNECTING
+        key = self._pool_key
+
+        def placed(place: Place) -> None:
+            self._pool_key = PoolKey(place.credentials, key.scheme, key.host, key.port)
+            self._exit = place.exit
+            self._exit_changed = self._exit_changed or place.changed
+            then()
+
+        self._pending = Pending()
+        placing = self._carrier.place(
+            self._steered, key.host, key.port, tried=self._tried, fresh=fresh
+        )
+        self._pending.wait_for(placing, placed, self._fail)
+
+    def _share_of_time(self) -> float:
+        """When the destination must be reached: a try that hangs must leave time for those that
+        are still allowed."""
+        if not self._retries:
+            return self._deadline
+        now = self._carrier.timeouts.clock.seconds()
+        return now + (self._deadline - now) / (self._retries + 1)
 
     def trying(self, upstream: Upstream) -> None:
         """See :class:`~tortxd.relay.attempt.Trying`."""
@@ -179,20 +259,61 @@ class Outbound:
         if again:
             self._let_go()
             self._try()
+        elif isinstance(error, ExitUnreachable) and self._steered is not None:
+            # Nothing has left Tor. There may be another exit that will do.
+            self._let_go()
+            self._place(self._try)
+        elif self._retries and self._is_worth_a_retry(error):
+            self._retries -= 1
+            self._note_exit(error)
+            self._let_go()
+            self._is_fresh = True
+            self._place(self._try, fresh=True)
         else:
             self._fail(error)
+
+    def _is_worth_a_retry(self, error: TortxdError) -> bool:
+        """Whether another circuit, or another exit, may fare better."""
+        if isinstance(error, OnionAuthRequired) or not isinstance(
+            error, DestinationError | TorTimeout
+        ):
+            return False
+        left = self._deadline - self._carrier.timeouts.clock.seconds()
+        return left > TIMER_MARGIN and self._is_repeatable()
+
+    def _note_exit(self, error: TortxdError) -> None:
+        """Remember which exit was tried in vain. Who keeps an exit, keeps it where that is not to
+        blame."""
+        assert self._steered is not None
+        if self._steered.steering.sticky is not None and error.fault == "tor":
+            return
+        last = self._last
+        circuit = None
+        if last is not None and last.source is not None:
+            circuit = self._carrier.link.circuit_of(last.source)
+        relay = None if circuit is None else circuit.exit
+        exit = self._exit or (None if relay is None else relay.fingerprint)
+        if exit is not None:
+            self._tried = self._tried | {exit}
+
+    def _own_headers(self) -> Headers:
+        """What is said of the way that the response came."""
+        headers = [_tries(self._attempts + self._reused)]
+        if self._exit_changed:
+            headers.append(_EXIT_CHANGED)
+        return headers
 
     def _let_go(self) -> None:
         """Nothing of the attempt is wanted any more."""
         attempt, self._attempt = self._attempt, None
         upstream, self._upstream = self._upstream, None
-        ending, self._ending = self._ending, None
+        pending, self._pending = self._pending, None
         if upstream is not None:
             self._drop(upstream)
         if attempt is not None:
             attempt.let_go()
-        if ending is not None:
-            ending.cancel()
+        if pending is not None:
+            pending.cancel()
 
     # --- the client's bytes -----------------------------------------------------------------------
 
@@ -247,9 +368,9 @@ class Outbound:
         if upstream.source is None or self._carrier.link.socks_address is None:
             then(None)
             return
-        self._ending = Pending()
+        self._pending = Pending()
         reason = self._carrier.link.close_reason(upstream.source, CLOSE_REASON_WAIT)
-        self._ending.wait_for(reason, then, self._fail)
+        self._pending.wait_for(reason, then, self._fail)
 
     def _end_at_close(self, whole: bool) -> None:
         if whole:
@@ -287,6 +408,7 @@ class Outbound:
             return
         if isinstance(error, TorTimeout | TorDown | Overloaded) and not serves(status):
             error = not_ready(status)
+        error.attempts = self._attempts + self._reused
         self._end(error.code, error)
         self._sink.fail(error)
 

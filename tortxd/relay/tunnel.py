@@ -12,7 +12,8 @@ from twisted.python.failure import Failure
 
 from tortxd.errors import UNREACHED, TorTimeout
 from tortxd.relay.interfaces import Carrier, ResponseSink, Start
-from tortxd.relay.outbound import OVER, RESPONDING, TUNNEL_IDLE_TIME, Outbound
+from tortxd.relay.outbound import CONNECTING, OVER, RESPONDING, TUNNEL_IDLE_TIME, Outbound
+from tortxd.relay.placement import Steered
 from tortxd.relay.upstream import PoolKey, Upstream
 from tortxd.wire.http1 import Headers
 
@@ -26,6 +27,8 @@ class TunnelRequest:
     """Seconds until the destination is reached."""
     headers: Headers
     """What the response says beside which circuit it is."""
+    steered: Steered | None = None
+    """Where it is to leave Tor, and how often it may be tried again."""
 
 
 class Tunnel(Outbound):
@@ -35,12 +38,13 @@ class Tunnel(Outbound):
     unclear = (*UNREACHED, TorTimeout)
 
     def __init__(self, carrier: Carrier, request: TunnelRequest, sink: ResponseSink) -> None:
-        super().__init__(carrier, sink, request.pool_key, request.timeout, "connect")
+        super().__init__(
+            carrier, sink, request.pool_key, request.timeout, "connect", request.steered
+        )
         self._headers = request.headers
 
-    def start(self) -> None:
-        """Connect: a tunnel shares its connection with nobody."""
-        self._try()
+    def _is_repeatable(self) -> bool:
+        return self._phase is CONNECTING  # nothing of the client's has gone
 
     def upstream_open(self, upstream: Upstream) -> None:
         """``upstream`` takes bytes now: a tunnel's only once the destination is reached."""
@@ -50,7 +54,7 @@ class Tunnel(Outbound):
         upstream = self._upstream
         assert upstream is not None
         self._responds(200)
-        headers = [*self._headers, *self._carrier.annotate(upstream)]
+        headers = [*self._headers, *self._carrier.annotate(upstream), *self._own_headers()]
         self._sink.respond(Start(200, b"OK", headers, None, True, switches=True), b"")
         if self._phase is OVER:
             return

@@ -33,7 +33,7 @@ FRESH = 4.0
 """Seconds of waiting after which a request that may not be repeated takes no connection: many
 servers close idle ones after 5 s, and what is sent to them just then is lost."""
 REMEMBERED = 10_000
-"""Retired credentials that are remembered while requests under way may still have them; and as many
+"""Retired identities that are remembered while requests under way may still have them; and as many
 destinations that said more than they were asked."""
 CLOSED = 1024
 """Closed connections that are remembered: Tor tells of their streams' end a moment later."""
@@ -84,6 +84,8 @@ class Upstream(Protocol):
         self.waiting_since = self.born
         """When its last exchange ended."""
         self.generation = pool.generation
+        self.name: str | None = None
+        """What Tor is asked for instead of the host, where the exit is chosen."""
         self.source: tuple[str, int] | None = None
         """Our end of the SOCKS connection, by which the control port names the stream."""
         self.annotation: list[tuple[bytes, bytes]] | None = None
@@ -273,10 +275,10 @@ class Pool:
         return False
 
     def retire(self, credentials: Credentials) -> None:
-        """Let no connection with these credentials (whatever their password) take a further
-        request: close those that wait now, and the others when their exchange has ended."""
-        self._retired.pop(credentials.username, None)
-        self._retired[credentials.username] = None
+        """Let no connection of these credentials' identity take a further request: close those
+        that wait now, and the others when their exchange has ended."""
+        self._retired.pop(credentials.identity, None)
+        self._retired[credentials.identity] = None
         if len(self._retired) > REMEMBERED:
             # What is forgotten waits in vain for a while: nobody asks for its key any more.
             del self._retired[next(iter(self._retired))]
@@ -296,7 +298,7 @@ class Pool:
     def _is_retired(self, upstream: Upstream) -> bool:
         return (
             upstream.generation != self.generation
-            or upstream.pool_key.credentials.username in self._retired
+            or upstream.pool_key.credentials.identity in self._retired
         )
 
     def _discard_retired(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
 from twisted.internet.endpoints import (
     TCP4ClientEndpoint,
     TCP6ClientEndpoint,
@@ -14,13 +14,16 @@ from twisted.internet.protocol import Factory, Protocol
 
 from tortxd._types import Reactor
 from tortxd.endpoints import is_local_client, not_a_client, plain
-from tortxd.errors import SetupError
+from tortxd.errors import SetupError, TortxdError
 from tortxd.tor.causes import Causes
 from tortxd.tor.link import SocksAddress
 from tortxd.tor.ports import FOR_SOCKS
 from tortxd.tor.replies import choose_socks, listeners
 from tortxd.tor.run import Run, Surroundings
 from tortxd.tor.settings import AttachSettings
+
+_FAREWELL = 1.0
+"""Seconds that a Tor has for forgetting what was ours."""
 
 
 def endpoint_to(reactor: Reactor, address: SocksAddress) -> IStreamClientEndpoint:
@@ -114,9 +117,14 @@ class Attached(Run):
         self._is_ended = False
 
     def end(self) -> Deferred[None]:
-        """Hang up without a word to the listener."""
-        self._is_ended = True
-        return super().end()
+        """Leave that Tor as it was found, then hang up without a word to the listener."""
+        self._is_ended = self._over = True
+        if self.session is None:
+            return super().end()
+        tidying = Deferred.fromCoroutine(self.session.mappings.clear())
+        tidying.addTimeout(_FAREWELL, self._reactor)
+        tidying.addErrback(lambda failure: failure.trap(TortxdError, TimeoutError, CancelledError))
+        return tidying.addCallback(lambda _: super(Attached, self).end())
 
     def control_lost(self, reason: str) -> None:
         """The connection is gone, or Tor does not answer on it."""

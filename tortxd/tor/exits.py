@@ -117,10 +117,11 @@ class Exits:
         await self._control.ask_for_lines("md/all", take)
         if relays == 0:
             return None
-        return tuple(policy for text in summaries if (policy := _parsed(text)) is not None)
+        return tuple(policy for text in summaries if (policy := parsed(text)) is not None)
 
 
-def _parsed(text: str) -> PortPolicy | None:
+def parsed(text: str) -> PortPolicy | None:
+    """The port summary that ``text`` is; None where it is none."""
     try:
         return PortPolicy.parse(text)
     except ValueError:

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from functools import lru_cache
 from typing import Literal
 
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 
 from tortxd.policy.site import site_of
 
@@ -33,10 +33,13 @@ class Credentials:
     """A SOCKS username and password: streams share a circuit only if both are equal."""
 
     username: bytes = field(repr=False)
-    """One for each isolation and epoch, whatever the salt."""
     password: bytes = field(repr=False)
     owner: bytes = field(default=b"", eq=False, repr=False)
     """The caller whose requests they are for, in this process alone; none: the gateway itself."""
+    identity: bytes = field(
+        default=Factory(lambda made: made.username, takes_self=True), eq=False, repr=False
+    )
+    """What those of one isolation and epoch have in common, whatever the salt."""
 
 
 @frozen(cache_hash=True)
@@ -147,12 +150,15 @@ class IsolationKeys:
 
     def _derive(self, isolation: Isolation, epoch: int, salt: bytes) -> Credentials:
         parts = (*_parts(isolation), str(epoch).encode())
-        username = self.username_prefix.encode("ascii") + self._digest(b"username", *parts)[_MARK:]
+        # Another username for each salt, too: by its username Tor tells whose a circuit is.
+        name = self._digest(b"username", *parts, salt)
+        username = self.username_prefix.encode("ascii") + name[_MARK:]
         self._isolations[username.decode("ascii")] = isolation
         if len(self._isolations) > _REMEMBERED_USERNAMES:
             self._isolations.popitem(last=False)
         password = self._digest(b"password", *parts, salt)
-        return Credentials(username, password, isolation.caller)
+        identity = self._digest(b"identity", *parts)
+        return Credentials(username, password, isolation.caller, identity)
 
     def _digest(self, *parts: bytes) -> bytes:
         message = b"".join(len(part).to_bytes(4, "big") + part for part in parts)

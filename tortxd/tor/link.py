@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
 
 from tortxd.addresses import SocksAddress
+from tortxd.policy.steering import Choice
 from tortxd.tor.changes import Bandwidth, C, CircuitChanged
 from tortxd.tor.figures import Figures
 from tortxd.tor.isolation import Credentials
@@ -84,6 +85,17 @@ class Stream:
     """Its SOCKS username."""
 
 
+class ExitLead(Protocol):
+    """Leads streams to a host by a certain exit."""
+
+    @property
+    def name(self) -> str:
+        """What the SOCKS port is asked for instead of the host."""
+
+    def release(self) -> None:
+        """The stream is open, or will not be; harmless if that was said."""
+
+
 class TorLink(Protocol):
     """One Tor, launched or attached to, as those need it who send requests through it."""
 
@@ -136,6 +148,34 @@ class TorLink(Protocol):
     def exits_carry(self, host: str, port: int) -> Deferred[bool | None]:
         """Fire with whether some exit carries traffic to this IPv6 address, or with None when that
         is not known; for other hosts Tor itself looks. Cancellable. Never fails."""
+
+    def choose_exit(
+        self, choice: Choice, host: str, port: int, avoiding: Collection[str] = ()
+    ) -> Deferred[str]:
+        """Fire with the fingerprint of an exit that ``choice`` names and that carries traffic to
+        ``port``, when Tor is ready. Cancellable.
+
+        :param avoiding: exits that are taken only where there is no other.
+
+        Fails with ExitUnavailable where there is none, or none can be chosen for such a host; with
+        another TortxdError where Tor cannot be asked.
+        """
+
+    def has_exit(self, fingerprint: str, port: int) -> Deferred[bool]:
+        """Fire with whether that exit is there and carries ``port``, when Tor is ready.
+        Cancellable. Fails where Tor cannot be asked."""
+
+    def lead_to_exit(
+        self, host: str, fingerprint: str, username: bytes, unreachable: Callable[[], object]
+    ) -> Deferred[ExitLead]:
+        """Fire with a name for ``host`` by that exit. Cancellable.
+
+        :param username: the SOCKS username of the stream.
+        :param unreachable: called where no circuit to that exit comes about.
+
+        Fails with ExitUnavailable where none can be made for such a host; with another TortxdError
+        where Tor cannot be asked.
+        """
 
     def new_identity(self) -> Deferred[None]:
         """New circuits for everything (NEWNYM); fires when Tor has done it. Fails with TorNotReady

@@ -12,8 +12,8 @@ from twisted.python.failure import Failure
 
 from tortxd.errors import TortxdError
 from tortxd.tor.changes import CircuitChanged
+from tortxd.tor.consensus import Consensus, country_of, read_consensus
 from tortxd.tor.link import Relay
-from tortxd.tor.nodes import country_of, read_relays
 from tortxd.tor.replies import CommandRefused, guards_of, relay_address
 from tortxd.tor.table import Table
 
@@ -27,10 +27,18 @@ class RelayLookups:
     """Listens to ``table`` for circuits that are built, until :meth:`close`.
 
     :param failed: called with a fault of ours.
+    :param consensus_read: called with each consensus.
     """
 
-    def __init__(self, control: Control, table: Table, failed: Callable[[Failure], None]) -> None:
+    def __init__(
+        self,
+        control: Control,
+        table: Table,
+        failed: Callable[[Failure], None],
+        consensus_read: Callable[[Consensus], object],
+    ) -> None:
         self._control = control
+        self._consensus_read = consensus_read
         self._table = table
         self._relays = table.relays
         self._failed = failed
@@ -52,7 +60,9 @@ class RelayLookups:
         """
         # A filter before the control port may refuse it; then they are asked for one by one.
         with suppress(CommandRefused):
-            self._relays.replace(await read_relays(self._control))
+            consensus = await read_consensus(self._control)
+            self._relays.replace(consensus.relays)
+            self._consensus_read(consensus)
 
     def consensus_arrived(self) -> None:
         """Tor has another consensus."""

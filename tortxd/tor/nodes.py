@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from tortxd.addresses import is_address
 from tortxd.errors import TortxdError
-from tortxd.tor.link import Relay
-from tortxd.wire.control import Implausible
+from tortxd.tor.consensus import Node, countries_of, read_nodes
 
 if TYPE_CHECKING:
     from tortxd.tor.control import Control
@@ -36,15 +32,10 @@ _IN_DIRECTORY = range(45, 75)
 _COUNTRY = re.compile(r"\{(..)\}")
 _FINGERPRINT = re.compile(r"\$?([0-9A-Fa-f]{40})(?:[=~].*)?")
 _NICKNAME = re.compile(r"[A-Za-z0-9]{1,19}")
-MOST_NODES = 100_000
-"""The public network has some 9,000."""
 _MOST_PATTERNS = 10_000
 """Items of options that are looked at."""
 _MOST_COMPARED = 500_000
 """Relays times items: more would keep the reactor for seconds."""
-_BATCH = 100
-"""Addresses whose countries are asked for at once."""
-
 _OPTIONS = (
     ("ExitNodes", "Exit", "exit relay", ("ExcludeNodes", "ExcludeExitNodes")),
     ("EntryNodes", "Guard", "guard", ("ExcludeNodes",)),
@@ -52,56 +43,6 @@ _OPTIONS = (
 )
 """Options, the flag that a relay needs for the place, what it is called there, and the options that
 take relays away from it."""
-_FLAGS = frozenset(flag for _, flag, _, _ in _OPTIONS)
-
-
-@frozen
-class Node:
-    """A relay of the consensus."""
-
-    fingerprint: str
-    """40 hexadecimal digits, upper case."""
-    nickname: str
-    address: str
-    flags: frozenset[str]
-    """Those that count here."""
-
-
-def node_reader(take: Callable[[Node], object]) -> Callable[[str], None]:
-    """What takes the lines of ``ns/all``, of which ``r`` and ``s`` make a relay (dir-spec, section
-    3.4.1), and hands each relay on. What is no relay is left out.
-
-    It raises Implausible after :data:`MOST_NODES`.
-    """
-    router: list[str] = []
-    count = 0
-
-    def line_came(line: str) -> None:
-        nonlocal router, count
-        words = line.split()
-        if words[:1] == ["r"] and len(words) >= 7:
-            router = words
-        elif words[:1] == ["s"] and router:
-            node = _node(router, words[1:])
-            if node is not None:
-                count += 1
-                if count > MOST_NODES:
-                    raise Implausible("more relays than there can be")
-                take(node)
-            router = []
-
-    return line_came
-
-
-def _node(router: list[str], flags: list[str]) -> Node | None:
-    nickname, address = router[1], router[-3]
-    try:
-        fingerprint = b64decode(router[2] + "=").hex().upper()
-    except ValueError:
-        return None
-    if len(fingerprint) != 40 or not _NICKNAME.fullmatch(nickname) or not is_address(address):
-        return None
-    return Node(fingerprint, nickname, address, _FLAGS.intersection(flags))
 
 
 def wants_countries(patterns: Iterable[str]) -> bool:
@@ -162,13 +103,13 @@ async def impossible_choice(control: Control) -> str | None:
             continue
         if nodes is None:
             nodes = []
-            await control.ask_for_lines("ns/all", node_reader(nodes.append))
+            await read_nodes(control, nodes.append)
             if not nodes:
                 return None
         fit = [node for node in nodes if flag in node.flags]
         countries: dict[str, str] = {}
         if wants_countries((*chosen, *excluded)):
-            countries = await _countries(control, [node.address for node in fit])
+            countries = await countries_of(control, [node.address for node in fit])
         if none_left(chosen, excluded, fit, countries):
             return (
                 f"No {place} of the network is one that {option} allows, so Tor cannot build "
@@ -183,38 +124,13 @@ async def _patterns(control: Control, option: str) -> list[str]:
     return list(islice(filter(None, items), _MOST_PATTERNS))
 
 
-async def read_relays(control: Control) -> list[Relay]:
-    """The relays of the consensus, with the countries that Tor's GeoIP names; none where there is
-    no consensus yet. On the public network some 9,000: a tenth of a second's work, in small pieces.
+async def excluded_exits(control: Control) -> list[str]:
+    """The items of the options by which a user has excluded relays as exits.
 
     :raises TortxdError: Tor does not answer.
     """
-    addresses: dict[str, str] = {}
-
-    def take(node: Node) -> None:
-        addresses[node.fingerprint] = node.address
-
-    await control.ask_for_lines("ns/all", node_reader(take))
-    countries = await _countries(control, list(dict.fromkeys(addresses.values())))
-    return [
-        Relay(fingerprint, None, address, country_of(countries.get(address, "")))
-        for fingerprint, address in addresses.items()
-    ]
-
-
-def country_of(reply: str) -> str | None:
-    """The code of a country (ISO 3166, lower case) in the reply to ``ip-to-country``, which may
-    name none."""
-    return reply.lower() if len(reply) == 2 and reply.isalpha() and reply.isascii() else None
-
-
-async def _countries(control: Control, addresses: list[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for begin in range(0, len(addresses), _BATCH):
-        keys = [f"ip-to-country/{address}" for address in addresses[begin : begin + _BATCH]]
-        for key, country in (await control.ask(*keys)).items():
-            found[key.partition("/")[2]] = country[:2].lower()
-    return found
+    options = ("ExcludeNodes", "ExcludeExitNodes")
+    return [pattern for option in options for pattern in await _patterns(control, option)]
 
 
 class ChoiceWatch:

@@ -18,15 +18,18 @@ from twisted.python.failure import Failure
 
 from tortxd.errors import NotFound, TortxdError
 from tortxd.tor.causes import Causes
+from tortxd.tor.choosing import ExitChooser
 from tortxd.tor.exits import Exits
 from tortxd.tor.guard import UnroutableStreams, UselessCircuits
 from tortxd.tor.link import SocksAddress
 from tortxd.tor.lookups import RelayLookups
+from tortxd.tor.mappings import Mappings
 from tortxd.tor.progress import Progress, ProgressListener
 from tortxd.tor.repeats import Repeats
 from tortxd.tor.replies import CommandRefused
 from tortxd.tor.skew import wall_clock_offset
 from tortxd.tor.table import Table
+from tortxd.tor.unreachable import UnreachableExits
 from tortxd.tor.usage import Usage
 from tortxd.tor.watchdog import Watch, Watchdog
 
@@ -103,7 +106,14 @@ class Session:
         self._free_bytes = free_bytes
         self._repeats = Repeats(clock)
         self._watchdog = Watchdog(clock, control, watch, look=self._look, hung=hung, failed=_failed)
-        self._lookups = RelayLookups(control, table, _failed)
+        self.chooser = ExitChooser(clock, control, table.relays)
+        """Chooses exits."""
+        self.mappings = Mappings(clock, control)
+        """Sends streams by them."""
+        self.unreachable = UnreachableExits(table, self.chooser.unreachable)
+        """Finds out which of them cannot be reached."""
+        table.host_of = self.mappings.host_of
+        self._lookups = RelayLookups(control, table, _failed, self.chooser.consensus_read)
         self._progress = Progress(
             clock,
             control,
@@ -161,6 +171,8 @@ class Session:
         self._lookups.look_at_circuits()
         self._progress.begin(replies)
         self._watchdog.begin()
+        sweeping = Deferred.fromCoroutine(self.mappings.sweep())
+        sweeping.addErrback(lambda failure: failure.trap(TortxdError))
 
     def close(self) -> None:
         """End it, and hang up."""
@@ -171,6 +183,7 @@ class Session:
             self._unroutable,
             self._useless,
             self.usage,
+            self.unreachable,
         ):
             part.close()
         self._repeats.flush()

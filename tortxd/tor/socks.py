@@ -68,6 +68,7 @@ def open_stream(
     timeout: float = 60.0,
     reached: Callable[[Source | None], None] | None = None,
     factory: IProtocolFactory | None = None,
+    name: str | None = None,
 ) -> Deferred[P]:
     """Connect ``protocol`` to ``host`` and ``port`` through the Tor that listens at ``address``.
 
@@ -79,6 +80,7 @@ def open_stream(
     :param reached: called with the stream's :attr:`~TorTransport.source` when Tor's port has taken
         the TCP connection (and ``protocol`` is connected, when that is early).
     :param factory: told of the start and the end of the connection (``doStart``, ``doStop``).
+    :param name: what Tor is asked for instead of ``host``: see :mod:`tortxd.tor.mappings`.
     :return: fires with ``protocol`` once the stream is open (and secure), just after it was
         connected; cancelling aborts the connection at once. Fails with what
         :mod:`tortxd.wire.socks5` says of Tor's answer, and with
@@ -93,7 +95,7 @@ def open_stream(
     """
     opening = _Opening(
         reactor=reactor,
-        request=request(host, port, credentials.username, credentials.password),
+        request=request(name or host, port, credentials.username, credentials.password),
         protocol=protocol,
         early=early,
         reached=reached,

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
 from tortxd._types import Reactor
-from tortxd.errors import NotFound, TorNotReady, TortxdError
+from tortxd.errors import ExitUnavailable, NotFound, TorNotReady, TortxdError
+from tortxd.policy.steering import Choice
 from tortxd.tor.budget import CircuitBudget
 from tortxd.tor.changes import Bandwidth, C, CircuitChanged, Source
 from tortxd.tor.close_reasons import CloseReasons
 from tortxd.tor.figures import KEYS, PATIENCE, Figures, figures_of
 from tortxd.tor.identity import NewIdentity
 from tortxd.tor.isolation import Credentials
-from tortxd.tor.link import Circuit, SocksAddress, Stream
+from tortxd.tor.link import Circuit, ExitLead, SocksAddress, Stream
 from tortxd.tor.lives import Lives
+from tortxd.tor.mappings import NO_EXIT_TO_IPV6, NO_EXIT_TO_ONIONS
 from tortxd.tor.milestones import Milestones
 from tortxd.tor.session import NO_CIRCUIT, NO_STREAM, Session, Watch
 from tortxd.tor.settings import AttachSettings, LaunchSettings
-from tortxd.tor.status import Status
+from tortxd.tor.status import Status, serves
 from tortxd.tor.table import Table
 
 if TYPE_CHECKING:
@@ -302,6 +304,51 @@ class TorSupervisor:
             return await session.exits.carry_ipv6(port)
         except TortxdError:
             return None
+
+    def choose_exit(
+        self, choice: Choice, host: str, port: int, avoiding: Collection[str] = ()
+    ) -> Deferred[str]:
+        """See :meth:`tortxd.tor.link.TorLink.choose_exit`."""
+
+        async def choose() -> str:
+            if host.endswith(".onion"):
+                raise ExitUnavailable(NO_EXIT_TO_ONIONS)
+            if ":" in host:
+                raise ExitUnavailable(NO_EXIT_TO_IPV6)
+            session = await self._when_session()
+            return await session.chooser.choose(choice, port, avoiding)
+
+        return Deferred.fromCoroutine(choose())
+
+    def has_exit(self, fingerprint: str, port: int) -> Deferred[bool]:
+        """See :meth:`tortxd.tor.link.TorLink.has_exit`."""
+
+        async def has() -> bool:
+            session = await self._when_session()
+            return await session.chooser.has(fingerprint, port)
+
+        return Deferred.fromCoroutine(has())
+
+    def lead_to_exit(
+        self, host: str, fingerprint: str, username: bytes, unreachable: Callable[[], object]
+    ) -> Deferred[ExitLead]:
+        """See :meth:`tortxd.tor.link.TorLink.lead_to_exit`."""
+
+        async def lead() -> ExitLead:
+            session = await self._when_session()
+            mapping = await session.mappings.map(host, fingerprint)
+            mapping.when_released(
+                session.unreachable.watch(username.decode("ascii"), fingerprint, unreachable)
+            )
+            return mapping
+
+        return Deferred.fromCoroutine(lead())
+
+    async def _when_session(self) -> Session:
+        """The control connection's use, when Tor is ready."""
+        if not serves(self.status):
+            await self.when_ready()
+        return self._open_session
 
     def new_identity(self) -> Deferred[None]:
         """New circuits for everything (NEWNYM); fires when Tor has done it, which is up to 10 s

@@ -40,6 +40,7 @@ from tortxd.tor.lines import (
     username_of,
     words_of,
 )
+from tortxd.tor.mappings import PREFIX
 from tortxd.tor.records import Records
 from tortxd.tor.relays import Relays
 from tortxd.tor.traffic import Traffic
@@ -62,6 +63,8 @@ class Table(Records):
         super().__init__(relays)
         self.traffic = Traffic()
         """What Tor has read and written in the last minutes."""
+        self.host_of: Callable[[str], str | None] = _unknown
+        """Knows for which host a name of ours stands."""
         self._text = 0
         self._listeners = Listeners()
         self._tell = self._listeners.tell
@@ -218,6 +221,9 @@ class Table(Records):
         source = source_of(field_of(line, "SOURCE_ADDR"))
         username = username_of(field_of(line, "SOCKS_USERNAME"))
         purpose = keyword(field_of(line, "PURPOSE"))
+        if target.startswith(PREFIX):
+            name, _, port = target.rpartition(":")
+            target = f"{self.host_of(name) or name}:{port}"
         self._keep(len(target) + len(username or ""))
         if source is not None:
             self._recent.stream_began(id, source)
@@ -270,6 +276,10 @@ class Table(Records):
         self._text += characters
         if self._text > MOST_TEXT:
             raise Implausible("more circuits and streams than a Tor has")
+
+
+def _unknown(name: str) -> None:
+    """No name is known."""
 
 
 def _text(circuit: CircuitChanged) -> int:

@@ -9,6 +9,7 @@ again: what follows from it alone is remembered, and nothing that depends on the
 
 from __future__ import annotations
 
+from collections.abc import Container
 from enum import Enum, auto
 from functools import lru_cache, partial
 
@@ -28,22 +29,19 @@ from tortxd.gateway.admission.responses import (
 )
 from tortxd.gateway.answers import OWN_HEADERS, Answer, error_answer
 from tortxd.policy.access import AccessPolicy, Audience, Caller
+from tortxd.policy.directives import Directives, read_directives, with_parameters
 from tortxd.policy.headers import UserAgent, outgoing, outgoing_proxy_mode
 from tortxd.policy.query import target_of
 from tortxd.policy.redirects import check_redirected
-from tortxd.policy.request import (
-    Directives,
-    Fields,
-    gateway_fields,
-    read_directives,
-    with_key,
-)
+from tortxd.policy.request import Fields, gateway_fields
+from tortxd.policy.steering import NOTHING
 from tortxd.policy.target import HTTP_SCHEMES, WEBSOCKET_SCHEMES, TargetPolicy
 from tortxd.relay.exchange import UpstreamRequest
 from tortxd.relay.journal import Way
+from tortxd.relay.placement import Steered
 from tortxd.relay.tunnel import TunnelRequest
 from tortxd.relay.upstream import PoolKey
-from tortxd.tor.isolation import Credentials, Isolation, IsolationKeys, isolation_of
+from tortxd.tor.isolation import Isolation, IsolationKeys, isolation_of
 from tortxd.wire.http1 import (
     Headers,
     HeaderSection,
@@ -133,10 +131,14 @@ class Admission:
     """See the module's description.
 
     :param policy: another one counts from the next request on.
+    :param sticky: those that keep an exit.
     """
 
-    def __init__(self, policy: GatewayPolicy, keys: IsolationKeys) -> None:
+    def __init__(
+        self, policy: GatewayPolicy, keys: IsolationKeys, sticky: Container[Isolation] = ()
+    ) -> None:
         self.keys = keys
+        self._sticky = sticky
         self._policy = policy
         self._known_of_route = lru_cache(_REMEMBERED_SECTIONS)(partial(self._read_again, ROUTE))
         self._known_of_absolute_form = lru_cache(_REMEMBERED_SECTIONS)(
@@ -212,9 +214,10 @@ class Admission:
             raise BadRequest("A CONNECT has no body.")
         directives = read_directives(section.fields, proxy_mode=True)
         to = self._policy.targets.tunnel(head.target)
-        credentials = self.credentials(section.caller, directives, peer, to.host)
-        pool_key = PoolKey(credentials, "tcp", to.host, to.port)
-        return TunnelRequest(pool_key, self.timeout_for(directives), OF_TOR)
+        isolation = self.isolation(section.caller, directives.isolation, peer, to.host)
+        pool_key = PoolKey(self.keys.credentials(isolation), "tcp", to.host, to.port)
+        steered = self.steered(isolation, directives)
+        return TunnelRequest(pool_key, self.timeout_for(directives), OF_TOR, steered)
 
     def _forward(
         self, form: Form, head: RequestHead, section: _Section, peer: bytes, mount: bytes
@@ -227,8 +230,8 @@ class Admission:
             if head.method == b"CONNECT":
                 raise BadRequest("CONNECT takes a host and a port.")
             query = target_of(head.target.partition(b"?")[2])
-            if query.isolation is not None:
-                directives = with_key(directives, query.isolation)
+            if query.isolation is not None or query.asked is not NOTHING:
+                directives = with_parameters(directives, query.isolation, query.asked)
             redirected = query.redirected
             target = policy.targets.parse(query.url, schemes)
             path = target.path
@@ -250,12 +253,14 @@ class Admission:
             framing += b"Transfer-Encoding: chunked\r\n"
         elif head.length is not None:
             framing += b"Content-Length: %d\r\n" % head.length
-        credentials = self.credentials(section.caller, directives, peer, target.host)
+        isolation = self.isolation(section.caller, directives.isolation, peer, target.host)
         return UpstreamRequest(
             method=head.method,
             head=b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n"
             % (head.method, path, target.authority, lines, framing),
-            pool_key=_pool_key(credentials, target.scheme, target.host, target.port),
+            pool_key=_pool_key(
+                self.keys.credentials(isolation), target.scheme, target.host, target.port
+            ),
             timeout=self.timeout_for(directives),
             idle_timeout=policy.idle_timeout,
             has_body=head.has_body,
@@ -264,6 +269,7 @@ class Admission:
             filter=fit,
             way="proxy" if form is ROUTE else "absolute-form",
             upgrade=upgrade,
+            steered=self.steered(isolation, directives),
         )
 
     def _outgoing(
@@ -296,17 +302,15 @@ class Admission:
     def isolation(
         self, caller: Caller, key: bytes | None, peer: bytes, host: str = ""
     ) -> Isolation:
-        """What keeps a caller's request apart."""
+        """What keeps a caller's request to ``host`` apart. Equal keys of different callers, or of
+        pages of different origins, are different."""
         return isolation_of(key, host, caller.token or peer, caller.origin or b"")
 
-    def credentials(
-        self, caller: Caller, directives: Directives, peer: bytes, host: str
-    ) -> Credentials:
-        """Under which SOCKS credentials a caller's request to ``host`` goes. Equal keys of
-        different callers, or of pages of different origins, are different."""
-        return self.keys.credentials(
-            isolation_of(directives.isolation, host, caller.token or peer, caller.origin or b"")
-        )
+    def steered(self, isolation: Isolation, directives: Directives) -> Steered | None:
+        """How a request is steered; None: not at all."""
+        if directives.asked is NOTHING and isolation not in self._sticky:
+            return None
+        return Steered(isolation, directives.steering)
 
     def refusal(self, error: TortxdError, head: RequestHead | None) -> Answer:
         """The answer that ``error`` makes, where a request that is not in proxy mode is refused; a

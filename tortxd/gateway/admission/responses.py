@@ -56,7 +56,7 @@ def through_route(
             target=target,
             policy=targets,
             redirected=query.redirected,
-            isolation=query.isolation,
+            kept_parameters=query.kept,
             mount=mount,
             browser=reader.browser,
         )

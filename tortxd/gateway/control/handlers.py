@@ -16,7 +16,8 @@ from tortxd.gateway.control.endpoints import Call, Context
 from tortxd.gateway.control.probes import Probe
 from tortxd.gateway.control.views import address_in, circuit_json, verdict
 from tortxd.policy.access import Audience
-from tortxd.policy.request import key_forms, read_directives
+from tortxd.policy.directives import key_forms, read_directives
+from tortxd.policy.steering import NOTHING
 from tortxd.tor.report import not_ready
 from tortxd.tor.status import serves
 
@@ -38,9 +39,14 @@ async def ip(context: Context, call: Call) -> Answer:
     """The address from which the caller's requests leave Tor."""
     admission, directives = context.gateway.admission, read_directives(call.fields)
     target = admission.policy.targets.parse(context.ip_url)
-    credentials = admission.credentials(call.caller, directives, call.peer, target.host)
-    timeout = admission.timeout_for(directives)
-    result = await Probe(context.gateway, target, credentials, timeout).result
+    isolation = admission.isolation(call.caller, directives.isolation, call.peer, target.host)
+    result = await Probe(
+        context.gateway,
+        target,
+        admission.keys.credentials(isolation),
+        admission.timeout_for(directives),
+        steered=admission.steered(isolation, directives),
+    ).result
     if result.answer is None:
         raise result.error or InternalError()
     address = address_in(result.answer, "ip", "IP")
@@ -53,6 +59,8 @@ async def ip(context: Context, call: Call) -> Answer:
 async def verify_tor(context: Context, call: Call) -> Answer:
     """Whether requests go through Tor: by the control port's word and a check service's."""
     gateway, directives = context.gateway, read_directives(call.fields)
+    if directives.asked is not NOTHING:
+        raise BadRequest("Tor is verified by a circuit of its own, which cannot be steered.")
     if not serves(gateway.link.status):
         raise not_ready(gateway.link.status)
     target = gateway.policy.targets.parse(context.check_url)

@@ -18,6 +18,7 @@ from tortxd.gateway.gateway import Gateway
 from tortxd.policy.target import Target
 from tortxd.relay.exchange import Exchange, UpstreamRequest
 from tortxd.relay.interfaces import Interim, NoUpload, Start, UploadProducer
+from tortxd.relay.placement import Steered
 from tortxd.relay.timeouts import Timeout
 from tortxd.relay.upstream import PoolKey, Upstream
 from tortxd.tor.isolation import Credentials
@@ -52,6 +53,7 @@ class Probe:
 
     :param timeout: seconds for all of it, waiting for Tor included.
     :param keep: whether further requests with these credentials may use the same connection.
+    :param steered: how the request is steered; None: not at all.
     """
 
     def __init__(
@@ -62,9 +64,10 @@ class Probe:
         timeout: float,
         *,
         keep: bool = True,
+        steered: Steered | None = None,
     ) -> None:
         self._streams = _Streams(gateway)
-        request = _request(target, credentials, timeout, keep)
+        request = _request(target, credentials, timeout, keep, steered)
         self._asking = _Asking(gateway, self._streams, request)
         self.result: Deferred[ProbeResult] = Deferred.fromCoroutine(self._run())
         """Fires with what came of it; what goes wrong is a part of that."""
@@ -87,7 +90,11 @@ class Probe:
 
 
 def _request(
-    target: Target, credentials: Credentials, timeout: float, keep: bool
+    target: Target,
+    credentials: Credentials,
+    timeout: float,
+    keep: bool,
+    steered: Steered | None,
 ) -> UpstreamRequest:
     """A request that says nothing of who asks."""
     line = b"GET %b HTTP/1.1" % target.path
@@ -103,6 +110,7 @@ def _request(
         filter=lambda head: head.headers,
         way="probe",
         keep=keep,
+        steered=steered,
     )
 
 
@@ -125,6 +133,7 @@ class _Streams:
         self.failures, self.under_way = gateway.failures, gateway.under_way
         self._gateway = gateway
         self._used: list[Upstream] = []
+        self.place = gateway.place
 
     def connect(
         self, address: SocksAddress, upstream: Upstream, *, early: bool, timeout: float

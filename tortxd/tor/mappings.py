@@ -1,0 +1,245 @@
+"""Names of ours that Tor takes for a destination by a certain exit.
+
+``MAPADDRESS NAME=HOST.FINGERPRINT.exit`` (control-spec, section 3.5) chooses the exit of each
+stream to NAME, and of nobody else's. Tor keeps such a mapping for ever, so each goes with its last
+use. While it is used, Tor looks at it once, when the SOCKS request comes.
+
+The names are such that Tor itself refuses them where they are not mapped: they look like onion
+services and are none, so it asks nobody (measured on 0.4.9.11).
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from tortxd.errors import ExitUnavailable, TortxdError
+from tortxd.tor.replies import CommandRefused
+from tortxd.tor.waiters import Waiters
+
+if TYPE_CHECKING:
+    from tortxd.tor.control import Control
+
+PREFIX = "tortxd-"
+_OURS = re.compile(PREFIX + r"[0-9a-f]{32}\.onion")
+_FRESH = 1.0
+"""Seconds for which the user's own mappings count that were read."""
+_MOST_REWRITES = 16
+"""As Tor has it (addressmap.c, addressmap_rewrite)."""
+_MOST_AT_ONCE = 100
+"""Names in one command."""
+_LONGEST = 255
+"""Characters of an address that Tor keeps whole (MAX_SOCKS_ADDR_LEN)."""
+_EXIT = re.compile(r"(.+)\.\$?([0-9A-Fa-f]{40})(?:[=~][^.]*)?\.exit", re.IGNORECASE)
+_HOST = re.compile(r"[A-Za-z0-9._-]+")
+
+
+@define(eq=False)
+class _Mapped:
+    name: str
+    host: str
+    """What the client has asked for."""
+    uses: int = 0
+    stands: bool = False
+    waiting: Waiters[None] = field(factory=Waiters)
+
+
+class Mapping:
+    """One use of a name, until it is released; provides :class:`tortxd.tor.link.ExitLead`."""
+
+    def __init__(self, name: str, released: Callable[[], object]) -> None:
+        self.name = name
+        self._released = [released]
+
+    def when_released(self, released: Callable[[], object]) -> None:
+        """Have this called as well."""
+        self._released.append(released)
+
+    def release(self) -> None:
+        """It is used no more; harmless if that was said."""
+        released, self._released = self._released, []
+        for tell in released:
+            tell()
+
+
+class Mappings:
+    """Those of one control connection."""
+
+    def __init__(self, clock: IReactorTime, control: Control) -> None:
+        self._clock = clock
+        self._control = control
+        self._secret = secrets.token_bytes(16)
+        self._mapped: dict[str, _Mapped] = {}
+        self._has_mapped = False
+        self._rewrites: UserMappings | None = None
+        self._read_at = 0.0
+
+    async def sweep(self) -> None:
+        """Remove what a daemon has left that could not do so itself.
+
+        :raises TortxdError: Tor does not answer.
+        """
+        key = "address-mappings/control"
+        try:
+            listed = (await self._control.ask(key)).get(key, "")
+        except CommandRefused:
+            return  # a filter before the port, which lets nobody map
+        names = (line.partition(" ")[0] for line in listed.split("\n"))
+        left = (name for name in names if name not in self._mapped)
+        await self._remove(name for name in left if _OURS.fullmatch(name))
+
+    async def clear(self) -> None:
+        """Remove all that there are, and see that Tor has done it.
+
+        :raises TortxdError: Tor does not answer.
+        """
+        names, self._mapped = list(self._mapped), {}
+        await self._remove(names)
+        if self._has_mapped:
+            await self._control.ask("version")  # what was said before is done by then
+
+    def host_of(self, name: str) -> str | None:
+        """For which host a name of ours stands; None: it is none, or is used no more."""
+        mapped = self._mapped.get(name)
+        return None if mapped is None else mapped.host
+
+    async def map(self, host: str, exit: str) -> Mapping:
+        """A name for ``host`` by the relay with the fingerprint ``exit``.
+
+        :raises ExitUnavailable: none can be made for this host.
+        :raises TortxdError: Tor does not answer.
+        """
+        target = await self._target(host, exit)
+        name = self._name(target)
+        mapped = self._mapped.get(name)
+        if mapped is None:
+            mapped = self._mapped[name] = _Mapped(name, host)
+        mapped.uses += 1
+        self._has_mapped = True
+        mapping = Mapping(name, lambda: self._released(mapped))
+        try:
+            if mapped.uses == 1:
+                await self._make(mapped, target)
+            elif not mapped.stands:
+                await mapped.waiting.add()
+        except BaseException:
+            mapping.release()
+            raise
+        return mapping
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _name(self, target: str) -> str:
+        # The same for the same, since Tor may keep destinations apart (IsolateDestAddr).
+        digest = hmac.digest(self._secret, target.encode("ascii"), "sha256").hex()
+        return f"{PREFIX}{digest[:32]}.onion"
+
+    async def _target(self, host: str, exit: str) -> str:
+        rewritten = (await self._user_mappings()).rewrite(host)
+        through = _EXIT.fullmatch(rewritten)
+        if through is not None:
+            if through[2].upper() != exit:
+                raise ExitUnavailable(
+                    "Tor's own MapAddress sends this destination by another exit."
+                )
+            rewritten = through[1]
+        if rewritten.lower().endswith(".onion"):
+            raise ExitUnavailable(NO_EXIT_TO_ONIONS)
+        if not _HOST.fullmatch(rewritten):
+            raise ExitUnavailable(NO_EXIT_TO_IPV6)
+        target = f"{rewritten}.{exit}.exit"
+        if len(target) > _LONGEST:
+            raise ExitUnavailable("The destination's name is too long for choosing an exit.")
+        return target
+
+    async def _user_mappings(self) -> UserMappings:
+        now = self._clock.seconds()
+        if self._rewrites is None or now - self._read_at > _FRESH:
+            keys = ("address-mappings/config", "address-mappings/control")
+            try:
+                replies = await self._control.ask(*keys)
+            except CommandRefused:
+                replies = {}
+            self._rewrites = UserMappings(replies.get(key, "") for key in keys)
+            self._read_at = now
+        return self._rewrites
+
+    async def _make(self, mapped: _Mapped, target: str) -> None:
+        # On its own: whoever gives up must not take it from those who wait for the same.
+        making = Deferred.fromCoroutine(self._control.tell(f"MAPADDRESS {mapped.name}={target}"))
+        made = mapped.waiting.add()
+        making.addCallbacks(lambda _: self._made(mapped), lambda f: mapped.waiting.fail(f.value))
+        try:
+            await made
+        except CommandRefused:
+            raise ExitUnavailable("Tor's control port does not let exits be chosen.") from None
+
+    def _made(self, mapped: _Mapped) -> None:
+        mapped.stands = True
+        mapped.waiting.fire(None)
+
+    def _released(self, mapped: _Mapped) -> None:
+        mapped.uses -= 1
+        if mapped.uses == 0 and self._mapped.get(mapped.name) is mapped:
+            del self._mapped[mapped.name]
+            removing = Deferred.fromCoroutine(self._remove([mapped.name]))
+            removing.addErrback(lambda failure: failure.trap(TortxdError))
+
+    async def _remove(self, names: Iterable[str]) -> None:
+        left = list(names)
+        while left:
+            batch, left = left[:_MOST_AT_ONCE], left[_MOST_AT_ONCE:]
+            await self._control.tell(f"MAPADDRESS {' '.join(f'{name}={name}' for name in batch)}")
+
+
+NO_EXIT_TO_ONIONS = "An onion service is reached without an exit, so none can be chosen."
+NO_EXIT_TO_IPV6 = "An exit can be chosen for names and IPv4 addresses, not for an IPv6 address."
+
+
+class UserMappings:
+    """The mappings that a user's torrc or another controller has made, which go on counting: to an
+    address that ends with ``.exit``, Tor applies none."""
+
+    def __init__(self, listings: Iterable[str]) -> None:
+        self._exact: dict[str, str] = {}
+        self._wild: dict[str, str] = {}
+        for listing in listings:
+            for line in listing.split("\n"):
+                source, _, rest = line.partition(" ")
+                to = rest.partition(" ")[0]
+                if not to or _OURS.fullmatch(source):
+                    continue
+                if source.startswith("*."):
+                    self._wild[source[2:].lower()] = to
+                else:
+                    self._exact[source.lower()] = to
+
+    def rewrite(self, host: str) -> str:
+        """What Tor would ask for instead of ``host`` (addressmap.c, addressmap_rewrite)."""
+        for _ in range(_MOST_REWRITES):
+            rewritten = self._once(host)
+            if rewritten is None:
+                break
+            host = rewritten
+        return host
+
+    def _once(self, host: str) -> str | None:
+        exact = self._exact.get(host.lower())
+        if exact is not None:
+            return exact
+        labels = host.lower().split(".")
+        for begin in range(len(labels)):
+            to = self._wild.get(".".join(labels[begin:]))
+            if to is None:
+                continue
+            if not to.startswith("*."):
+                return None if to.lower() == host.lower() else to
+            return ".".join((*labels[:begin], to[2:])) if begin else to[2:]
+        return None
