@@ -34,7 +34,7 @@ TABLE = {
         "bad_response",
         "tls_failed",
     },
-    503: {"tor_not_ready", "tor_down", "overloaded"},
+    503: {"tor_not_ready", "tor_down", "overloaded", "exit_unavailable"},
     504: {"tor_timeout", "origin_timeout"},
 }
 

@@ -344,13 +344,6 @@ class ExitUnavailable(TorError):
     sentence = "No exit that was asked for is there now and carries traffic to this port."
 
 
-class ExitUnreachable(ExitUnavailable):
-    """The exit that was chosen cannot be reached, though the network lists it."""
-
-    retryable = True
-    sentence = "The exit that was asked for cannot be reached now."
-
-
 class Overloaded(TorError):
     """The gateway serves as many as it can."""
 

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from tortxd.errors import (
     ConnectFailed,
     ExitPolicyRejected,
-    ExitUnreachable,
+    ExitUnavailable,
     Overloaded,
     TortxdError,
 )
@@ -38,6 +38,13 @@ TIMER_MARGIN = 0.01
 """Seconds by which a connection attempt ends before the request's time is over."""
 FAILURE_REASON_WAIT = 0.25
 """Seconds to wait for the control port's word on why a stream was not opened."""
+
+
+class ExitUnreachable(ExitUnavailable):
+    """The exit that was chosen cannot be reached, though the network lists it."""
+
+    retryable = True
+    sentence = "The exit that was asked for cannot be reached now."
 
 
 class Trying(Carried, Protocol):

@@ -15,7 +15,6 @@ from twisted.python.failure import Failure
 from tortxd.errors import (
     ConnectFailed,
     DestinationError,
-    ExitUnreachable,
     OnionAuthRequired,
     OriginReset,
     OriginTimeout,
@@ -24,7 +23,7 @@ from tortxd.errors import (
     TorTimeout,
     TortxdError,
 )
-from tortxd.relay.attempt import TIMER_MARGIN, Attempt
+from tortxd.relay.attempt import TIMER_MARGIN, Attempt, ExitUnreachable
 from tortxd.relay.interfaces import Carrier, ResponseSink
 from tortxd.relay.journal import CLIENT_GONE, OK, Summary, Way
 from tortxd.relay.pending import Pending
