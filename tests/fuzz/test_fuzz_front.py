@@ -72,7 +72,7 @@ def due(reading: Reading) -> int:
 def answers_in(raw: bytes, reading: Reading, *, ended: bool) -> list[Message]:
     """The answers that a client got, the last one perhaps in part."""
     answers: list[Message] = []
-    while raw:
+    while b"\r\n\r\n" in raw:  # of one that has no more there is nothing to read
         number = len(answers)
         if number < len(reading.asked):
             method = reading.asked[number].method

@@ -265,8 +265,13 @@ def test_rule_09_different_logins_are_different_keys(
             assert read == (Directives(password) if password else None)
         elif user == b"tortxd":
             assert read == Directives(None)
-        elif proxy_mode and user.startswith(b"tortxd+"):
-            assert read == (Directives(user[7:]) if user[7:] else None)
+        elif proxy_mode and user.startswith((b"tortxd+", b"tortxd;")):
+            name, _, parameters = user.partition(b";")
+            key = name[7:] if b"+" in name else None
+            if key == b"" or parameters not in (b"", b"retry=1", b"exit-country=de"):
+                assert read is None
+            else:
+                assert read is not None and read.isolation == key
         elif proxy_mode:
             assert read is not None and read.isolation is not None
             keys.append((user, password, read.isolation))

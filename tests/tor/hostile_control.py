@@ -17,7 +17,7 @@ PATH = f"${FINGERPRINT}~a"
 LOGIN = "x" * 1000
 LONG = "x" * 8000
 WORDS = ("ab " * 80_000 + "\r\n") * 10
-LAST = "GETINFO ns/all"
+LAST = "GETINFO address-mappings/control"
 """The last command of a beginning."""
 
 

@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from tests.tor.daemons import when_status
 from tests.tor.hostile_control import AUTHENTICATED, LAST, TRICKS, HostileControl, Trick, offering
 from tortxd.errors import SetupError, TorTimeout
-from tortxd.tor import nodes
+from tortxd.tor import consensus
 from tortxd.tor.control import PATIENCE, Control, _ControlProtocol
 from tortxd.tor.status import BackingOff, Bootstrapping, Degraded, Failed, Ready, Status, sentence
 from tortxd.tor.supervisor import AttachSettings, TorSupervisor
@@ -92,7 +92,7 @@ async def test_rubbish_ends_the_connection_with_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # To read as many as there may be takes longer here, at worst, than a Tor has to answer.
-    monkeypatch.setattr(nodes, "MOST_NODES", 10_000)
+    monkeypatch.setattr(consensus, "MOST_NODES", 10_000)
     monkeypatch.setattr(control, "MOST_KEPT", 2 * 1024 * 1024)
     trick = TRICKS[name]
     with socket.create_server(("127.0.0.1", 0)) as socks:

@@ -38,6 +38,7 @@ class PlayedControl:
             "stream-status": "",
             "entry-guards": "",
             "version": "0.4.9.11",
+            "address-mappings/control": "",
         }
         self.options: dict[str, list[str]] = {}
         self.lines: dict[str, list[str]] = {"ns/all": []}
