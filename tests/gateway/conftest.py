@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,12 +19,13 @@ from zope.interface import implementer
 from tests.socks_server import Served, SocksServer
 from tests.web_client import Reply, Wire, ask, connect
 from tortxd.config import SocksAddress
-from tortxd.errors import NotFound, TorTimeout
+from tortxd.errors import ExitUnavailable, NotFound, TorTimeout
 from tortxd.gateway.admission.admission import GatewayPolicy
 from tortxd.gateway.front.listener import FrontFactory
 from tortxd.gateway.gateway import Gateway as Core
 from tortxd.policy.access import AccessPolicy
 from tortxd.policy.headers import UserAgent
+from tortxd.policy.steering import Choice
 from tortxd.policy.target import TargetPolicy
 from tortxd.testing import Origin
 from tortxd.tor.budget import CircuitBudget
@@ -40,6 +41,21 @@ ORIGIN = "http://origin.test.example"
 OPERATOR = b"the-operators-own-token"
 EXIT = Relay("C" * 40, "exitnode", "192.0.2.7", "de")
 CIRCUIT = Circuit("7", "BUILT", (Relay("A" * 40), Relay("B" * 40), EXIT), "GENERAL", 0.0, ("1",))
+
+
+@define(eq=False)
+class Lead:
+    """A name that stands for a host by a certain exit."""
+
+    host: str
+    exit: str
+    username: bytes
+    unreachable: Callable[[], object]
+    name: str
+    released: bool = False
+
+    def release(self) -> None:
+        self.released = True
 
 
 @define
@@ -70,6 +86,35 @@ class FakeLink:
     said: Figures | None = field(factory=Figures)
     """What it says of itself; None: it does not answer."""
     runs: int = 1
+    exits: dict[str, str] = field(factory=dict)
+    """The fingerprints of those that can be chosen, and the country of each."""
+    leads: list[Lead] = field(factory=list)
+    leading: Deferred[Any] | None = None
+    """What it waits for before it leads anywhere."""
+
+    def choose_exit(
+        self, choice: Choice, host: str, port: int, avoiding: Collection[str] = ()
+    ) -> Deferred[str]:
+        found = [
+            exit
+            for exit, country in self.exits.items()
+            if country in (choice.countries or (country,))
+            and exit in (choice.fingerprints or (exit,))
+        ]
+        found.sort(key=lambda exit: exit in avoiding)
+        return succeed(found[0]) if found else fail(ExitUnavailable())
+
+    def has_exit(self, fingerprint: str, port: int) -> Deferred[bool]:
+        return succeed(fingerprint in self.exits)
+
+    def lead_to_exit(
+        self, host: str, fingerprint: str, username: bytes, unreachable: Callable[[], object]
+    ) -> Deferred[Lead]:
+        lead = Lead(host, fingerprint, username, unreachable, f"lead{len(self.leads)}.onion")
+        self.leads.append(lead)
+        if self.leading is None:
+            return succeed(lead)
+        return self.leading.addCallback(lambda _: lead)
 
     def become(self, status: Status) -> None:
         """Have another status, and tell those who watch."""
