@@ -1,4 +1,4 @@
-"""Requests that are steered: by which exit they leave, for how long, and how often they are tried."""
+"""Requests that are steered: where they leave Tor, how long, and how often they are tried."""
 # mypy: disable-error-code="untyped-decorator"
 
 from __future__ import annotations
@@ -152,16 +152,9 @@ async def test_what_verifies_tor_cannot_be_steered_and_says_so(either: Gateway) 
 
 @ensureDeferred
 async def test_without_a_control_port_no_exit_can_be_chosen(either: Gateway) -> None:
-    def refuse(*_: Any, **__: Any) -> Deferred[str]:
-        failed: Deferred[str] = Deferred()
-        failed.errback(TorNotReady("There is no control connection to Tor now."))
-        return failed
-
-    type(either.link).choose_exit, kept = refuse, type(either.link).choose_exit  # type: ignore[method-assign,assignment]
-    try:
-        reply = await either.fetch("/echo", "Tortxd-Exit-Country: fr")
-    finally:
-        type(either.link).choose_exit = kept  # type: ignore[method-assign]
+    either.link.leading = Deferred()
+    either.link.leading.errback(TorNotReady("There is no control connection to Tor now."))
+    reply = await either.fetch("/echo", "Tortxd-Exit-Country: fr")
     assert (reply.status, reply.json["code"]) == (503, "tor_not_ready")
 
 
@@ -213,7 +206,8 @@ async def test_where_no_other_will_do_that_is_said(gateway: Gateway) -> None:
     gateway.socks.held = True
     wire = await gateway.connect()
     wire.send(
-        f"GET {gateway.path('/echo')} HTTP/1.1\r\nHost: localhost\r\nTortxd-Exit: {DE}\r\n\r\n".encode()
+        f"GET {gateway.path('/echo')} HTTP/1.1\r\nHost: localhost\r\n"
+        f"Tortxd-Exit: {DE}\r\n\r\n".encode()
     )
     await gateway.socks.asked(1)
     del gateway.link.exits[DE]
