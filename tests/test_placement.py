@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 import pytest
@@ -226,7 +227,7 @@ def test_a_key_that_had_an_exit_keeps_that_when_it_becomes_sticky(world: World) 
 
 
 def test_a_new_identity_forgets_it(world: World) -> None:
-    for forget in (lambda: world.placements.forget(ALICE), world.placements.forget_all):
+    for forget in (partial(world.placements.forget, ALICE), world.placements.forget_all):
         exit = world.exit(ALICE, DE, Sticky(100))
         other = world.exit(BOB, DE, Sticky(100))
         forget()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import pytest
@@ -32,7 +32,7 @@ from tortxd.tor.budget import CircuitBudget
 from tortxd.tor.changes import Bandwidth, C, CircuitChanged, Listeners
 from tortxd.tor.figures import Figures
 from tortxd.tor.isolation import Credentials
-from tortxd.tor.link import Circuit, Relay, Stream
+from tortxd.tor.link import Circuit, ExitLead, Relay, Stream
 from tortxd.tor.records import Records
 from tortxd.tor.status import Ready, Status
 from tortxd.tor.tls import ClientTls
@@ -109,11 +109,11 @@ class FakeLink:
 
     def lead_to_exit(
         self, host: str, fingerprint: str, username: bytes, unreachable: Callable[[], object]
-    ) -> Deferred[Lead]:
+    ) -> Deferred[ExitLead]:
         lead = Lead(host, fingerprint, username, unreachable, f"lead{len(self.leads)}.onion")
         self.leads.append(lead)
         if self.leading is None:
-            return succeed(lead)
+            return succeed(cast(ExitLead, lead))
         return self.leading.addCallback(lambda _: lead)
 
     def become(self, status: Status) -> None:
