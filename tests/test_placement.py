@@ -238,6 +238,13 @@ def test_a_new_identity_forgets_it(world: World) -> None:
         world.placements.forget_all()
 
 
+def test_onion_services_have_no_exit_to_keep(world: World) -> None:
+    assert world.exit(ALICE, ANY, Sticky(100), host="a.onion") is None
+    exit = world.exit(ALICE, ANY, Sticky(100))
+    assert world.exit(ALICE, host="a.onion") is None
+    assert world.exit(ALICE) == exit
+
+
 # --- tried in vain ------------------------------------------------------------------------------
 
 

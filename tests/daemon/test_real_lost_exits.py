@@ -83,7 +83,7 @@ def stopped(pid: int) -> Iterator[None]:
 
 
 @ensureDeferred
-async def test_nothing_of_ours_is_left_in_a_tor_when_we_go(
+async def test_rule_31_nothing_of_ours_is_left_in_a_tor_when_we_go(
     start: Launcher, client: Client, network: PrivateNetwork, origin: Origin
 ) -> None:
     daemon = await attached(start, client)
@@ -105,7 +105,7 @@ async def test_nothing_of_ours_is_left_in_a_tor_when_we_go(
 
 
 @ensureDeferred
-async def test_nothing_is_left_after_a_kill_once_a_daemon_attaches_again(
+async def test_rule_31_nothing_is_left_after_a_kill_once_a_daemon_attaches_again(
     start: Launcher, client: Client, network: PrivateNetwork, origin: Origin
 ) -> None:
     daemon = await attached(start, client)

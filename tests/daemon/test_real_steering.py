@@ -189,7 +189,7 @@ async def foreign(daemon: Daemon, origin: Origin, name: bytes) -> str:
 
 
 @ensureDeferred
-async def test_nobody_elses_streams_change(daemon: Daemon, tor_origin: Origin) -> None:
+async def test_rule_31_nobody_elses_streams_change(daemon: Daemon, tor_origin: Origin) -> None:
     """Another program keeps its circuit while exits are chosen, and new ones go everywhere."""
     async with witness(socket_of(daemon)) as seen:
         circuits = [seen.on[await foreign(daemon, tor_origin, b"stranger")]]

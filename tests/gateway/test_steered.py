@@ -13,6 +13,8 @@ from tests.gateway.conftest import ORIGIN, Gateway, Way
 from tests.gateway.tunnels import basic, head_of
 from tests.web_client import connect_to
 from tortxd.errors import TorNotReady
+from tortxd.rates import Rate
+from tortxd.tor.budget import CircuitBudget
 from tortxd.tor.link import Circuit, Relay
 
 DE, FR, SE = "D" * 40, "F" * 40, "5" * 40
@@ -310,6 +312,15 @@ async def test_no_more_tries_than_were_allowed(either: Gateway) -> None:
     assert (reply.status, reply.json["code"]) == (502, "connect_refused")
     assert reply["Tortxd-Attempts"] == "3"
     assert len(either.socks.served) == 3
+
+
+@ensureDeferred
+async def test_where_a_try_cannot_be_made_the_one_before_says_why(either: Gateway) -> None:
+    either.link.budget = CircuitBudget(either.reactor, None, Rate(0.01, 1))
+    either.socks.code = REFUSED
+    reply = await either.fetch("/echo", "Tortxd-Retry: 2")
+    assert (reply.status, reply.json["code"]) == (502, "connect_refused")
+    assert reply["Tortxd-Attempts"] == "1"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])

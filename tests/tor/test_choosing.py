@@ -63,14 +63,15 @@ class Control:
 class World:
     def __init__(self, *exits: Node, random: Random | None = None) -> None:
         self.clock, self.control = Clock(), Control()
-        relays = Relays()
-        relays.replace(
+        self.relays = [
             Relay(one, None, f"192.0.2.{ord(one[0])}", country)
             for one, country in COUNTRIES.items()
-        )
+        ]
+        relays = Relays()
+        relays.replace(self.relays)
         control: Any = self.control
         self.chooser = ExitChooser(self.clock, control, relays, random)
-        self.chooser.consensus_read(Consensus((), exits))
+        self.chooser.consensus_read(Consensus(tuple(self.relays), exits))
 
     def choose(self, choice: Choice = ANY, port: int = 80, avoiding: tuple[str, ...] = ()) -> str:
         return done(self.chooser.choose(choice, port, avoiding))
@@ -135,6 +136,16 @@ def test_the_weights_are_read_once_for_each_consensus() -> None:
     assert {world.choose() for _ in range(30)} == {A}
 
 
+def test_of_those_that_will_do_each_is_drawn_by_its_share() -> None:
+    """Whatever else there is that does not, and however much that weighs."""
+    world = World(node(A, 900), node(B, 60), node(C, 30), node(D, 10), random=Random(17))
+    world.control.known[f"md/id/{A}"] = "p accept 22"
+    counts = Counter(world.choose() for _ in range(3000))
+    for one, share in ((B, 0.6), (C, 0.3), (D, 0.1)):
+        assert abs(counts[one] / 3000 - share) < 0.04
+    assert not counts[A]
+
+
 def test_where_none_weighs_anything_each_is_as_likely() -> None:
     world = World(*(node(one, 0) for one in COUNTRIES), random=Random(5))
     counts = Counter(world.choose() for _ in range(2000))
@@ -162,7 +173,7 @@ def test_countries_and_relays() -> None:
 
 
 def test_it_carries_the_port() -> None:
-    world = World(node(A), node(C), node(D))
+    world = World(node(A), node(C), node(D), random=Random(9))
     world.control.known[f"md/id/{C}"] = "onion-key\np accept 22,80-90"
     world.control.known[f"md/id/{D}"] = "onion-key\np reject 25,443"
     assert {world.choose(port=22) for _ in range(40)} == {C, D}
@@ -193,8 +204,9 @@ def test_policies_are_asked_for_as_they_are_needed() -> None:
     world.choose()
     assert sum(len(keys) for keys in world.control.asked if keys[0].startswith("md/")) == 1
     for one in many[1:]:
-        world.control.known[f"md/id/{one.fingerprint}"] = "p reject 1-65535"
-    assert world.choose() in {one.fingerprint for one in many}
+        world.control.known[f"md/id/{one.fingerprint}"] = "p accept 22"
+    assert world.choose(port=80) in {one.fingerprint for one in many}
+    assert world.choose(port=22) in {one.fingerprint for one in many}
     # And each once, where one after the other does not do.
     asked = Counter(key for keys in world.control.asked for key in keys if key.startswith("md/"))
     assert max(asked.values()) == 1
@@ -209,13 +221,23 @@ def test_exits_that_were_tried_are_the_last_choice() -> None:
 def test_a_relay_that_is_named_need_not_be_flagged_as_an_exit() -> None:
     world = World(node(A))
     world.control.lines[f"ns/id/{C}"] = status(C, "Running Valid")
-    assert world.choose(of(exits=(C,))) == C
+    for _ in range(3):
+        assert world.choose(of(exits=(C,))) == C
+    assert world.control.asked.count((f"ns/id/{C}",)) == 1
     for flags in ("Running", "Valid", "Running Valid BadExit Exit"):
+        world = World(node(A))
         world.control.lines[f"ns/id/{C}"] = status(C, flags)
         assert world.unavailable(of(exits=(C,)))
+    world = World(node(A))
     world.control.lines[f"ns/id/{C}"] = status(D, "Running Valid Exit")
     assert world.unavailable(of(exits=(C,)))  # an answer about another relay
-    assert world.unavailable(of(exits=("E" * 40,)))
+
+
+def test_relays_that_the_consensus_does_not_name_are_not_asked_for() -> None:
+    world = World(node(A))
+    for number in range(100):
+        assert world.unavailable(of(exits=(f"{number:040X}",)))
+    assert not [keys for keys in world.control.asked if keys[0].startswith("ns/")]
 
 
 def status(fingerprint: str, flags: str) -> list[str]:

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from tortxd.errors import (
     ConnectFailed,
     DestinationError,
+    ExitUnavailable,
     OnionAuthRequired,
     OriginReset,
     OriginTimeout,
@@ -107,6 +108,8 @@ class Outbound:
     """Exits that were tried in vain."""
     _is_fresh = False
     """Whether it has a circuit of its own, for the sake of a further try."""
+    _why: TortxdError | None = None
+    """Why the try before came to nothing."""
 
     def __init__(
         self,
@@ -220,7 +223,7 @@ class Outbound:
         placing = self._carrier.place(
             self._steered, key.host, key.port, tried=self._tried, fresh=fresh
         )
-        self._pending.wait_for(placing, placed, self._fail)
+        self._pending.wait_for(placing, placed, self._attempt_failed)
 
     def _share_of_time(self) -> float:
         """When the destination must be reached: a try that hangs must leave time for those that
@@ -261,15 +264,17 @@ class Outbound:
         elif isinstance(error, ExitUnreachable) and self._steered is not None:
             # Nothing has left Tor. There may be another exit that will do.
             self._let_go()
-            self._place(self._try)
+            self._place(self._try, fresh=self._is_fresh)
         elif self._retries and self._is_worth_a_retry(error):
             self._retries -= 1
+            self._why = error
             self._note_exit(error)
             self._let_go()
             self._is_fresh = True
             self._place(self._try, fresh=True)
         else:
-            self._fail(error)
+            could_not = isinstance(error, Overloaded | ExitUnavailable)
+            self._fail(self._why if could_not and self._why is not None else error)
 
     def _is_worth_a_retry(self, error: TortxdError) -> bool:
         """Whether another circuit, or another exit, may fare better."""

@@ -131,6 +131,8 @@ class Placements:
     ) -> Place:
         isolation, steering = steered.isolation, steered.steering
         choice, sticky = steering.choice, steering.sticky
+        if choice.is_any and host.endswith(".onion"):
+            return Place(self._credentials(isolation, None, fresh))  # which has no exit to keep
         if choice.is_any and (kept := self._sticky_choice(isolation)) is not None:
             choice = kept
         elif choice.is_any and sticky is None:

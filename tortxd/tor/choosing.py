@@ -2,17 +2,20 @@
 
 They are drawn as Tor draws them (path-spec, section 2.2): by the bandwidths of the consensus, times
 its weight for the place. Whether one carries a port stands in its microdescriptor; on the public
-network there are some 2,000 of them, so they are asked for in the order of the draw, until one
-does. What comes of it is the same as a draw among all those that do.
+network there are some 2,000 of them, so one is asked for when it was drawn, and another is drawn
+where it does not. What comes of it is the same as a draw among all those that do.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import accumulate
 from random import Random, SystemRandom
 from typing import TYPE_CHECKING
 
+from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
 from tortxd.errors import ExitUnavailable
@@ -28,8 +31,12 @@ if TYPE_CHECKING:
 
 UNREACHABLE_FOR = 120.0
 """Seconds for which an exit that could not be reached is not chosen."""
-_BATCHES = (1, 4, 16, 64)
-"""How many policies are asked for at once: most exits carry what most requests want."""
+_DRAWS = 8
+"""After so many in vain, each is looked at: most exits carry what most requests want."""
+_BATCH = 64
+"""Policies that are asked for at once."""
+_MOST_POOLS = 64
+"""Choices whose exits are known."""
 _WHOLE = 10_000
 """The weight that changes nothing, where a consensus does not say another."""
 _CONSENSUS = "dir/status-vote/current/consensus-microdesc"
@@ -65,6 +72,27 @@ def read_weights(line: str) -> dict[str, int]:
     return {name: int(value) for name, _, value in pairs if value.isdecimal()}
 
 
+@frozen(eq=False)
+class _Pool:
+    """The exits that a choice names."""
+
+    nodes: Sequence[Node]
+    sums: Sequence[float]
+    """Of their weights up to each."""
+
+    @classmethod
+    def of(cls, nodes: Sequence[Node], weights: Mapping[str, int]) -> _Pool:
+        return cls(nodes, tuple(accumulate(weight_of(node, weights) for node in nodes)))
+
+    def draw(self, random: Random) -> Node:
+        """One of them, which may be drawn again."""
+        total = self.sums[-1]
+        if total == 0:
+            return self.nodes[random.randrange(len(self.nodes))]
+        place = bisect_right(self.sums, random.random() * total)
+        return self.nodes[min(place, len(self.nodes) - 1)]
+
+
 class ExitChooser:
     """Chooses exits.
 
@@ -84,17 +112,25 @@ class ExitChooser:
         self._relays = relays
         self._random = random or SystemRandom()
         self._exits: dict[str, Node] = {}
-        self._policies: dict[str, PortPolicy | None] = {}
-        """By fingerprint, as far as they were asked for."""
-        self._weights: dict[str, int] | None = None
-        self._excluded: list[str] | None = None
+        self._has_consensus = False
         self._unreachable: dict[str, float] = {}
         """Exits that could not be reached, and until when that counts."""
+        # As far as they were asked for, until the next consensus:
+        self._others: dict[str, Node | None] = {}
+        """Relays that are not flagged as exits, by fingerprint."""
+        self._policies: dict[str, PortPolicy | None] = {}
+        """By fingerprint."""
+        self._pools: dict[Choice, _Pool] = {}
+        self._weights: dict[str, int] | None = None
+        self._excluded: list[str] | None = None
 
     def consensus_read(self, consensus: Consensus) -> None:
         """There is another consensus."""
         self._exits = {node.fingerprint: node for node in consensus.exits}
+        self._has_consensus = bool(consensus.relays)
+        self._others.clear()
         self._policies.clear()
+        self._pools.clear()
         self._weights = self._excluded = None
 
     async def choose(self, choice: Choice, port: int, avoiding: Collection[str] = ()) -> str:
@@ -104,18 +140,29 @@ class ExitChooser:
         :raises ExitUnavailable: there is none.
         :raises TortxdError: Tor does not answer.
         """
-        if self._weights is None:
-            self._weights = await self._read_weights()
-        order = drawn(await self._candidates(choice), self._weights, self._random)
+        pool = await self._pool(choice)
+        # To draw until one will do is the same as to draw among those that do.
+        for _ in range(_DRAWS if pool.nodes else 0):
+            node = pool.draw(self._random)
+            if node.fingerprint not in avoiding and self._is_reachable(node.fingerprint):
+                await self._read_policies([node.fingerprint])
+                if self._carries(node.fingerprint, port):
+                    return node.fingerprint
+        return await self._choose_among(pool.nodes, port, avoiding)
+
+    async def _choose_among(
+        self, nodes: Sequence[Node], port: int, avoiding: Collection[str]
+    ) -> str:
+        """The same where few of them will do, each of which is looked at once."""
+        left = [node for node in nodes if self._is_reachable(node.fingerprint)]
+        order = drawn(left, self._weights or {}, self._random)
         order.sort(key=lambda node: node.fingerprint in avoiding)  # which keeps the order else
-        begin = 0
-        for size in (*_BATCHES, len(order)):
-            batch = order[begin : begin + size]
+        for begin in range(0, len(order), _BATCH):
+            batch = order[begin : begin + _BATCH]
             await self._read_policies([node.fingerprint for node in batch])
             for node in batch:
                 if self._carries(node.fingerprint, port):
                     return node.fingerprint
-            begin += size
         raise ExitUnavailable
 
     async def has(self, fingerprint: str, port: int) -> bool:
@@ -123,8 +170,10 @@ class ExitChooser:
 
         :raises TortxdError: Tor does not answer.
         """
-        named = Choice(fingerprints=frozenset((fingerprint,)))
-        if not await self._candidates(named):
+        if not self._is_reachable(fingerprint):
+            return False
+        node = await self._listed(fingerprint)
+        if node is None or not node.may_exit or self._is_excluded(node, await self._excluding()):
             return False
         await self._read_policies([fingerprint])
         return self._carries(fingerprint, port)
@@ -138,8 +187,19 @@ class ExitChooser:
 
     # --- inside ----------------------------------------------------------------------------------
 
-    async def _candidates(self, choice: Choice) -> list[Node]:
-        """The exits that ``choice`` names, which are there and not excluded by the user."""
+    async def _pool(self, choice: Choice) -> _Pool:
+        pool = self._pools.get(choice)
+        if pool is None:
+            if self._weights is None:
+                self._weights = await self._read_weights()
+            pool = _Pool.of(await self._named(choice), self._weights)
+            if len(self._pools) >= _MOST_POOLS:
+                del self._pools[next(iter(self._pools))]
+            self._pools[choice] = pool
+        return pool
+
+    async def _named(self, choice: Choice) -> list[Node]:
+        """The exits that ``choice`` names, and the user has not excluded."""
         if choice.fingerprints:
             found = [await self._listed(one) for one in sorted(choice.fingerprints)]
             nodes = [node for node in found if node is not None and node.may_exit]
@@ -147,25 +207,36 @@ class ExitChooser:
             nodes = list(self._exits.values())
         if choice.countries:
             nodes = [node for node in nodes if self._country(node) in choice.countries]
+        excluded = await self._excluding()
+        return [node for node in nodes if not self._is_excluded(node, excluded)]
+
+    async def _excluding(self) -> list[str]:
         if self._excluded is None:
             self._excluded = await excluded_exits(self._control)
-        return [node for node in nodes if self._is_open(node, self._excluded)]
+        return self._excluded
 
     def _country(self, node: Node) -> str | None:
         return self._relays.get(node.fingerprint).country
 
-    def _is_open(self, node: Node, excluded: Iterable[str]) -> bool:
-        until = self._unreachable.get(node.fingerprint)
-        if until is not None and self._clock.seconds() < until:
-            return False
+    def _is_excluded(self, node: Node, excluded: Iterable[str]) -> bool:
         countries = {node.address: self._country(node) or "??"}
-        return not any(matches(pattern, node, countries) for pattern in excluded)
+        return any(matches(pattern, node, countries) for pattern in excluded)
+
+    def _is_reachable(self, fingerprint: str) -> bool:
+        until = self._unreachable.get(fingerprint)
+        return until is None or until <= self._clock.seconds()
 
     async def _listed(self, fingerprint: str) -> Node | None:
         """What the consensus says of a relay, which need not be flagged as an exit to be one."""
-        node = self._exits.get(fingerprint)
-        if node is not None:
-            return node
+        if fingerprint in self._exits:
+            return self._exits[fingerprint]
+        if fingerprint not in self._others:
+            if self._has_consensus and fingerprint not in self._relays:
+                return None  # which needs no asking
+            self._others[fingerprint] = await self._read_status(fingerprint)
+        return self._others[fingerprint]
+
+    async def _read_status(self, fingerprint: str) -> Node | None:
         found: list[Node] = []
         try:
             await read_nodes(self._control, found.append, f"ns/id/{fingerprint}")
