@@ -338,6 +338,7 @@ class TorDown(TorError):
 class ExitUnavailable(TorError):
     """No exit that was asked for is there and carries the port."""
 
+    fault = "destination"
     code = "exit_unavailable"
     status = 503
     retryable = False

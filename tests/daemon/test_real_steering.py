@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections import Counter
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -50,7 +51,7 @@ async def by_way(daemon: Daemon, way: str, url: str, country: str) -> Reply:
     wire.send(f"GET /ip HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n".encode())
     await soon(wire.lost)
     body = bytes(wire.raw).rpartition(b"\r\n\r\n")[2]
-    return Reply(200, b"OK", [(n.encode(), v.encode()) for n, _, v in lines], body)
+    return Reply(200, b"OK", [(n.encode(), v.encode()) for n, _, v in lines], bytearray(body))
 
 
 @pytest.mark.parametrize("way", ["/proxy", "parameter", "absolute-form", "CONNECT", "user"])
@@ -181,11 +182,9 @@ async def foreign(daemon: Daemon, origin: Origin, name: bytes) -> str:
     )
     factory = Factory.forProtocol(Protocol)
     factory.noisy = False
-    protocol = await soon(endpoint.connect(factory))
-    assert protocol.transport is not None
-    port = str(protocol.transport.getHost().port)
-    protocol.transport.loseConnection()
-    return port
+    transport: Any = (await soon(endpoint.connect(factory))).transport  # type: ignore[attr-defined]
+    transport.loseConnection()
+    return str(transport.getHost().port)
 
 
 @ensureDeferred

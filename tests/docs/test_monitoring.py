@@ -12,7 +12,7 @@ from attrs import frozen
 
 from tests.docs.documents import names, read, rows, section
 from tests.docs.metrics import METRICS, documented
-from tortxd.errors import TorError, kinds
+from tortxd.errors import kinds
 
 DASHBOARD: dict[str, Any] = json.loads(read("docs/grafana.json"))
 PANELS: list[dict[str, Any]] = DASHBOARD["panels"]
@@ -90,8 +90,7 @@ def test_codes_that_queries_name_are_those_that_there_are() -> None:
         for code in values.split("|")
     ]
     assert set(named) - {"ok", "client_gone"} <= kinds().keys()
-    of_tor = {code for code, kind in kinds().items() if issubclass(kind, TorError)}
-    assert of_tor - {"overloaded"} <= set(named)
+    assert {code for code, kind in kinds().items() if kind.fault == "tor"} <= set(named)
 
 
 def test_legends_name_labels_that_the_query_leaves() -> None:
