@@ -23,7 +23,7 @@ from tortxd.errors import SetupError, TortxdError
 from tortxd.files import read_whole
 from tortxd.gateway.admission.admission import GatewayPolicy
 from tortxd.gateway.front.listener import FrontFactory
-from tortxd.gateway.gateway import Gateway
+from tortxd.gateway.gateway import Gateway, Renewal
 from tortxd.gateway.limits import Limits
 from tortxd.gateway.request_log import log_request
 from tortxd.policy.access import AccessPolicy
@@ -148,12 +148,22 @@ class TorService(Service):
         """The streams that are open now, oldest first."""
         return self._supervisor.streams()
 
-    def new_identity(self) -> Deferred[None]:
-        """New circuits for everyone (NEWNYM), and no connection that could link to the old ones.
+    def new_identity(self, isolation: str | None = None) -> Deferred[Renewal]:
+        """New circuits, and no connection that could link to the old ones.
 
-        Fires when Tor has accepted; it takes one such signal in 10 seconds.
+        :param isolation: for this key of :meth:`agent` and :meth:`endpoint` alone; None: for
+            everyone (NEWNYM). Then it fires when Tor has done it, which it does once in 10 seconds.
+
+        Fires with what it was made of. Fails with BadRequest where the key is malformed, with
+        TorNotReady, TorDown or TorTimeout.
         """
-        return self._gateway.renew_all()
+
+        async def renew() -> Renewal:
+            if isolation is None:
+                return await self._gateway.renew_all()
+            return self._gateway.renew(isolation_of(isolation_key(isolation), "", _EMBEDDER))
+
+        return Deferred.fromCoroutine(renew())
 
     @property
     def txtorcon(self) -> Any:

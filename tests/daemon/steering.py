@@ -47,6 +47,10 @@ class Witness:
         key = "address-mappings/control"
         return (await self.control.ask(key)).get(key, "").splitlines()
 
+    async def has_heard_all(self) -> None:
+        """Wait for what Tor has said before now."""
+        await self.control.ask("version")
+
     async def choices(self) -> list[str]:
         """What the options say by which exits are chosen for everybody."""
         options = ("ExitNodes", "__LeaveStreamsUnattached", "StrictNodes")
@@ -85,6 +89,15 @@ async def witness(socket: Path) -> AsyncIterator[Witness]:
 def socket_of(daemon: Daemon) -> Path:
     """The control socket of the Tor that a daemon has launched."""
     return daemon.data_dir / "tor" / "control.socket"
+
+
+async def close_circuits(daemon: Daemon, exit: str) -> None:
+    """Close every circuit that ends at this exit; of a conflux set, that is all of its legs."""
+    for circuit in (await daemon.told("/circuits"))["circuits"]:
+        if circuit["path"] and circuit["path"][-1]["fingerprint"] == exit:
+            path = f"/circuits/{circuit['id']}/close"
+            reply = await daemon.ask(path, f"Tortxd-Token: {daemon.token}", method="POST")
+            assert reply.status in (200, 404)  # it may have gone by itself
 
 
 def exits_in(network: PrivateNetwork, country: str) -> list[str]:

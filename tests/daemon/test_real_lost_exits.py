@@ -14,7 +14,7 @@ import pytest_twisted
 from pytest_twisted import ensureDeferred
 
 from tests.daemon.process import Daemon, Launcher, installed, run, until
-from tests.daemon.steering import exits_in, witness
+from tests.daemon.steering import close_circuits, exits_in, witness
 from tests.tor.lone_tor import alive
 from tests.web_client import Reply
 from tortxd.testing import Client, Origin, PrivateNetwork
@@ -180,10 +180,7 @@ async def test_an_exit_that_dies(start: Launcher, network: PrivateNetwork, origi
     pid = pid_of(network, dying)
     os.kill(pid, signal.SIGKILL)
     await until(lambda: not alive(pid))
-    for circuit in (await daemon.told("/circuits"))["circuits"]:
-        await daemon.ask(
-            f"/circuits/{circuit['id']}/close", f"Tortxd-Token: {daemon.token}", method="POST"
-        )
+    await close_circuits(daemon, dying)
     # It is listed still. Whoever may have another one gets it, and is told.
     began = installed().seconds()
     reply = await daemon.fetch(origin.http + "/ip", choice, "Tortxd-Sticky: 600", loose)

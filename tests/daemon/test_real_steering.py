@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.protocol import Factory, Protocol
 
 from tests.daemon.process import Daemon, installed, soon
-from tests.daemon.steering import Witness, exits_in, socket_of, witness
+from tests.daemon.steering import Witness, close_circuits, exits_in, socket_of, witness
 from tests.web_client import Reply, connect_to
 from tortxd.addresses import SocksAddress
 from tortxd.testing import Origin, PrivateNetwork
@@ -71,6 +71,7 @@ async def test_each_way_leaves_where_it_is_told_to(
             assert reply["Tortxd-Attempts"] == "1"
             # The destination, and Tor itself, say so as well.
             assert reply.json["ip"] == reply["Tortxd-Exit-Address"]
+            await seen.has_heard_all()
             assert seen.exits[reply["Tortxd-Circuit"]] == expected
         assert await seen.choices() == before
         await seen.until_nothing_of_ours()
@@ -126,10 +127,7 @@ async def test_a_sticky_key_keeps_its_exit_over_circuits(
         exits.add(reply["Tortxd-Exit"])
         assert reply.json["ip"] == reply["Tortxd-Exit-Address"]
         assert "Tortxd-Exit-Changed" not in reply
-        closed = await daemon.ask(
-            f"/circuits/{circuits[-1]}/close", f"Tortxd-Token: {daemon.token}", method="POST"
-        )
-        assert closed.status == 200
+        await close_circuits(daemon, reply["Tortxd-Exit"])
     assert len(set(circuits)) == 4
     assert len(exits) == 1
 
@@ -163,6 +161,7 @@ async def test_each_further_try_is_by_another_exit(daemon: Daemon, tor_origin: O
         assert (reply.status, reply.json["code"]) == (502, "bad_response")
         assert reply["Tortxd-Attempts"] == "4"
         assert len(tor_origin.requests) - requests == 4
+        await seen.has_heard_all()
         circuits = [min(on) for on in seen.on.values()]
         assert len({seen.exits[circuit] for circuit in circuits}) == len(circuits) == 4
         await seen.until_nothing_of_ours()
@@ -171,8 +170,8 @@ async def test_each_further_try_is_by_another_exit(daemon: Daemon, tor_origin: O
 # --- others -------------------------------------------------------------------------------------
 
 
-async def foreign(daemon: Daemon, origin: Origin, name: bytes) -> str:
-    """The port of a stream that another program opens at Tor's own SOCKS port."""
+async def foreign(seen: Witness, daemon: Daemon, origin: Origin, name: bytes) -> set[str]:
+    """The circuit of a stream that another program opens at Tor's own SOCKS port."""
     endpoint = TorEndpoint(
         installed(),
         SocksAddress("127.0.0.1", daemon.socks),
@@ -184,22 +183,23 @@ async def foreign(daemon: Daemon, origin: Origin, name: bytes) -> str:
     factory.noisy = False
     transport: Any = (await soon(endpoint.connect(factory))).transport  # type: ignore[attr-defined]
     transport.loseConnection()
-    return str(transport.getHost().port)
+    await seen.has_heard_all()
+    return seen.on[str(transport.getHost().port)]
 
 
 @ensureDeferred
 async def test_rule_31_nobody_elses_streams_change(daemon: Daemon, tor_origin: Origin) -> None:
     """Another program keeps its circuit while exits are chosen, and new ones go everywhere."""
     async with witness(socket_of(daemon)) as seen:
-        circuits = [seen.on[await foreign(daemon, tor_origin, b"stranger")]]
+        circuits = [await foreign(seen, daemon, tor_origin, b"stranger")]
         for country in COUNTRIES:
             reply = await daemon.fetch(tor_origin.http, f"Tortxd-Exit-Country: {country}")
             assert reply.status == 200
-            circuits.append(seen.on[await foreign(daemon, tor_origin, b"stranger")])
+            circuits.append(await foreign(seen, daemon, tor_origin, b"stranger"))
         assert circuits == circuits[:1] * 5
         exits: Counter[str] = Counter()
         for number in range(60):
-            (circuit,) = seen.on[await foreign(daemon, tor_origin, b"stranger %d" % number)]
+            (circuit,) = await foreign(seen, daemon, tor_origin, b"stranger %d" % number)
             exits[seen.exits[circuit]] += 1
             if len(exits) > 2:
                 break
@@ -241,6 +241,7 @@ async def test_500_at_once_each_know_their_circuit_and_exit(
         )
         assert len(found) + len(unknown) == 500
         assert len(unknown) < 25
+        await seen.has_heard_all()
         for _, circuit, exit in found:
             assert seen.exits[circuit] == exit
         # No circuit is two keys'.

@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import click
 
 from tortxd.cli.failures import CommandFailed, UsageFailed
 from tortxd.cli.main import Settings, command
+from tortxd.cli.words import counted
 
 
 @command("newid")
 @click.option("--isolation", metavar="KEY", help="For this isolation key of yours alone.")
+@click.option("--proxy-user", metavar="USER:PASSWORD", help="For the key that this proxy user is.")
 @click.option("--circuit", metavar="ID", help="For the isolation key of which this circuit is.")
-def newid(settings: Settings, isolation: str | None, circuit: str | None) -> None:
+def newid(
+    settings: Settings, isolation: str | None, proxy_user: str | None, circuit: str | None
+) -> None:
     """Have new circuits made: for everyone, or for one isolation key.
 
     What is under way goes on as it is. The guard stays: Tor keeps it for months on purpose.
     """
-    if isolation is not None and circuit is not None:
-        raise UsageFailed("Give --isolation or --circuit, not both.")
-    body = None
-    if isolation is not None:
-        body = {"isolation": isolation}
-    elif circuit is not None:
-        body = {"circuit": circuit}
-    as_client = isolation is not None
-    value = settings.asker().post("/identity/new", body, as_client=as_client)
+    named = {"isolation": isolation, "proxyUser": proxy_user, "circuit": circuit}
+    body = {name: value for name, value in named.items() if value is not None}
+    if len(body) > 1:
+        raise UsageFailed("Give one of --isolation, --proxy-user and --circuit.")
+    as_client = bool(body) and circuit is None
+    value = settings.asker().post("/identity/new", body or None, as_client=as_client)
     if settings.as_json:
         settings.output.json(value)
     else:
-        whose = "the key" if value["renewed"] == "key" else "everyone"
-        settings.output.line(f"New circuits for {whose}, from the next request on.")
+        settings.output.line(_what_was_done(value))
+
+
+def _what_was_done(value: dict[str, Any]) -> str:
+    keys, connections = value["keys"], value["connections"]
+    whose = "the key" if value["renewed"] == "key" else f"everyone ({counted(keys, 'key')})"
+    said = f"New circuits for {whose}, from the next request on"
+    if connections:
+        said += f"; {counted(connections, 'connection')} to the old ones retired"
+    wait = value["nextNewnym"]
+    if value["renewed"] == "all" and wait:
+        said += f". Tor makes the next in {math.ceil(wait)} s"
+    return said + "."
 
 
 @command("close")

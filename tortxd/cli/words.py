@@ -59,6 +59,11 @@ def path(relays: Sequence[Json]) -> str:
     return " - ".join(map(relay, relays)) or "no relay yet"
 
 
+def counted(number: int, noun: str) -> str:
+    """So many of them."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def way(stream: Json) -> str:
     """How the request of a stream came."""
     return WAYS.get(stream["way"] or "", "Tor")

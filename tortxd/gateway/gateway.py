@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 
@@ -26,6 +27,17 @@ from tortxd.tor.isolation import Isolation, IsolationKeys
 from tortxd.tor.link import SocksAddress, Stream, TorView
 from tortxd.tor.tls import ClientTls
 from tortxd.wire.http1 import Headers
+
+
+@frozen
+class Renewal:
+    """What a new identity was made of."""
+
+    keys: int
+    """Isolation keys, and sites that stand for one, whose next requests have other circuits."""
+    connections: int
+    """Connections that take no further request: those that waited are closed, the others when what
+    they carry has ended."""
 
 
 class Gateway:
@@ -87,33 +99,31 @@ class Gateway:
 
     # --- new identities --------------------------------------------------------------------------
 
-    def renew_key(self, key: bytes, caller: Caller, peer: bytes) -> None:
+    def renew_key(self, key: bytes, caller: Caller, peer: bytes) -> Renewal:
         """New circuits and new connections for a caller's isolation key; nobody else notices."""
-        self._renew(self.admission.isolation(caller, key, peer))
+        return self.renew(self.admission.isolation(caller, key, peer))
 
-    def renew_user(self, username: str) -> bool:
-        """The same for the isolation whose streams have this SOCKS username; False where it is none
+    def renew_user(self, username: str) -> Renewal | None:
+        """The same for the isolation whose streams have this SOCKS username; None where it is none
         of this gateway's."""
         isolation = self.keys.isolation(username)
-        if isolation is None:
-            return False
-        self._renew(isolation)
-        return True
+        return None if isolation is None else self.renew(isolation)
 
-    def _renew(self, isolation: Isolation) -> None:
-        self.pool.retire(self.keys.credentials(isolation))
+    def renew(self, isolation: Isolation) -> Renewal:
+        """The same for an isolation."""
+        connections = self.pool.retire(self.keys.credentials(isolation))
         self.keys.renew(isolation)
         self.placements.forget(isolation)
         self.failures.forget(isolation.caller)
+        return Renewal(1, connections)
 
-    def renew_all(self) -> Deferred[None]:
+    def renew_all(self) -> Deferred[Renewal]:
         """New circuits (NEWNYM) and new connections for everyone. Fires when Tor has done its
         part, which it does once in 10 s; fails as :meth:`TorLink.new_identity` does."""
-        self.keys.renew_all()
+        renewal = Renewal(self.keys.renew_all(), self.pool.retire_all())
         self.placements.forget_all()
-        self.pool.retire_all()
         self.failures.forget_all()
-        return self.link.new_identity()
+        return self.link.new_identity().addCallback(lambda _: renewal)
 
     # --- who is who ------------------------------------------------------------------------------
 

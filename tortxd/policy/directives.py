@@ -154,6 +154,24 @@ def key_forms(key: str) -> frozenset[bytes]:
     return found
 
 
+def keys_of_login(login: str) -> frozenset[bytes]:
+    """The isolation key of a proxy user, in the forms that it may have, by ``USER:PASSWORD`` as
+    such programs send it.
+
+    Raises BadRequest where that names no key.
+    """
+    found = set()
+    for coding in ("utf-8", "latin-1"):
+        user, _, password = _encoded(login, coding).partition(b":")
+        key = _with_login(None, user, password, proxy_mode=True) if user else None
+        if key is not None:
+            _check_key(key)
+            found.add(key)
+    if not found:
+        raise BadRequest("This proxy user names no isolation key.")
+    return frozenset(found)
+
+
 def _encoded(text: str, coding: str) -> bytes:
     try:
         return text.encode(coding)

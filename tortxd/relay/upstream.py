@@ -178,6 +178,7 @@ class Pool:
         self._retired: dict[bytes, None] = {}
         self._distrusted: dict[PoolKey, float] = {}
         """Destinations that said more than they were asked, and until when that counts."""
+        self._connected: set[Upstream] = set()
         self._open: dict[Source, Upstream] = {}
         """The connections to Tor, by our end of each, where it has one."""
         self._closed: dict[Source, Way] = {}
@@ -185,11 +186,13 @@ class Pool:
 
     def opened(self, upstream: Upstream) -> None:
         """It is connected to Tor."""
+        self._connected.add(upstream)
         if upstream.source is not None:
             self._open[upstream.source] = upstream
 
     def closed(self, upstream: Upstream) -> None:
         """It is no longer connected; harmless if it was not."""
+        self._connected.discard(upstream)
         source = upstream.source
         if source is not None and self._open.get(source) is upstream:
             del self._open[source]
@@ -274,21 +277,29 @@ class Pool:
         del self._distrusted[pool_key]
         return False
 
-    def retire(self, credentials: Credentials) -> None:
+    def retire(self, credentials: Credentials) -> int:
         """Let no connection of these credentials' identity take a further request: close those
-        that wait now, and the others when their exchange has ended."""
-        self._retired.pop(credentials.identity, None)
-        self._retired[credentials.identity] = None
+        that wait now, and the others when their exchange has ended.
+
+        :return: how many there are.
+        """
+        identity = credentials.identity
+        found = sum(one.pool_key.credentials.identity == identity for one in self._connected)
+        self._retired.pop(identity, None)
+        self._retired[identity] = None
         if len(self._retired) > REMEMBERED:
             # What is forgotten waits in vain for a while: nobody asks for its key any more.
             del self._retired[next(iter(self._retired))]
         self._discard_retired()
+        return found
 
-    def retire_all(self) -> None:
+    def retire_all(self) -> int:
         """The same for whatever there is."""
+        found = len(self._connected)
         self.generation += 1
         self._retired.clear()
         self._discard_retired()
+        return found
 
     def clear(self) -> None:
         """Close every waiting connection."""

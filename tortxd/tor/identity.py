@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import CancelledError
@@ -14,8 +15,10 @@ from tortxd.tor.waiters import Waiters
 if TYPE_CHECKING:
     from tortxd.tor.control import Control
 
-_PATIENCE = 20.0
-"""Seconds; Tor carries out one NEWNYM in 10 s, and keeps further ones waiting."""
+_INTERVAL = 10.0
+"""Seconds; Tor carries out one NEWNYM in that time, and keeps further ones waiting (control-spec,
+section 3.7)."""
+_PATIENCE = 2 * _INTERVAL
 
 
 class NewIdentity:
@@ -24,9 +27,15 @@ class NewIdentity:
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._waiting: Waiters[None] = Waiters()
+        self._made_at = -math.inf
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    @property
+    def next_in(self) -> float:
+        """Seconds until Tor makes another at once, as far as was seen."""
+        return max(0.0, self._made_at + _INTERVAL - self._clock.seconds())
 
     async def make(self, control: Control) -> None:
         """Have one made.
@@ -48,7 +57,8 @@ class NewIdentity:
             raise TorTimeout("Tor has not made a new identity in time.") from None
 
     def made(self) -> None:
-        """Tor has made one."""
+        """Tor has made one, for us or for another controller."""
+        self._made_at = self._clock.seconds()
         self._waiting.fire(None)
 
     def fail(self, reason: str) -> None:

@@ -98,6 +98,8 @@ class IsolationKeys:
         self._floor = 0
         """The epoch of everything that has none of its own."""
         self._derived = lru_cache(maxsize=_REMEMBERED_CREDENTIALS)(self._derive)
+        self._used: dict[Isolation, None] = {}
+        """Those that have had credentials since everything was renewed last."""
         self._isolations: OrderedDict[str, Isolation] = OrderedDict()
         """By the usernames that were made for them."""
         self.username_prefix = self._digest(b"mark").decode("ascii")[:_MARK]
@@ -142,17 +144,25 @@ class IsolationKeys:
             forgotten = self._callers.popitem(last=False)[1]
             self._floor = max(self._floor, forgotten.floor, *forgotten.own.values())
 
-    def renew_all(self) -> None:
-        """Give everything new credentials from now on."""
+    def renew_all(self) -> int:
+        """Give everything new credentials from now on.
+
+        :return: how many isolations had any since that was done last.
+        """
+        used = len(self._used)
+        self._used.clear()
         self._latest += 1
         self._floor = self._latest
         self._callers.clear()
+        return used
 
     def _derive(self, isolation: Isolation, epoch: int, salt: bytes) -> Credentials:
         parts = (*_parts(isolation), str(epoch).encode())
         # Another username for each salt, too: by its username Tor tells whose a circuit is.
         name = self._digest(b"username", *parts, salt)
         username = self.username_prefix.encode("ascii") + name[_MARK:]
+        if len(self._used) < _REMEMBERED_USERNAMES:
+            self._used[isolation] = None
         self._isolations[username.decode("ascii")] = isolation
         if len(self._isolations) > _REMEMBERED_USERNAMES:
             self._isolations.popitem(last=False)

@@ -186,6 +186,11 @@ class TorView(TorLink, Protocol):
     """The same, as those need it who watch and steer it."""
 
     @property
+    def next_new_identity(self) -> float | None:
+        """Seconds until Tor will make new circuits for everything at once; None: there is no
+        control connection."""
+
+    @property
     def runs(self) -> int:
         """How many times a Tor was started, or a control port reached, so far."""
 

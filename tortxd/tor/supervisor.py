@@ -364,6 +364,12 @@ class TorSupervisor:
         return Deferred.fromCoroutine(make())
 
     @property
+    def next_new_identity(self) -> float | None:
+        """Seconds until Tor will carry out a NEWNYM at once, as far as was seen; None: there is no
+        control connection."""
+        return None if self._session is None else self._new_identity.next_in
+
+    @property
     def _open_session(self) -> Session:
         if self._session is None:
             raise TorNotReady("There is no control connection to Tor now.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Literal
 
 from tortxd.errors import (
     BadRequest,
@@ -15,12 +16,14 @@ from tortxd.gateway.answers import Answer, json_answer
 from tortxd.gateway.control.endpoints import Call, Context
 from tortxd.gateway.control.probes import Probe
 from tortxd.gateway.control.views import address_in, circuit_json, verdict
+from tortxd.gateway.gateway import Gateway, Renewal
 from tortxd.policy.access import Audience
-from tortxd.policy.directives import key_forms, read_directives
+from tortxd.policy.directives import key_forms, keys_of_login, read_directives
 from tortxd.policy.steering import NOTHING
 from tortxd.tor.report import not_ready
 from tortxd.tor.status import serves
 
+_KINDS = {"isolation", "circuit", "proxyUser"}
 _KEY_BODY = '{"isolation": "KEY"}'
 _FOR_EVERYONE = (
     f"New circuits for your own isolation key need the body {_KEY_BODY}. New circuits for everyone "
@@ -79,9 +82,9 @@ async def new_identity(context: Context, call: Call) -> Answer:
     gateway = context.gateway
     to_renew = _to_renew(call.body)
     if isinstance(to_renew, frozenset):
-        for key in to_renew:
-            gateway.renew_key(key, call.caller, call.peer)
-        return json_answer(200, {"renewed": "key"})
+        done = [gateway.renew_key(key, call.caller, call.peer) for key in to_renew]
+        # Whatever forms it may have, it is one key.
+        return _renewed(gateway, "key", Renewal(1, sum(one.connections for one in done)))
     try:
         gateway.policy.access.admit(
             call.fields, method=b"POST", audience=Audience.OPERATOR, minor=call.minor
@@ -89,12 +92,25 @@ async def new_identity(context: Context, call: Call) -> Answer:
     except Unauthorized:
         raise Unauthorized(_FOR_EVERYONE) from None
     if to_renew is None:
-        await gateway.renew_all()
-        return json_answer(200, {"renewed": "all"})
+        return _renewed(gateway, "all", await gateway.renew_all())
     username = gateway.link.owner(to_renew)
-    if username is None or not gateway.renew_user(username):
+    renewal = None if username is None else gateway.renew_user(username)
+    if renewal is None:
         raise NotFound("There is no circuit with this id now that is for an isolation key of ours.")
-    return json_answer(200, {"renewed": "key"})
+    return _renewed(gateway, "key", renewal)
+
+
+def _renewed(gateway: Gateway, what: Literal["key", "all"], renewal: Renewal) -> Answer:
+    next_one = gateway.link.next_new_identity
+    return json_answer(
+        200,
+        {
+            "renewed": what,
+            "keys": renewal.keys,
+            "connections": renewal.connections,
+            "nextNewnym": None if next_one is None else round(next_one, 3),
+        },
+    )
 
 
 def _to_renew(body: bytes) -> frozenset[bytes] | str | None:
@@ -109,10 +125,15 @@ def _to_renew(body: bytes) -> frozenset[bytes] | str | None:
         raise BadRequest(
             f"The request body is not JSON. It is {_KEY_BODY}, or empty: curl -d '{_KEY_BODY}'"
         ) from None
-    if not isinstance(value, dict) or value.keys() - {"isolation", "circuit"} or len(value) > 1:
+    if not isinstance(value, dict) or value.keys() - _KINDS or len(value) > 1:
         raise BadRequest(
-            f'The request body is {_KEY_BODY}, or empty; or, for operators, {{"circuit": "ID"}}.'
+            f'The request body is {_KEY_BODY} or {{"proxyUser": "USER:PASSWORD"}}, or empty; or, '
+            'for operators, {"circuit": "ID"}.'
         )
+    if "proxyUser" in value:
+        if not isinstance(value["proxyUser"], str):
+            raise BadRequest("The proxy user is text.")
+        return keys_of_login(value["proxyUser"])
     if "circuit" in value:
         if not isinstance(value["circuit"], str):
             raise BadRequest("The id of a circuit is text.")

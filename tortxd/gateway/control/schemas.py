@@ -164,7 +164,14 @@ VERIFICATION = _object(
         "age": _SECONDS,
     }
 )
-NEW_IDENTITY = _object({"renewed": _one_of("key", "all")})
+NEW_IDENTITY = _object(
+    {
+        "renewed": _one_of("key", "all"),
+        "keys": _COUNT,
+        "connections": _COUNT,
+        "nextNewnym": _or_null(_SECONDS),
+    }
+)
 CIRCUITS = _object({"circuits": _list(CIRCUIT)})
 STREAMS = _object({"streams": _list(STREAM)})
 CLOSED = _object({"closed": _text("12")})
@@ -279,6 +286,12 @@ RENEWAL = {
             "minLength": 1,
             "maxLength": 256,
             "description": "An isolation key of 1 to 256 bytes.",
+        },
+        "proxyUser": {
+            "type": "string",
+            "minLength": 1,
+            "description": "User and password, with a colon between them, by which a program that "
+            "uses the HTTP proxy names its isolation key.",
         },
         "circuit": {
             "type": "string",

@@ -78,8 +78,9 @@ async function askRequests() {
 
 byId("renew").addEventListener("click", async () => {
   try {
-    await renewAll();
-    say("Every request uses new circuits from now on. The guard stays.");
+    const { keys, connections } = await renewAll();
+    say("Every request uses new circuits from now on. The guard stays. "
+      + `${counted(keys, "key")} renewed, ${counted(connections, "connection")} retired.`);
   } catch (error) {
     say(error.message, { bad: true });
   }
