@@ -206,6 +206,17 @@ async def test_allowed_pages_can_read_every_header(either: Gateway) -> None:
     assert "Access-Control-Expose-Headers" not in await either.fetch("/headers")
 
 
+@ensureDeferred
+async def test_allowed_pages_can_read_that_their_key_has_another_exit(either: Gateway) -> None:
+    sticky = ("Tor-Stream-Isolation: k", "Tortxd-Sticky: 600")
+    either.link.exits = {"D" * 40: "de", "F" * 40: "fr"}
+    await either.fetch("/", PAGE, *sticky)
+    del either.link.exits["D" * 40]
+    reply = await either.fetch("/", PAGE, *sticky)
+    assert (reply["Tortxd-Exit-Changed"], reply["Tortxd-Attempts"]) == ("1", "1")
+    assert unreadable(reply) == set()
+
+
 def unreadable(reply: Reply) -> set[str]:
     """The names of a response's headers that a page on another origin cannot read (Fetch,
     "CORS-safelisted response-header name"), but for those that are about the connection or for the

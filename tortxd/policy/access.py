@@ -49,6 +49,7 @@ _EXPOSED = b", ".join(
         b"Tortxd-Exit",
         b"Tortxd-Exit-Address",
         b"Tortxd-Exit-Country",
+        b"Tortxd-Exit-Changed",
         b"Tortxd-Attempts",
         b"Tortxd-Location",
         b"Tortxd-Error",
