@@ -331,14 +331,10 @@ async def test_a_probe_asks_for_nothing_but_its_page(either: Gateway) -> None:
 
 
 @pytest.mark.parametrize("path", ["/verify-tor", "/ip"])
-@pytest.mark.parametrize(
-    ("header", "status"), [("Tortxd-Exit-Country: de", 501), ("Tortxd-Timeout: soon", 400)]
-)
+@pytest.mark.parametrize("header", ["Tortxd-Exit-Country: Germany", "Tortxd-Timeout: soon"])
 @ensureDeferred
-async def test_probes_overlook_no_directive(
-    either: Gateway, path: str, header: str, status: int
-) -> None:
-    assert (await either.ask(path, header)).status == status
+async def test_probes_overlook_no_directive(either: Gateway, path: str, header: str) -> None:
+    assert (await either.ask(path, header)).status == 400
 
 
 ODD = ["/%ff", "/%00", "/health%2f", "/health%0a", "/a%0ab", "/%0d%0aproxy"]
