@@ -25,6 +25,8 @@ upon, which are dropped. A response with `Tortxd-Error` is the gateway's own.
 Redirects are handed to the client, with `Location` rewritten to this route. A handshake with
 `Upgrade: websocket` becomes a WebSocket. Cookies are not passed on, either way. `Authorization`
 belongs to the destination: the gateway's token goes into `Tortxd-Token`.
+
+What steers the request can stand in a header or in the query. Said in both, it must be the same.
 """
 
 PAGE = """\
@@ -83,5 +85,8 @@ HEADERS = {
     "Tortxd-Exit": "The exit relay's fingerprint.",
     "Tortxd-Exit-Address": "The exit relay's address.",
     "Tortxd-Exit-Country": "The exit relay's country: ISO 3166-1 alpha-2, in lower case.",
+    "Tortxd-Attempts": "How many tries it took: streams that Tor was asked for, and uses of a "
+    "connection that was there.",
+    "Tortxd-Exit-Changed": "`1` where the key was to keep its exit and has another one now.",
     "Tortxd-Location": "The destination's own Location, where that was rewritten.",
 }

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from tortxd.errors import (
     BadRequest,
+    DestinationError,
     ForbiddenHost,
     ForbiddenOrigin,
     InternalError,
@@ -15,6 +16,7 @@ from tortxd.errors import (
     RequestTimeout,
     TooLarge,
     TorDown,
+    TorError,
     TortxdError,
     Unauthorized,
     kinds,
@@ -42,6 +44,8 @@ def error_response(status: int, errors: set[type[TortxdError]]) -> Json:
     """The response that any of these errors is, all of one status."""
     codes = sorted(error.code for error in errors)
     names = ["Tortxd-Error", "Proxy-Status"]
+    if any(issubclass(error, DestinationError | TorError) for error in errors):
+        names.append("Tortxd-Attempts")
     if status == Unauthorized.status:
         names.append("WWW-Authenticate")
     if any(error.retry_after is not None for error in errors):

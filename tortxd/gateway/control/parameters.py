@@ -7,6 +7,7 @@ from enum import Enum
 from attrs import frozen
 
 from tortxd.gateway.control.schemas import Schema
+from tortxd.policy.steering import LONGEST_STICKY, MOST_RETRIES, header_of
 
 
 class Where(Enum):
@@ -29,6 +30,19 @@ class Parameter:
     required: bool = False
     """Those of the path always are."""
 
+
+def _list_of(member: str) -> str:
+    """The pattern of a list of at least one such member, as HTTP has lists (RFC 9110, section
+    5.6.1)."""
+    return rf"^[ \t,]*{member}([ \t]*,[ \t,]*{member})*[ \t,]*$"
+
+
+_SECONDS_AND_STRICT = (
+    r"^(?=[0-9]{1,9}(?![0-9]))"
+    r"0*([1-9][0-9]{0,3}|[1-7][0-9]{4}|8[0-5][0-9]{3}|86[0-3][0-9]{2}|86400)"
+    r"([ \t]*,[ \t]*[sS][tT][rR][iI][cC][tT])?$"
+)
+"""From 1 to 86,400."""
 
 PRETTY = Parameter(
     "pretty",
@@ -64,6 +78,45 @@ URL = Parameter(
 )
 ISOLATION_QUERY = Parameter(
     "isolation", Where.QUERY, f"{_ISOLATES} For callers that cannot set headers.", _KEY
+)
+_STEERING: tuple[tuple[bytes, str, Schema], ...] = (
+    (
+        b"exit-country",
+        "The countries in one of which the request must leave Tor: two-letter codes (ISO 3166-1), "
+        "separated by commas. Where no exit is there, it fails with `exit_unavailable`.",
+        {"type": "string", "pattern": _list_of("[A-Za-z]{2}"), "examples": ["de", "de, fr"]},
+    ),
+    (
+        b"exit",
+        "The fingerprints of the relays by one of which the request must leave Tor, separated by "
+        "commas. With countries, both must be right.",
+        {
+            "type": "string",
+            "pattern": _list_of(r"\$?[0-9A-Fa-f]{40}"),
+            "examples": ["B9D3A0C7E6F1482955AA0D3B6C7E8F90A1B2C3D4"],
+        },
+    ),
+    (
+        b"sticky",
+        f"Seconds, up to {LONGEST_STICKY}, for which the isolation key keeps its exit from now on. "
+        "When that exit goes, it has another one, which Tortxd-Exit-Changed tells; with `strict` "
+        "behind a comma, the request fails with `exit_unavailable` instead.",
+        {"type": "string", "pattern": _SECONDS_AND_STRICT, "examples": ["600", "600, strict"]},
+    ),
+    (
+        b"retry",
+        f"How often, {MOST_RETRIES} times at most, the request is tried again, each time on a "
+        "fresh circuit: a GET, HEAD or OPTIONS without a body, as long as nothing of a response "
+        "has come.",
+        {"type": "string", "pattern": f"^0{{0,8}}[0-{MOST_RETRIES}]$", "examples": ["2"]},
+    ),
+)
+STEERING = tuple(
+    Parameter(header_of(name), Where.HEADER, meaning, schema) for name, meaning, schema in _STEERING
+)
+STEERING_QUERY = tuple(
+    Parameter(name.decode(), Where.QUERY, f"{meaning} For callers that cannot set headers.", schema)
+    for name, meaning, schema in _STEERING
 )
 REDIRECTED = Parameter(
     "redirected",

@@ -8,9 +8,13 @@ from tortxd.errors import (
     DestinationError,
     NotFound,
     NotServed,
+    Overloaded,
     RedirectForbidden,
     TargetForbidden,
+    TorDown,
     TorError,
+    TorNotReady,
+    TorTimeout,
 )
 from tortxd.gateway.answers import OWN_HEADERS, Answer, json_answer
 from tortxd.gateway.control import dashboard, descriptions, handlers, parameters, schemas
@@ -100,6 +104,8 @@ def listing(endpoints: tuple[Endpoint, ...]) -> list[tuple[str, str]]:
 
 
 _GET, _POST = (b"GET",), (b"POST",)
+_OF_TOR = (TorNotReady, TorDown, Overloaded, TorTimeout)
+"""What Tor may fail with where nobody has chosen an exit."""
 
 ENDPOINTS = (
     Endpoint(
@@ -118,7 +124,7 @@ ENDPOINTS = (
         handlers.ip,
         "where your requests leave Tor",
         schemas.IP,
-        parameters=(parameters.TIMEOUT, parameters.ISOLATION),
+        parameters=(parameters.TIMEOUT, parameters.ISOLATION, *parameters.STEERING),
         errors=(DestinationError, TorError),
     ),
     Endpoint(
@@ -129,7 +135,7 @@ ENDPOINTS = (
         "whether requests go through Tor, with evidence",
         schemas.VERIFICATION,
         parameters=(parameters.TIMEOUT,),
-        errors=(TorError,),
+        errors=_OF_TOR,
     ),
     Endpoint(
         "/proxy",
@@ -141,8 +147,10 @@ ENDPOINTS = (
         parameters=(
             parameters.URL,
             parameters.ISOLATION_QUERY,
+            *parameters.STEERING_QUERY,
             parameters.REDIRECTED,
             parameters.ISOLATION,
+            *parameters.STEERING,
             parameters.TIMEOUT,
         ),
         errors=(BadUrl, TargetForbidden, RedirectForbidden, DestinationError, TorError),
@@ -184,7 +192,7 @@ ENDPOINTS = (
         schemas.CLOSED,
         display="/circuits/ID/close",
         parameters=(parameters.CIRCUIT,),
-        errors=(NotFound, TorError),
+        errors=(NotFound, *_OF_TOR),
     ),
     Endpoint(
         "/streams/<id>/close",
@@ -195,7 +203,7 @@ ENDPOINTS = (
         schemas.CLOSED,
         display="/streams/ID/close",
         parameters=(parameters.STREAM,),
-        errors=(NotFound, TorError),
+        errors=(NotFound, *_OF_TOR),
     ),
     Endpoint(
         "/requests",
