@@ -13,8 +13,9 @@ const BY_CODE = {
   client: ["bad_request", "bad_url", "unauthorized", "forbidden_origin", "forbidden_host", "target_forbidden",
     "redirect_forbidden", "not_found", "method_not_allowed", "request_timeout", "too_large", "not_implemented"],
   destination: ["connect_failed", "connect_refused", "resolve_failed", "exit_policy", "onion_unreachable",
-    "onion_auth_required", "origin_reset", "bad_response", "tls_failed", "origin_timeout"],
-  tor: ["tor_not_ready", "tor_down", "tor_timeout", "exit_unavailable"],
+    "onion_auth_required", "origin_reset", "bad_response", "tls_failed", "origin_timeout",
+    "exit_unavailable"],
+  tor: ["tor_not_ready", "tor_down", "tor_timeout"],
   gateway: ["internal", "overloaded"],
 };
 
