@@ -193,8 +193,10 @@ def test_requests_of_the_key_that_do_not_say_it_use_it_too(world: World) -> None
 def test_one_that_has_gone_makes_room_for_another_and_that_is_said(world: World) -> None:
     exit = world.exit(ALICE, DE, Sticky(100))
     world.link.exits.remove(str(exit))
-    moved = world.place(ALICE, DE, Sticky(100))
-    assert moved.changed and moved.exit != exit
+    moved, beside = (world.place(ALICE, DE, Sticky(100)) for _ in range(2))
+    assert moved.changed and moved.exit == beside.exit != exit
+    # Until a response has told it.
+    assert moved.tell_changed() and beside.tell_changed()
     again = world.place(ALICE, DE, Sticky(100))
     assert not again.changed and again.exit == moved.exit
 
@@ -209,10 +211,13 @@ def test_it_keeps_its_time_when_it_moves(world: World) -> None:
 
 
 def test_a_strict_one_does_not_move(world: World) -> None:
-    exit = world.exit(ALICE, DE, Sticky(100))
+    exit = world.exit(ALICE, DE, Sticky(100, True))
     world.link.exits.remove(str(exit))
     with pytest.raises(ExitUnavailable, match="strict"):
         world.place(ALICE, DE, Sticky(100, True))
+    # Nor do requests of the key that do not say it move it.
+    with pytest.raises(ExitUnavailable, match="strict"):
+        world.place(ALICE)
     world.link.exits.append(str(exit))
     assert world.exit(ALICE, DE, Sticky(100, True)) == exit
     assert world.exit(ALICE, DE, Sticky(100, True), tried=(str(exit),)) == exit

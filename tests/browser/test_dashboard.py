@@ -410,6 +410,7 @@ async def test_circuits_are_closed_keys_rotated_identities_renewed(
     await click(fresh, "New identity for everyone")
     await posted(here, "/identity/new", {})
     await sees(fresh, "Every request uses new circuits from now on.")
+    await sees(fresh, "2 keys renewed, 1 connection retired.")
     # What is refused is said as well.
     await click(fresh, "Close circuit 3")
     await sees(fresh, "There is no such circuit.")

@@ -35,6 +35,7 @@ STREAM = {
     "isolation": "0badcafe",
     "age": 1.2,
 }
+RENEWED = {"renewed": "key", "keys": 1, "connections": 0, "nextNewnym": 0.0}
 HEALTH = {
     "status": "ok",
     "bootstrap": {"progress": 100, "tag": "done", "summary": "Done"},

@@ -51,7 +51,9 @@ def test_what_any_client_may_do_is_done_as_one(
     (tmp_path / "client").write_text("client-canary")
     operators = tmp_path / "operator-token"
     operators.write_text("operator-canary")
-    gateway.answers["/identity/new"] = said({"renewed": "key"})
+    gateway.answers["/identity/new"] = said(
+        {"renewed": "key", "keys": 1, "connections": 0, "nextNewnym": 0.0}
+    )
     gateway.answers["/proxy"] = Canned(b"x", 200, (("Content-Type", "text/plain"),))
     for token, sent in ((None, None), (tmp_path / "client", "client-canary")):
         gateway.asked.clear()

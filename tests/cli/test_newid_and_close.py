@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.cli.conftest import Run
-from tests.cli.fake import CIRCUIT, STREAM, FakeGateway, error, said
+from tests.cli.fake import CIRCUIT, RENEWED, STREAM, FakeGateway, error, said
 
 
 @pytest.mark.parametrize(
@@ -15,23 +15,38 @@ from tests.cli.fake import CIRCUIT, STREAM, FakeGateway, error, said
     [
         ((), None),
         (("--isolation", "alice"), {"isolation": "alice"}),
+        (("--proxy-user", "bob:pw"), {"proxyUser": "bob:pw"}),
         (("--circuit", "12"), {"circuit": "12"}),
     ],
 )
 def test_newid(found: FakeGateway, tortxd: Run, words: tuple[str, ...], body: object) -> None:
-    found.answers["/identity/new"] = said({"renewed": "key" if words else "all"})
+    found.answers["/identity/new"] = said(RENEWED | {"renewed": "key" if words else "all"})
     status, out, _ = tortxd("newid", *words)
     assert status == 0
-    whose = "the key" if words else "everyone"
+    whose = "the key" if words else "everyone (1 key)"
     assert out == f"New circuits for {whose}, from the next request on.\n"
     (asked,) = found.asked
     assert (asked.method, asked.path) == ("POST", "/identity/new")
     assert json.loads(asked.body or b"null") == body
 
 
-def test_newid_takes_one_of_both(found: FakeGateway, tortxd: Run) -> None:
+def test_newid_says_what_was_done(found: FakeGateway, tortxd: Run) -> None:
+    made = {"renewed": "all", "keys": 14, "connections": 3, "nextNewnym": 9.2}
+    found.answers["/identity/new"] = said(made)
+    assert tortxd("newid")[1] == (
+        "New circuits for everyone (14 keys), from the next request on; 3 connections to the old "
+        "ones retired. Tor makes the next in 10 s.\n"
+    )
+    found.answers["/identity/new"] = said({**made, "renewed": "key", "keys": 1, "connections": 1})
+    assert tortxd("newid", "--isolation", "a")[1] == (
+        "New circuits for the key, from the next request on; 1 connection to the old ones "
+        "retired.\n"
+    )
+
+
+def test_newid_takes_one_of_them(found: FakeGateway, tortxd: Run) -> None:
     status, _, err = tortxd("newid", "--isolation", "a", "--circuit", "1")
-    assert (status, err) == (2, "tortxd: Give --isolation or --circuit, not both.\n")
+    assert (status, err) == (2, "tortxd: Give one of --isolation, --proxy-user and --circuit.\n")
     assert not found.asked
 
 

@@ -8,7 +8,16 @@ import pytest
 from rich.console import Console
 
 from tests.cli.conftest import Run
-from tests.cli.fake import CIRCUIT, FAILURE, HEALTH, RELAYS, REQUESTS, STREAM, FakeGateway, said
+from tests.cli.fake import (
+    CIRCUIT,
+    FAILURE,
+    HEALTH,
+    RELAYS,
+    REQUESTS,
+    STREAM,
+    FakeGateway,
+    said,
+)
 from tortxd.cli.asking import Asker
 from tortxd.cli.events import Event
 from tortxd.cli.gateways import Gateway
@@ -90,7 +99,9 @@ def test_keys_choose_close_and_rotate(top: Top, gateway: FakeGateway) -> None:
         top.press(key)
     assert top.chosen == "4"
     gateway.answers["/circuits/4/close"] = said({"closed": "4"})
-    gateway.answers["/identity/new"] = said({"renewed": "key"})
+    gateway.answers["/identity/new"] = said(
+        {"renewed": "key", "keys": 1, "connections": 0, "nextNewnym": 0.0}
+    )
     top.press("r")
     assert gateway.asked[-1].body == b'{"circuit": "4"}'
     assert "new circuits" in top.message

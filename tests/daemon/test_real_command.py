@@ -57,7 +57,8 @@ async def test_it_sees_a_request_rotates_its_key_and_closes_its_circuit(
     first = await circuit()
     circuits = {one["id"]: one for one in (await told(daemon, "circuits"))["circuits"]}
     assert circuits[first]["isolation"] is not None
-    assert await told(daemon, "newid", "--circuit", first) == {"renewed": "key"}
+    renewed = await told(daemon, "newid", "--circuit", first)
+    assert (renewed["renewed"], renewed["keys"]) == ("key", 1)
     second = await circuit()
     assert second != first
     assert await told(daemon, "close", second, "--circuit") == {"closed": second}

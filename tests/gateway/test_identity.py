@@ -8,7 +8,9 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import fail
 
+from tests.gateway.asking import forward
 from tests.gateway.conftest import OPERATOR, Gateway, Policy
+from tests.gateway.tunnels import basic
 from tests.web_client import Reply
 from tortxd.errors import TorNotReady
 from tortxd.policy.access import AccessPolicy
@@ -43,7 +45,8 @@ async def test_a_key_gets_new_circuits_and_connections(either: Gateway) -> None:
     before, others = await used(either, key), await used(either, other)
     assert await used(either, key) == before
     reply = await renew(either, "alice")
-    assert (reply.status, reply.json) == (200, {"renewed": "key"})
+    done = {"renewed": "key", "keys": 1, "connections": 1, "nextNewnym": 0.0}
+    assert (reply.status, reply.json) == (200, done)
     # Its waiting connection is closed at once, and nobody else's.
     await either.origin.when_closed(before[1])
     (open_one,) = either.origin.open_connections
@@ -93,6 +96,61 @@ async def test_nobody_renews_anothers_key(
 
 
 @ensureDeferred
+async def test_connections_in_use_count_as_retired(gateway: Gateway) -> None:
+    wires = []
+    for _ in range(2):
+        wire = await gateway.connect()
+        wire.send(
+            f"GET {gateway.path('/hang')} HTTP/1.1\r\nHost: localhost\r\n"
+            "Tor-Stream-Isolation: alice\r\n\r\n".encode()
+        )
+        wires.append(wire)
+    await gateway.origin.when_requested(2)
+    assert (await renew(gateway, "alice")).json["connections"] == 2
+    assert (await renew(gateway, "alice")).json["connections"] == 0
+    for wire in wires:
+        wire.transport.abortConnection()
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "named"),
+    [
+        ("bob", "pw", "bob:pw"),
+        ("bob", "", "bob"),
+        ("bob", "", "bob:"),
+        ("bob", "a:b", "bob:a:b"),
+        ("zoë", "ü", "zoë:ü"),
+        ("tor-iso", "alice", "tor-iso:alice"),
+        ("tortxd+alice", "", "tortxd+alice"),
+        ("tortxd+alice;retry=1", "", "tortxd+alice:whatever"),
+    ],
+)
+@ensureDeferred
+async def test_the_key_of_a_proxy_user_is_renewed_by_name(
+    gateway: Gateway, user: str, password: str, named: str
+) -> None:
+    async def username() -> bytes:
+        reply = await forward(gateway, "/echo", basic(user, password))
+        assert reply.status == 200
+        return gateway.socks.served[-1].username
+
+    before = await username()
+    assert await username() == before
+    body = json.dumps({"proxyUser": named}).encode()
+    reply = await gateway.ask("/identity/new", JSON, method="POST", body=body)
+    assert (reply.status, reply.json["renewed"], reply.json["keys"]) == (200, "key", 1)
+    assert await username() != before
+
+
+@pytest.mark.parametrize("named", ["tortxd", "tortxd:token", "", ":pw", "tor-iso:", 7, None])
+@ensureDeferred
+async def test_a_proxy_user_that_is_no_key_is_refused(either: Gateway, named: object) -> None:
+    body = json.dumps({"proxyUser": named}).encode()
+    reply = await either.ask("/identity/new", JSON, method="POST", body=body)
+    assert (reply.status, reply.json["code"]) == (400, "bad_request")
+
+
+@ensureDeferred
 async def test_a_key_that_is_not_ascii(either: Gateway) -> None:
     """Browsers write headers in Latin-1, programs in UTF-8."""
     for coding in ("utf-8", "latin-1"):
@@ -106,8 +164,10 @@ async def test_a_key_that_is_not_ascii(either: Gateway) -> None:
 async def test_operators_renew_everything(either: Gateway) -> None:
     callers = [("Tor-Stream-Isolation: k",), (), (PAGE,)]
     before = [await used(either, *caller) for caller in callers]
+    either.link.next_new_identity = 7.125
     reply = await renew(either, None, TOKEN)
-    assert (reply.status, reply.json) == (200, {"renewed": "all"})
+    done = {"renewed": "all", "keys": 3, "connections": 3, "nextNewnym": 7.125}
+    assert (reply.status, reply.json) == (200, done)
     assert either.link.renewed == 1
     for _, number in before:
         await either.origin.when_closed(number)

@@ -66,7 +66,7 @@ async def test_the_cookie_makes_an_operator(operated: Gateway, headers: tuple[st
     assert (await operated.ask("/circuits", SENT, *headers)).status == 200
     body = b"{}"
     reply = await operated.ask("/identity/new", SENT, *headers, method="POST", body=body)
-    assert reply.json == {"renewed": "all"}
+    assert reply.json["renewed"] == "all"
 
 
 @pytest.mark.parametrize(

@@ -257,6 +257,17 @@ def test_what_the_user_has_excluded_is_none(option: str, pattern: str) -> None:
     assert world.unavailable(of(exits=(A,)))
 
 
+def test_exit_nodes_count_where_nobody_chooses() -> None:
+    """As in Tor: what is chosen counts for more (tor(1), "ExitNodes")."""
+    world = World(node(A), node(C), node(D))
+    world.control.options["ExitNodes"] = ["{fr}", D]
+    assert {world.choose() for _ in range(40)} == {C, D}
+    assert world.choose(of("de")) == A
+    world = World(node(A))
+    world.control.options["ExitNodes"] = ["{us}"]
+    assert world.unavailable()
+
+
 def test_one_that_could_not_be_reached_is_none_for_a_while() -> None:
     world = World(node(A))
     assert done(world.chooser.has(A, 80))

@@ -99,9 +99,8 @@ class Outbound:
 
     # What steering needs, as it is where a request is not steered:
     _steered: Steered | None = None
-    _exit: str | None = None
-    """The exit by which it is to leave Tor, where that is not Tor's to choose."""
-    _exit_changed = False
+    _where: Place | None = None
+    """Where it leaves Tor."""
     _retries = 0
     """Further tries that are left."""
     _tried: frozenset[str] = frozenset()
@@ -203,7 +202,7 @@ class Outbound:
             deadline=self._share_of_time(),
             early=self.early,
             unclear=self.unclear,
-            exit=self._exit,
+            exit=None if self._where is None else self._where.exit,
         )
         self._attempt.start()
 
@@ -215,8 +214,7 @@ class Outbound:
 
         def placed(place: Place) -> None:
             self._pool_key = PoolKey(place.credentials, key.scheme, key.host, key.port)
-            self._exit = place.exit
-            self._exit_changed = self._exit_changed or place.changed
+            self._where = place
             then()
 
         self._pending = Pending()
@@ -228,7 +226,7 @@ class Outbound:
     def _share_of_time(self) -> float:
         """When the destination must be reached: a try that hangs must leave time for those that
         are still allowed."""
-        if not self._retries:
+        if not self._retries or not self._is_repeatable():
             return self._deadline
         now = self._carrier.timeouts.clock.seconds()
         return now + (self._deadline - now) / (self._retries + 1)
@@ -288,22 +286,24 @@ class Outbound:
     def _note_exit(self, error: TortxdError) -> None:
         """Remember which exit was tried in vain. Who keeps an exit, keeps it where that is not to
         blame."""
-        assert self._steered is not None
-        if self._steered.steering.sticky is not None and error.fault == "tor":
+        where = self._where
+        if where is not None and where.is_kept and error.fault == "tor":
             return
         last = self._last
         circuit = None
         if last is not None and last.source is not None:
             circuit = self._carrier.link.circuit_of(last.source)
         relay = None if circuit is None else circuit.exit
-        exit = self._exit or (None if relay is None else relay.fingerprint)
+        exit = None if where is None else where.exit
+        if exit is None and relay is not None:
+            exit = relay.fingerprint
         if exit is not None:
             self._tried = self._tried | {exit}
 
     def _own_headers(self) -> Headers:
         """What is said of the way that the response came."""
         headers = [_tries(self._attempts + self._reused)]
-        if self._exit_changed:
+        if self._where is not None and self._where.tell_changed():
             headers.append(_EXIT_CHANGED)
         return headers
 

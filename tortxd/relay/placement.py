@@ -37,6 +37,20 @@ class Steered:
     steering: Steering = UNSTEERED
 
 
+@define(eq=False)
+class Kept:
+    """The exit of one isolation and choice."""
+
+    exit: str
+    until: float
+    is_sticky: bool = False
+    """Whether it was asked for; else it is kept for the sake of circuits alone."""
+    is_strict: bool = False
+    """Whether there is to be no other when it has gone."""
+    is_untold: bool = False
+    """Whether it took the place of another one, and no response has told so."""
+
+
 @frozen
 class Place:
     """Where a request leaves Tor."""
@@ -45,18 +59,17 @@ class Place:
     """With which SOCKS credentials it goes there."""
     exit: str | None = None
     """The fingerprint of the exit; None: Tor chooses."""
+    is_kept: bool = False
+    """Whether the isolation is to keep it (sticky)."""
     changed: bool = False
-    """Whether the isolation was to keep another one, which has gone."""
+    """Whether it was to keep another one, which has gone, and no response has told so yet."""
+    kept: Kept | None = field(default=None, eq=False, repr=False)
 
-
-@define
-class _Kept:
-    """The exit of one isolation and choice."""
-
-    exit: str
-    until: float
-    sticky: bool = False
-    """Whether it was asked for; else it is kept for the sake of circuits alone."""
+    def tell_changed(self) -> bool:
+        """:attr:`changed`, for a response that tells it: those that begin later need not."""
+        if self.kept is not None:
+            self.kept.is_untold = False
+        return self.changed
 
 
 _Key = tuple[Isolation, Choice]
@@ -66,7 +79,7 @@ _Key = tuple[Isolation, Choice]
 class _Caller:
     """What one caller keeps, the oldest first."""
 
-    kept: OrderedDict[_Key, _Kept] = field(factory=OrderedDict)
+    kept: OrderedDict[_Key, Kept] = field(factory=OrderedDict)
     sticky: dict[Isolation, Choice] = field(factory=dict)
     """With which choice an isolation was sticky last."""
 
@@ -133,20 +146,21 @@ class Placements:
         choice, sticky = steering.choice, steering.sticky
         if choice.is_any and host.endswith(".onion"):
             return Place(self._credentials(isolation, None, fresh))  # which has no exit to keep
-        if choice.is_any and (kept := self._sticky_choice(isolation)) is not None:
-            choice = kept
+        if choice.is_any and (known := self._sticky_choice(isolation)) is not None:
+            choice = known
         elif choice.is_any and sticky is None:
             return await self._elsewhere(isolation, host, port, tried, fresh)
         key = (isolation, choice)
         lock = self._choosing.setdefault(key, DeferredLock())
         await lock.acquire()
         try:
-            exit, changed = await self._exit(key, sticky, host, port, tried)
+            kept, exit = await self._exit(key, sticky, host, port, tried)
         finally:
             lock.release()
             if not lock.locked:
                 self._choosing.pop(key, None)
-        return Place(self._credentials(isolation, exit, fresh), exit, changed)
+        credentials = self._credentials(isolation, exit, fresh)
+        return Place(credentials, exit, kept.is_sticky, kept.is_untold, kept)
 
     async def _elsewhere(
         self, isolation: Isolation, host: str, port: int, tried: frozenset[str], fresh: bool
@@ -163,21 +177,50 @@ class Placements:
 
     async def _exit(
         self, key: _Key, sticky: Sticky | None, host: str, port: int, tried: frozenset[str]
-    ) -> tuple[str, bool]:
+    ) -> tuple[Kept, str]:
+        """What is kept, and the exit for this request."""
         kept = self._kept(key)
-        changed = False
-        if kept is not None:
-            is_strict = sticky is not None and sticky.strict
-            if (is_strict or kept.exit not in tried) and await self._link.has_exit(kept.exit, port):
-                self._keep(key, kept.exit, sticky, kept)
-                return kept.exit, False
-            if kept.sticky and is_strict:
-                raise ExitUnavailable(_GONE)
-            changed = kept.sticky
-        exit = await self._link.choose_exit(key[1], host, port, tried)
-        if kept is None or kept.sticky or sticky is not None or kept.exit not in tried:
-            self._keep(key, exit, sticky, kept if changed else None)
-        return exit, changed and kept is not None and kept.exit != exit
+        if kept is None:
+            return self._keep(key, await self._choose(key, host, port, tried), sticky)
+        is_strict = kept.is_strict if sticky is None else sticky.strict
+        if (is_strict or kept.exit not in tried) and await self._link.has_exit(kept.exit, port):
+            return self._prolong(key, kept, sticky)
+        if kept.is_sticky and is_strict:
+            raise ExitUnavailable(_GONE)
+        exit = await self._choose(key, host, port, tried)
+        if kept.is_sticky:
+            kept.is_untold = kept.is_untold or exit != kept.exit
+            kept.exit = exit
+        elif sticky is None and kept.exit in tried:
+            return kept, exit  # a further try is by another one, and no more follows from it
+        else:
+            kept.exit, kept.until = exit, self._clock.seconds() + DIRTY_SECONDS
+        return self._prolong(key, kept, sticky)
+
+    def _choose(self, key: _Key, host: str, port: int, tried: frozenset[str]) -> Deferred[str]:
+        return self._link.choose_exit(key[1], host, port, tried)
+
+    def _keep(self, key: _Key, exit: str, sticky: Sticky | None) -> tuple[Kept, str]:
+        caller = self._callers.setdefault(key[0].caller, _Caller())
+        kept = caller.kept[key] = Kept(exit, self._clock.seconds() + DIRTY_SECONDS)
+        self._callers.move_to_end(key[0].caller)
+        if len(caller.kept) > _REMEMBERED:
+            self._drop(caller, next(iter(caller.kept)))
+        if len(self._callers) > _REMEMBERED_CALLERS:
+            for gone in self._callers.popitem(last=False)[1].sticky:
+                self._sticky.pop(gone, None)
+        return self._prolong(key, kept, sticky)
+
+    def _prolong(self, key: _Key, kept: Kept, sticky: Sticky | None) -> tuple[Kept, str]:
+        """Keep it for as long as is asked for."""
+        caller = self._callers.get(key[0].caller)
+        if sticky is not None and caller is not None:
+            until = self._clock.seconds() + sticky.seconds
+            kept.until = max(kept.until, until) if kept.is_sticky else until
+            kept.is_sticky, kept.is_strict = True, sticky.strict
+            caller.sticky[key[0]] = key[1]
+            self._sticky[key[0]] = None
+        return kept, kept.exit
 
     def _credentials(self, isolation: Isolation, exit: str | None, fresh: bool) -> Credentials:
         salt = b"" if exit is None else exit.encode("ascii")
@@ -185,7 +228,7 @@ class Placements:
             salt += b" %d" % next(self._salts)
         return self._keys.credentials(isolation, salt)
 
-    def _kept(self, key: _Key) -> _Kept | None:
+    def _kept(self, key: _Key) -> Kept | None:
         caller = self._callers.get(key[0].caller)
         kept = None if caller is None else caller.kept.get(key)
         if caller is None or kept is None:
@@ -204,29 +247,10 @@ class Placements:
         if choice is None:
             return None
         kept = self._kept((isolation, choice))
-        return choice if kept is not None and kept.sticky else None
-
-    def _keep(self, key: _Key, exit: str, sticky: Sticky | None, before: _Kept | None) -> None:
-        now, isolation = self._clock.seconds(), key[0]
-        if before is None:
-            kept = _Kept(exit, now + DIRTY_SECONDS)
-        else:
-            kept = _Kept(exit, before.until, before.sticky)
-        if sticky is not None:
-            until = now + sticky.seconds
-            kept.until = max(kept.until, until) if kept.sticky else until
-            kept.sticky = True
-        caller = self._callers.setdefault(isolation.caller, _Caller())
-        caller.kept[key] = kept
-        if kept.sticky:
-            caller.sticky[isolation] = key[1]
-            self._sticky[isolation] = None
-        self._callers.move_to_end(isolation.caller)
-        if len(caller.kept) > _REMEMBERED:
-            self._drop(caller, next(iter(caller.kept)))
-        if len(self._callers) > _REMEMBERED_CALLERS:
-            for gone in self._callers.popitem(last=False)[1].sticky:
-                self._sticky.pop(gone, None)
+        if kept is not None and kept.is_sticky:
+            return choice
+        self._sticky.pop(isolation, None)
+        return None
 
     def _drop(self, caller: _Caller, key: _Key) -> None:
         del caller.kept[key]

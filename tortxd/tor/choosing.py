@@ -22,7 +22,7 @@ from tortxd.errors import ExitUnavailable
 from tortxd.policy.steering import Choice
 from tortxd.tor.consensus import Consensus, Node, read_nodes
 from tortxd.tor.exits import PortPolicy, parsed
-from tortxd.tor.nodes import excluded_exits, matches
+from tortxd.tor.nodes import ExitRules
 from tortxd.tor.relays import Relays
 from tortxd.tor.replies import CommandRefused
 
@@ -122,7 +122,7 @@ class ExitChooser:
         """By fingerprint."""
         self._pools: dict[Choice, _Pool] = {}
         self._weights: dict[str, int] | None = None
-        self._excluded: list[str] | None = None
+        self._rules: ExitRules | None = None
 
     def consensus_read(self, consensus: Consensus) -> None:
         """There is another consensus."""
@@ -131,7 +131,7 @@ class ExitChooser:
         self._others.clear()
         self._policies.clear()
         self._pools.clear()
-        self._weights = self._excluded = None
+        self._weights = self._rules = None
 
     async def choose(self, choice: Choice, port: int, avoiding: Collection[str] = ()) -> str:
         """The fingerprint of an exit that ``choice`` names and that carries ``port``.
@@ -173,7 +173,10 @@ class ExitChooser:
         if not self._is_reachable(fingerprint):
             return False
         node = await self._listed(fingerprint)
-        if node is None or not node.may_exit or self._is_excluded(node, await self._excluding()):
+        if node is None or not node.may_exit:
+            return False
+        rules = await self._user_rules()
+        if not rules.permit(node, self._country(node), chosen=True):
             return False
         await self._read_policies([fingerprint])
         return self._carries(fingerprint, port)
@@ -199,7 +202,7 @@ class ExitChooser:
         return pool
 
     async def _named(self, choice: Choice) -> list[Node]:
-        """The exits that ``choice`` names, and the user has not excluded."""
+        """The exits that ``choice`` names, as far as the user permits them."""
         if choice.fingerprints:
             found = [await self._listed(one) for one in sorted(choice.fingerprints)]
             nodes = [node for node in found if node is not None and node.may_exit]
@@ -207,20 +210,16 @@ class ExitChooser:
             nodes = list(self._exits.values())
         if choice.countries:
             nodes = [node for node in nodes if self._country(node) in choice.countries]
-        excluded = await self._excluding()
-        return [node for node in nodes if not self._is_excluded(node, excluded)]
+        rules, chosen = await self._user_rules(), not choice.is_any
+        return [node for node in nodes if rules.permit(node, self._country(node), chosen=chosen)]
 
-    async def _excluding(self) -> list[str]:
-        if self._excluded is None:
-            self._excluded = await excluded_exits(self._control)
-        return self._excluded
+    async def _user_rules(self) -> ExitRules:
+        if self._rules is None:
+            self._rules = await ExitRules.read(self._control)
+        return self._rules
 
     def _country(self, node: Node) -> str | None:
         return self._relays.get(node.fingerprint).country
-
-    def _is_excluded(self, node: Node, excluded: Iterable[str]) -> bool:
-        countries = {node.address: self._country(node) or "??"}
-        return any(matches(pattern, node, countries) for pattern in excluded)
 
     def _is_reachable(self, fingerprint: str) -> bool:
         until = self._unreachable.get(fingerprint)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
@@ -124,13 +125,35 @@ async def _patterns(control: Control, option: str) -> list[str]:
     return list(islice(filter(None, items), _MOST_PATTERNS))
 
 
-async def excluded_exits(control: Control) -> list[str]:
-    """The items of the options by which a user has excluded relays as exits.
+@frozen
+class ExitRules:
+    """What a user's options say of exits."""
 
-    :raises TortxdError: Tor does not answer.
-    """
-    options = ("ExcludeNodes", "ExcludeExitNodes")
-    return [pattern for option in options for pattern in await _patterns(control, option)]
+    allowed: tuple[str, ...]
+    """The items of ExitNodes; none: all are allowed."""
+    excluded: tuple[str, ...]
+
+    @classmethod
+    async def read(cls, control: Control) -> ExitRules:
+        """Ask Tor for them.
+
+        :raises TortxdError: it does not answer.
+        """
+        _, _, _, against = _OPTIONS[0]
+        excluded = [pattern for option in against for pattern in await _patterns(control, option)]
+        return cls(tuple(await _patterns(control, "ExitNodes")), tuple(excluded))
+
+    def permit(self, node: Node, country: str | None, *, chosen: bool) -> bool:
+        """Whether it may be an exit.
+
+        :param chosen: whether it was asked for, which counts for more than ExitNodes, as it does
+            in Tor (tor(1), "ExitNodes").
+        """
+        countries = {node.address: country or "??"}
+        if any(matches(pattern, node, countries) for pattern in self.excluded):
+            return False
+        allowed = self.allowed
+        return chosen or not allowed or any(matches(one, node, countries) for one in allowed)
 
 
 class ChoiceWatch:

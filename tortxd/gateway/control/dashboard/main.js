@@ -80,7 +80,8 @@ byId("renew").addEventListener("click", async () => {
   try {
     const { keys, connections } = await renewAll();
     say("Every request uses new circuits from now on. The guard stays. "
-      + `${counted(keys, "key")} renewed, ${counted(connections, "connection")} retired.`);
+      + `${keys} ${keys === 1 ? "key" : "keys"} renewed, `
+      + `${connections} ${connections === 1 ? "connection" : "connections"} retired.`);
   } catch (error) {
     say(error.message, { bad: true });
   }
