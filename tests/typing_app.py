@@ -27,6 +27,7 @@ from tortxd import (
     Launching,
     Ready,
     Relay,
+    Renewal,
     Response,
     SetupError,
     SocksClient,
@@ -35,6 +36,7 @@ from tortxd import (
     Stream,
     TorError,
     TorHttpClient,
+    TorInfo,
     TorService,
     TortxdError,
     TreqClient,
@@ -55,6 +57,7 @@ async def with_a_client(reactor: Any) -> bytes:
     client = TorHttpClient(config, reactor)
     client = tor_client("127.0.0.1:9050", timeout=30.0)
     assert_type(client.isolated("alice"), TorHttpClient)
+    assert_type(client.isolated("a", exit_country="de", sticky=600, retry=1), TorHttpClient)
     assert_type(client.get(URL), Deferred[Response])
     response = await client.post(URL, {"a": 1}, headers={"X-Mine": "1"}, timeout=10)
     assert_type(response, Response)
@@ -85,6 +88,12 @@ async def with_a_tor(reactor: Any) -> Status:
     assert agent is not None
     assert_type(await tor.http.post(URL, json={"a": 1}), Response)
     assert_type(await TreqClient(tor.agent(isolation="alice")).get(URL), Response)
+    steered = tor.agent("alice", exit_country="de", exit=["A" * 40], sticky=600, retry=2)
+    told = (await TreqClient(steered).get(URL)).tor
+    assert_type(told, TorInfo)
+    assert_type((told.circuit, told.exit), tuple[str | None, Relay | None])
+    assert_type((told.attempts, told.exit_changed), tuple[int, bool])
+    tor.endpoint("example.com", 443, exit_country=("de", "fr"), sticky=60, strict=True, retry=1)
     endpoint: IStreamClientEndpoint = tor.endpoint("example.com", 443, isolation="alice", tls=True)
     assert endpoint is not None
     resource: IResource = tor.gateway()
@@ -98,7 +107,8 @@ async def with_a_tor(reactor: Any) -> Status:
     for stream in tor.streams():
         assert_type(stream, Stream)
         assert_type(stream.source, tuple[str, int] | None)
-    await tor.new_identity()
+    assert_type(await tor.new_identity(), Renewal)
+    assert_type((await tor.new_identity("alice")).connections, int)
     stop_watching()
     await tor.stopService()
     return tor.status

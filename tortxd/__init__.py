@@ -14,6 +14,7 @@ from tortxd._version import __version__
 
 if TYPE_CHECKING:
     from tortxd.client import SocksClient, TorHttpClient, tor_client
+    from tortxd.client.tor_info import TorInfo
     from tortxd.client.treq_client import TreqClient
     from tortxd.client.treq_response import Response
     from tortxd.config import Config, DaemonConfig
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         TortxdError,
         Unauthorized,
     )
+    from tortxd.gateway.gateway import Renewal
     from tortxd.service import TorService
     from tortxd.tor.link import Circuit, Relay, Stream
     from tortxd.tor.status import (
@@ -96,6 +98,7 @@ __all__ = [
     "Ready",
     "RedirectForbidden",
     "Relay",
+    "Renewal",
     "RequestError",
     "RequestTimeout",
     "ResolveFailed",
@@ -111,6 +114,7 @@ __all__ = [
     "TorDown",
     "TorError",
     "TorHttpClient",
+    "TorInfo",
     "TorNotReady",
     "TorService",
     "TorTimeout",
@@ -123,9 +127,11 @@ __all__ = [
 
 _PLACES = {
     "tortxd.client": ("SocksClient", "TorHttpClient", "tor_client"),
+    "tortxd.client.tor_info": ("TorInfo",),
     "tortxd.client.treq_client": ("TreqClient",),
     "tortxd.client.treq_response": ("Response",),
     "tortxd.config": ("Config", "DaemonConfig"),
+    "tortxd.gateway.gateway": ("Renewal",),
     "tortxd.service": ("TorService",),
     "tortxd.tor.link": ("Circuit", "Relay", "Stream"),
     "tortxd.tor.status": (

@@ -211,6 +211,9 @@ class Config:
     """What says whether a request came from Tor."""
     ip_url: str = field(default=default_of("ip_url"), kw_only=True, validator=_http_url)
     """What says from which address a request came."""
+    token: str | None = field(default=None, kw_only=True, repr=False)
+    """What the gateway asks its clients for, where it is asked (:meth:`TorHttpClient.isolated`) and
+    has one."""
     socks: SocksAddress = field(init=False, repr=False, eq=False)
     """``socks_addr``, read."""
     gateway: tuple[str, int] = field(init=False, repr=False, eq=False)

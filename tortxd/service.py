@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shlex
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.web.resource import IResource
 
 from tortxd._types import Reactor
+from tortxd.client.endpoint import SteeredEndpoint
 from tortxd.client.installed import installed
 from tortxd.config import DaemonConfig
 from tortxd.errors import SetupError, TortxdError
@@ -30,13 +31,14 @@ from tortxd.policy.access import AccessPolicy
 from tortxd.policy.directives import isolation_key
 from tortxd.policy.headers import UserAgent
 from tortxd.policy.hosts import MAP_IT, public_host
+from tortxd.policy.steering import steering_for
 from tortxd.policy.target import TargetPolicy, parse_alias
+from tortxd.relay.placement import Steered
 from tortxd.settings import describe
 from tortxd.tor.budget import CircuitBudget
 from tortxd.tor.datadir import operator_token, prepare
 from tortxd.tor.isolation import IsolationKeys, isolation_of
 from tortxd.tor.link import Circuit, Stream
-from tortxd.tor.socks import TorEndpoint
 from tortxd.tor.status import Status
 from tortxd.tor.supervisor import AttachSettings, LaunchSettings, TorSupervisor
 from tortxd.tor.torrc import exposed_listener
@@ -175,11 +177,31 @@ class TorService(Service):
 
     # --- ways through it -------------------------------------------------------------------------
 
-    def agent(self, isolation: str | None = None) -> TorAgent:
-        """An ``IAgent`` through Tor, for treq.
+    def agent(
+        self,
+        isolation: str | None = None,
+        *,
+        exit_country: str | Iterable[str] | None = None,
+        exit: str | Iterable[str] | None = None,
+        sticky: int | None = None,
+        strict: bool = False,
+        retry: int = 0,
+    ) -> TorAgent:
+        """An ``IAgent`` through Tor, for treq. Its responses tell the way that they came, as
+        ``response.tor``.
 
         :param isolation: requests with different keys never share a circuit. With none, each
             destination's site has circuits of its own.
+        :param exit_country: two-letter codes of the countries (ISO 3166-1) of which one must be the
+            exit's; no other is taken instead.
+        :param exit: fingerprints of the relays of which one must be the exit.
+        :param sticky: for how many seconds from each request on the key keeps its exit, 1 to
+            86,400.
+        :param strict: whether requests fail with ExitUnavailable when that exit has gone; else the
+            key has another one, which the response tells.
+        :param retry: how many further tries a GET, HEAD or OPTIONS may have, each on a fresh
+            circuit, 0 to 3.
+        :raises BadRequest: one of these is malformed.
         """
         from tortxd.client.agent import TorAgent
 
@@ -189,6 +211,9 @@ class TorService(Service):
             key=None if isolation is None else isolation_key(isolation),
             caller=_EMBEDDER,
             timeout=self.config.timeout,
+            steering=steering_for(
+                exit_country=exit_country, exit=exit, sticky=sticky, strict=strict, retry=retry
+            ),
         )
 
     @property
@@ -201,21 +226,38 @@ class TorService(Service):
         return self._http
 
     def endpoint(
-        self, host: str, port: int, *, isolation: str | None = None, tls: bool = False
+        self,
+        host: str,
+        port: int,
+        *,
+        isolation: str | None = None,
+        tls: bool = False,
+        exit_country: str | Iterable[str] | None = None,
+        exit: str | Iterable[str] | None = None,
+        sticky: int | None = None,
+        strict: bool = False,
+        retry: int = 0,
     ) -> IStreamClientEndpoint:
         """A stream to ``host`` and ``port`` through Tor; with ``tls``, secured for ``host``.
 
-        :param isolation: as in :meth:`agent`.
+        :param isolation: as in :meth:`agent`, as are the others.
+        :param retry: how many further tries to open the stream there may be.
         """
         name = public_host(host)
         key = None if isolation is None else isolation_key(isolation)
-        credentials = self._gateway.keys.credentials(isolation_of(key, name, _EMBEDDER))
-        return TorEndpoint(
+        whose = isolation_of(key, name, _EMBEDDER)
+        steering = steering_for(
+            exit_country=exit_country, exit=exit, sticky=sticky, strict=strict, retry=retry
+        )
+        return SteeredEndpoint(
             self.reactor,
-            lambda: self._supervisor.when_admitted(credentials, self.config.timeout / 2),
+            self._gateway,
+            lambda credentials: self._supervisor.when_admitted(
+                credentials, self.config.timeout / 2
+            ),
+            Steered(whose, steering),
             name,
             port,
-            credentials,
             tls=self._gateway.tls if tls else None,
             timeout=self.config.timeout,
         )

@@ -26,10 +26,12 @@ from twisted.web.iweb import (
 from zope.interface import implementer
 
 from tortxd.client.response import Body, TorResponse
+from tortxd.client.tor_info import TorInfo
 from tortxd.client.upload import Upload
 from tortxd.errors import BadRequest, BadResponse, OriginTimeout, TortxdError
 from tortxd.grammar import TOKEN
 from tortxd.policy.headers import framed_anew
+from tortxd.policy.steering import UNSTEERED, Steering
 from tortxd.policy.target import Target, TargetPolicy
 from tortxd.relay.exchange import Exchange, UpstreamRequest
 from tortxd.relay.interfaces import Carrier, Interim, NoUpload, Start, UploadProducer
@@ -68,6 +70,7 @@ class TorAgent:
     :param caller: on whose behalf the requests are made; keys of different callers differ.
     :param timeout: seconds for a whole exchange, the body too.
     :param exchange: the kind of exchange that suits ``carrier``.
+    :param steering: where requests leave Tor, and how often they are tried.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class TorAgent:
         policy: TargetPolicy | None = None,
         timeout: float = 60.0,
         exchange: type[Exchange] = Exchange,
+        steering: Steering = UNSTEERED,
     ) -> None:
         self.clock = carrier.timeouts.clock
         self.policy = policy or TargetPolicy()
@@ -89,6 +93,7 @@ class TorAgent:
         self._key = key
         self._caller = caller
         self._exchange = exchange
+        self._steering = steering
 
     def request(
         self,
@@ -128,10 +133,12 @@ class TorAgent:
         left = expires - self.clock.seconds()
         if left <= 0:
             raise OriginTimeout
+        isolation = isolation_of(self._key, target.host, self._caller)
+        credentials = self._keys.credentials(isolation)
         request = UpstreamRequest(
             method=method,
             head=request_head(method, target, headers, body),
-            pool_key=self._pool_key(target),
+            pool_key=PoolKey(credentials, target.scheme, target.host, target.port),
             timeout=left,
             idle_timeout=left,
             has_body=body is not None,
@@ -139,15 +146,12 @@ class TorAgent:
             expects_continue=False,
             filter=lambda head: asking.fit(head),
             way="library",
+            steered=self._carrier.steered(isolation, self._steering),
         )
         described = _ClientRequest(method, target.url.encode("ascii"), headers)
         asking = _Asking(self._carrier, described, body)
         asking.start(self._exchange(self._carrier, request, asking), left)
         return asking.answer
-
-    def _pool_key(self, target: Target) -> PoolKey:
-        credentials = self._keys.credentials(isolation_of(self._key, target.host, self._caller))
-        return PoolKey(credentials, target.scheme, target.host, target.port)
 
 
 def request_head(
@@ -239,6 +243,7 @@ class _Asking:
             length=UNKNOWN_LENGTH if length is None else length,
             request=self._request,
             body=self._body,
+            tor=TorInfo.of(start.headers),
         )
         self._body.write(data)
         self._soon(lambda: self.answer.callback(response))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from io import IOBase
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
 
 from tortxd._types import Reactor
+from tortxd.addresses import SocksAddress
+from tortxd.client.gateway_carrier import GatewayCarrier
 from tortxd.client.installed import installed
 from tortxd.config import Config
 from tortxd.errors import BadResponse
 from tortxd.policy.directives import isolation_key
+from tortxd.policy.steering import UNSTEERED, Steering, steering_for
 from tortxd.relay.direct import DirectCarrier, DirectExchange
 from tortxd.tor.isolation import IsolationKeys
 from tortxd.tor.tls import ClientTls
@@ -42,6 +46,7 @@ class TorHttpClient:
     :param keys: where isolation comes from; None: nobody shares it.
     :param key: an isolation key for all requests; None: the destinations' sites.
     :param carrier: the connections to Tor, where others share them.
+    :param steering: where requests leave Tor, and how often they are tried.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class TorHttpClient:
         key: bytes | None = None,
         tls: ClientTls | None = None,
         carrier: DirectCarrier | None = None,
+        steering: Steering = UNSTEERED,
     ) -> None:
         # treq takes long to import: not before it is needed.
         from tortxd.client.agent import TorAgent
@@ -61,10 +67,11 @@ class TorHttpClient:
         self.config = config or Config()
         self._reactor = installed(reactor)
         self._keys = keys or IsolationKeys()
+        self._tls = tls or ClientTls(verify=self.config.verify_tls)
         self._carrier = carrier or DirectCarrier(
             self._reactor,
             self.config.socks,
-            tls or ClientTls(verify=self.config.verify_tls),
+            self._tls,
             self._keys,
         )
         self._treq = TreqClient(
@@ -74,22 +81,55 @@ class TorHttpClient:
                 key=key,
                 timeout=self.config.timeout,
                 exchange=DirectExchange,
+                steering=steering,
             )
         )
 
-    def isolated(self, key: str | bytes) -> TorHttpClient:
+    def isolated(
+        self,
+        key: str | bytes,
+        *,
+        exit_country: str | Iterable[str] | None = None,
+        exit: str | Iterable[str] | None = None,
+        sticky: int | None = None,
+        strict: bool = False,
+        retry: int = 0,
+    ) -> TorHttpClient:
         """A client all of whose requests use the isolation key ``key``: they may share circuits
         with one another, and never with anyone else's.
 
+        To choose an exit takes Tor's control port. So where one is chosen or kept, the requests go
+        through the daemon's gateway (``config.http_gateway_addr``), by CONNECT, and the key is one
+        of this machine's clients; TLS ends at the destination all the same.
+
         :param key: 1 to 256 bytes, as UTF-8.
-        :raises BadRequest: it is not.
+        :param exit_country: see :meth:`tortxd.TorService.agent`, as for the others.
+        :raises BadRequest: the key, or one of them, is malformed.
         """
+        name = isolation_key(key)
+        steering = steering_for(
+            exit_country=exit_country, exit=exit, sticky=sticky, strict=strict, retry=retry
+        )
+        carrier = self._carrier
+        if not steering.choice.is_any or steering.sticky is not None:
+            host, port = self.config.gateway
+            carrier = GatewayCarrier(
+                self._reactor,
+                SocksAddress(host, port),
+                self._tls,
+                self._keys,
+                key=name,
+                steering=steering,
+                token=self.config.token,
+            )
         return TorHttpClient(
             self.config,
             self._reactor,
             keys=self._keys,
-            key=isolation_key(key),
-            carrier=self._carrier,
+            key=name,
+            tls=self._tls,
+            carrier=carrier,
+            steering=steering,
         )
 
     def request(self, method: str, url: str, **options: Any) -> Deferred[Response]:

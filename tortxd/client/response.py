@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from attrs import define
+from attrs import define, field
 from twisted.internet.interfaces import IProtocol, IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
@@ -14,6 +14,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IClientRequest, IResponse
 from zope.interface import implementer
 
+from tortxd.client.tor_info import TorInfo
 from tortxd.errors import OriginReset
 
 NOT_READ = "The response was not read to its end."
@@ -158,6 +159,8 @@ class TorResponse:
     """Bytes, or UNKNOWN_LENGTH."""
     request: IClientRequest
     body: Body
+    tor: TorInfo = field(factory=TorInfo)
+    """The way that it came."""
     version: tuple[bytes, int, int] = (b"HTTP", 1, 1)
     previousResponse: IResponse | None = None
 

@@ -168,7 +168,9 @@ class _Call:
         raw = hop.restore()
         if response.headers.getRawHeaders(b"content-encoding") == [b""]:  # Twisted's own
             response.headers.removeHeader(b"content-encoding")
-        return Response(response.original, self._jar), raw
+        made = Response(response.original, self._jar)
+        made.tor = cast(Any, raw).tor
+        return made, raw
 
     def _kept(self, name: str, value: Any) -> Any:
         """A part of the body as treq takes it, such that it can be sent again where that is so."""

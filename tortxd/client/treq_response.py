@@ -14,6 +14,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 
+from tortxd.client.tor_info import TorInfo
 from tortxd.errors import BadResponse, OriginReset, TortxdError
 from tortxd.wire.limited import LimitedBody
 
@@ -41,6 +42,9 @@ _MARKS = (
 
 class Response(_Response):
     """A response of treq. What the destination is to blame for is BadResponse."""
+
+    tor = TorInfo()
+    """The way that it came."""
 
     def collect(self, collector: Callable[[bytes], None]) -> Deferred[None]:
         """Call ``collector`` with each piece of the body; fires at its end. What it raises ends the

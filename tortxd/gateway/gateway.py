@@ -16,6 +16,7 @@ from tortxd.gateway.journal import RequestJournal
 from tortxd.gateway.limits import Limits
 from tortxd.policy.access import Caller
 from tortxd.policy.site import public_suffixes
+from tortxd.policy.steering import Steering
 from tortxd.relay.direct import connect_upstream
 from tortxd.relay.failures import Failures
 from tortxd.relay.interfaces import Stoppable
@@ -145,6 +146,10 @@ class Gateway:
         return connect_upstream(
             self.reactor, self.tls, address, upstream, early=early, timeout=timeout
         )
+
+    def steered(self, isolation: Isolation, steering: Steering) -> Steered | None:
+        """See :class:`tortxd.relay.interfaces.Carrier`."""
+        return self.placements.steered(isolation, steering)
 
     def place(
         self, steered: Steered, host: str, port: int, *, tried: frozenset[str], fresh: bool

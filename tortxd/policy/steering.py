@@ -7,7 +7,7 @@ proxy mode. Said in two places, they must be the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from attrs import evolve, field, frozen
@@ -157,6 +157,35 @@ _PARAMETER_OF = {name: parameter.decode() for parameter, (name, _) in _READ.item
 def header_of(parameter: bytes) -> str:
     """What the header field is called that says the same."""
     return "Tortxd-" + parameter.decode("ascii").title()
+
+
+def steering_for(
+    *,
+    exit_country: str | Iterable[str] | None = None,
+    exit: str | Iterable[str] | None = None,
+    sticky: int | None = None,
+    strict: bool = False,
+    retry: int = 0,
+) -> Steering:
+    """The same from a program's own values.
+
+    :param exit_country: two-letter codes of countries (ISO 3166-1).
+    :param exit: fingerprints of relays.
+    :param sticky: seconds.
+    :param strict: whether it fails where that exit has gone.
+    :raises BadRequest: one is malformed.
+    """
+    if strict and sticky is None:
+        raise BadRequest("strict goes with sticky: it says what a key does whose exit has gone.")
+    given = {b"exit-country": exit_country, b"exit": exit, b"retry": str(retry) if retry else None}
+    if sticky is not None:
+        given[b"sticky"] = f"{sticky}, strict" if strict else str(sticky)
+    values = {
+        name: (value if isinstance(value, str) else ",".join(value)).encode("utf-8", "replace")
+        for name, value in given.items()
+        if value is not None
+    }
+    return read(values, lambda name: name.decode().replace("-", "_")).steering()
 
 
 def read(given: Mapping[bytes, bytes], called: Callable[[bytes], str] = bytes.decode) -> Asked:

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from tortxd._types import Reactor
 from tortxd.errors import NotServed
-from tortxd.policy.steering import Choice
+from tortxd.policy.steering import Choice, Steering
 from tortxd.relay.exchange import Exchange
 from tortxd.relay.failures import Failures
 from tortxd.relay.interfaces import Stoppable
@@ -27,7 +27,7 @@ from tortxd.relay.journal import Uncounted
 from tortxd.relay.placement import Place, Placements, Steered
 from tortxd.relay.timeouts import Timeouts
 from tortxd.relay.upstream import Pool, Upstream
-from tortxd.tor.isolation import Credentials, IsolationKeys
+from tortxd.tor.isolation import Credentials, Isolation, IsolationKeys
 from tortxd.tor.link import Circuit, ExitLead, SocksAddress, TorLink
 from tortxd.tor.socks import open_stream
 from tortxd.tor.status import Ready, Status
@@ -120,6 +120,10 @@ class DirectCarrier:
         return connect_upstream(
             self._reactor, self._tls, address, upstream, early=early, timeout=timeout
         )
+
+    def steered(self, isolation: Isolation, steering: Steering) -> Steered | None:
+        """See :class:`tortxd.relay.interfaces.Carrier`."""
+        return self._placements.steered(isolation, steering)
 
     def place(
         self, steered: Steered, host: str, port: int, *, tried: frozenset[str], fresh: bool

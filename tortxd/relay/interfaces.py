@@ -13,11 +13,13 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import Attribute, implementer
 
 from tortxd.errors import TortxdError
+from tortxd.policy.steering import Steering
 from tortxd.relay.failures import Failures
 from tortxd.relay.journal import Journal
 from tortxd.relay.placement import Place, Steered
 from tortxd.relay.timeouts import Timeouts
 from tortxd.relay.upstream import Pool, Upstream
+from tortxd.tor.isolation import Isolation
 from tortxd.tor.link import SocksAddress, TorLink
 from tortxd.wire.http1 import Headers
 
@@ -128,6 +130,9 @@ class Carrier(Protocol):
     ) -> Deferred[Upstream]:
         """Connect ``upstream`` through Tor; with ``early``, it may write before the SOCKS reply.
         Cancellable. Fails with one of our errors."""
+
+    def steered(self, isolation: Isolation, steering: Steering) -> Steered | None:
+        """See :meth:`tortxd.relay.placement.Placements.steered`."""
 
     def place(
         self, steered: Steered, host: str, port: int, *, tried: frozenset[str], fresh: bool

@@ -54,6 +54,13 @@ def _tries(number: int) -> tuple[bytes, bytes]:
     return _TRIES[number] if number < len(_TRIES) else (b"Tortxd-Attempts", b"%d" % number)
 
 
+def may_fare_better(error: TortxdError) -> bool:
+    """Whether what failed so may succeed over another circuit, or by another exit."""
+    return isinstance(error, DestinationError | TorTimeout) and not isinstance(
+        error, OnionAuthRequired
+    )
+
+
 class Phase(Enum):
     """How far a request is."""
 
@@ -276,9 +283,7 @@ class Outbound:
 
     def _is_worth_a_retry(self, error: TortxdError) -> bool:
         """Whether another circuit, or another exit, may fare better."""
-        if isinstance(error, OnionAuthRequired) or not isinstance(
-            error, DestinationError | TorTimeout
-        ):
+        if not may_fare_better(error):
             return False
         left = self._deadline - self._carrier.timeouts.clock.seconds()
         return left > TIMER_MARGIN and self._is_repeatable()

@@ -106,6 +106,12 @@ class Placements:
         """Whether that isolation keeps an exit whatever its requests say; the time may be over."""
         return isolation in self._sticky
 
+    def steered(self, isolation: Isolation, steering: Steering) -> Steered | None:
+        """How a request is steered that asks for this; None: not at all."""
+        if steering is UNSTEERED and isolation not in self._sticky:
+            return None
+        return Steered(isolation, steering)
+
     def place(
         self,
         steered: Steered,

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from errno import EMFILE, ENFILE
 from typing import Any, Generic, TypeVar, cast
+from typing import Protocol as TypingProtocol
 
 from attrs import field, frozen
 from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address
@@ -93,13 +94,68 @@ def open_stream(
         A protocol that was connected early has had the same error in ``connectionLost`` by then.
     :raises BadUrl: when SOCKS cannot carry the host or the port.
     """
+    return open_by(
+        Handshake(),
+        request(name or host, port, credentials.username, credentials.password),
+        reactor,
+        address,
+        host,
+        protocol,
+        early=early,
+        tls=tls,
+        timeout=timeout,
+        reached=reached,
+        factory=factory,
+    )
+
+
+class Answer(TypingProtocol):
+    """That a stream is open."""
+
+    @property
+    def leftover(self) -> bytes:
+        """What the destination had sent already."""
+
+
+class Handshaking(TypingProtocol):
+    """Reads what is answered to a request for a stream."""
+
+    def receive(self, data: bytes) -> Answer | None:
+        """Take bytes; None as long as more are needed.
+
+        :raises TortxdError: it is refused. Nothing may be fed after that, nor after the answer.
+        """
+
+
+def open_by(
+    handshake: Handshaking,
+    request: bytes,
+    reactor: Reactor,
+    address: SocksAddress,
+    host: str,
+    protocol: P,
+    *,
+    early: bool = False,
+    tls: ClientTls | None = None,
+    timeout: float = 60.0,
+    reached: Callable[[Source | None], None] | None = None,
+    factory: IProtocolFactory | None = None,
+    called: str = "Tor's SOCKS port",
+) -> Deferred[P]:
+    """:func:`open_stream` by another handshake than SOCKS.
+
+    :param request: the bytes that ask for the stream to ``host``.
+    :param called: what listens at ``address``, in sentences.
+    """
     opening = _Opening(
         reactor=reactor,
-        request=request(name or host, port, credentials.username, credentials.password),
+        handshake=handshake,
+        request=request,
         protocol=protocol,
         early=early,
         reached=reached,
         factory=factory,
+        called=called,
     )
     if tls is not None:
         opening.first = over_tls(
@@ -119,14 +175,18 @@ class _Opening(ClientFactory, Generic[P]):
         self,
         *,
         reactor: Reactor,
+        handshake: Handshaking,
         request: bytes,
         protocol: P,
         early: bool,
         reached: Callable[[Source | None], None] | None,
         factory: IProtocolFactory | None,
+        called: str,
     ) -> None:
         self.opened: Deferred[P] = Deferred(lambda _: self.fail(CancelledError()))
+        self.handshake = handshake
         self.request = request
+        self.called = called
         self.first: IProtocol = protocol
         """Who gets the connection to the destination first: TLS, or the application's protocol."""
         self.early = early
@@ -167,7 +227,7 @@ class _Opening(ClientFactory, Generic[P]):
         elif getattr(reason.value, "osError", None) in (EMFILE, ENFILE):
             self.fail(Overloaded())
         else:
-            self.fail(TorDown("Tor's SOCKS port cannot be reached."))
+            self.fail(TorDown(f"{self.called} cannot be reached."))
 
     def succeed(self) -> None:
         """The application's protocol is connected for good."""
@@ -202,7 +262,6 @@ class _Leg(Protocol):
 
     def __init__(self, opening: _Opening[Any]) -> None:
         self._opening = opening
-        self._handshake = Handshake()
         self.answered = False
 
     def connectionMade(self) -> None:
@@ -219,7 +278,7 @@ class _Leg(Protocol):
     def dataReceived(self, data: bytes) -> None:
         opening = self._opening
         try:
-            reply = self._handshake.receive(data)
+            reply = opening.handshake.receive(data)
         except TortxdError as error:
             opening.fail(error)
             return
@@ -235,7 +294,9 @@ class _Leg(Protocol):
             opening.first.dataReceived(reply.leftover)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._opening.fail(TorDown("Tor ended the connection without an answer."))
+        self._opening.fail(
+            TorDown(f"{self._opening.called} ended the connection without an answer.")
+        )
 
     def abort(self, error: Exception) -> None:
         """Close the connection now, and tell the protocol that had it early."""
@@ -266,6 +327,7 @@ class TorEndpoint:
     tls: ClientTls | None = None
     early: bool = False
     timeout: float = 60.0
+    name: str | None = field(default=None, repr=False)
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Build a protocol and connect it.
@@ -312,6 +374,7 @@ class TorEndpoint:
             timeout=expires - self.reactor.seconds(),
             reached=reached,
             factory=factory,
+            name=self.name,
         )
         opened.addCallbacks(lambda it: None if writable.called else writable.callback(it), failed)
         return await writable

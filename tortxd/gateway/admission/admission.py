@@ -9,7 +9,6 @@ again: what follows from it alone is remembered, and nothing that depends on the
 
 from __future__ import annotations
 
-from collections.abc import Container
 from enum import Enum, auto
 from functools import lru_cache, partial
 
@@ -38,7 +37,7 @@ from tortxd.policy.steering import NOTHING
 from tortxd.policy.target import HTTP_SCHEMES, WEBSOCKET_SCHEMES, TargetPolicy
 from tortxd.relay.exchange import UpstreamRequest
 from tortxd.relay.journal import Way
-from tortxd.relay.placement import Steered
+from tortxd.relay.placement import Placements, Steered
 from tortxd.relay.tunnel import TunnelRequest
 from tortxd.relay.upstream import PoolKey
 from tortxd.tor.isolation import Isolation, IsolationKeys, isolation_of
@@ -131,14 +130,12 @@ class Admission:
     """See the module's description.
 
     :param policy: another one counts from the next request on.
-    :param sticky: those that keep an exit.
+    :param placements: know which isolations keep an exit.
     """
 
-    def __init__(
-        self, policy: GatewayPolicy, keys: IsolationKeys, sticky: Container[Isolation] = ()
-    ) -> None:
+    def __init__(self, policy: GatewayPolicy, keys: IsolationKeys, placements: Placements) -> None:
         self.keys = keys
-        self._sticky = sticky
+        self._placements = placements
         self._policy = policy
         self._known_of_route = lru_cache(_REMEMBERED_SECTIONS)(partial(self._read_again, ROUTE))
         self._known_of_absolute_form = lru_cache(_REMEMBERED_SECTIONS)(
@@ -308,9 +305,7 @@ class Admission:
 
     def steered(self, isolation: Isolation, directives: Directives) -> Steered | None:
         """How a request is steered; None: not at all."""
-        if directives.asked is NOTHING and isolation not in self._sticky:
-            return None
-        return Steered(isolation, directives.steering)
+        return self._placements.steered(isolation, directives.steering)
 
     def refusal(self, error: TortxdError, head: RequestHead | None) -> Answer:
         """The answer that ``error`` makes, where a request that is not in proxy mode is refused; a

@@ -133,7 +133,7 @@ class _Streams:
         self.failures, self.under_way = gateway.failures, gateway.under_way
         self._gateway = gateway
         self._used: list[Upstream] = []
-        self.place = gateway.place
+        self.place, self.steered = gateway.place, gateway.steered
 
     def connect(
         self, address: SocksAddress, upstream: Upstream, *, early: bool, timeout: float
