@@ -223,6 +223,16 @@ def test_events(world: World, name: str, line: str, told: tuple[Any, ...]) -> No
     assert world.told.all[1:] == [told]
 
 
+def test_since_when_it_hears_events_is_known() -> None:
+    world = World()
+    world.clock.advance(5)
+    assert world.session.heard_since is None
+    del world.control.known["circuit-status"]  # to which no answer comes for a while
+    Deferred.fromCoroutine(world.session.begin())
+    world.clock.advance(5)
+    assert world.session.heard_since == 5
+
+
 def test_other_events_are_nothing(world: World) -> None:
     world.event("STATUS_GENERAL", "NOTICE ACCEPTED_SERVER_DESCRIPTOR")
     world.event("SIGNAL", "RELOAD")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import CancelledError
@@ -16,26 +15,35 @@ if TYPE_CHECKING:
     from tortxd.tor.control import Control
 
 _INTERVAL = 10.0
-"""Seconds; Tor carries out one NEWNYM in that time, and keeps further ones waiting (control-spec,
-section 3.7)."""
+"""Seconds; Tor carries out one NEWNYM in that time, and keeps further ones waiting, as one
+(MAX_SIGNEWNYM_RATE in C-tor). It counts in whole seconds, so it may be less there, but not more."""
 _PATIENCE = 2 * _INTERVAL
 
 
 class NewIdentity:
-    """Asks for one, and waits until it is made."""
+    """Asks for one, waits until it is made, and knows when Tor will make the next."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._waiting: Waiters[None] = Waiters()
-        self._made_at = -math.inf
+        self._made_at: float | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    @property
-    def next_in(self) -> float:
-        """Seconds until Tor makes another at once, as far as was seen."""
-        return max(0.0, self._made_at + _INTERVAL - self._clock.seconds())
+    def next_in(self, heard_since: float) -> float | None:
+        """Seconds until Tor makes another at once; 0: now. None: that is not known.
+
+        :param heard_since: from when on none was made unheard, on the clock.
+        """
+        now, made_at = self._clock.seconds(), self._made_at
+        if made_at is not None and made_at >= heard_since:
+            left = max(0.0, made_at + _INTERVAL - now)
+        elif now - heard_since >= _INTERVAL:
+            left = 0.0
+        else:
+            return None
+        return left + _INTERVAL if self._waiting else left
 
     async def make(self, control: Control) -> None:
         """Have one made.

@@ -187,8 +187,9 @@ class TorView(TorLink, Protocol):
 
     @property
     def next_new_identity(self) -> float | None:
-        """Seconds until Tor will make new circuits for everything at once; None: there is no
-        control connection."""
+        """Seconds until Tor will make new circuits for everything at once (NEWNYM); 0: now. None:
+        that is not known, without a control connection or in the first seconds of one: another
+        controller may have had it done just before."""
 
     @property
     def runs(self) -> int:

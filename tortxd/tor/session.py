@@ -133,6 +133,8 @@ class Session:
         self.network = "unknown"
         """``public`` or ``private``, once it has begun."""
         self.exits = Exits(clock, control)
+        self.heard_since: float | None = None
+        """When it began to hear events, on the clock."""
 
     @property
     def control(self) -> Control:
@@ -150,6 +152,7 @@ class Session:
         events = ("CIRC", "CIRC_MINOR", "STREAM", "BW")
         feeds = [(name, partial(self._feed, name)) for name in events]
         await self._control.subscribe((*feeds, *self._progress.handlers()))
+        self.heard_since = self._clock.seconds()
         testing = await self._control.configured("TestingTorNetwork")
         authorities = await self._control.configured("DirAuthority")
         replies = await self._control.ask(

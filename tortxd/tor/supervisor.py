@@ -365,9 +365,9 @@ class TorSupervisor:
 
     @property
     def next_new_identity(self) -> float | None:
-        """Seconds until Tor will carry out a NEWNYM at once, as far as was seen; None: there is no
-        control connection."""
-        return None if self._session is None else self._new_identity.next_in
+        """See :meth:`tortxd.tor.link.TorView.next_new_identity`."""
+        since = None if self._session is None else self._session.heard_since
+        return None if since is None else self._new_identity.next_in(since)
 
     @property
     def _open_session(self) -> Session:
