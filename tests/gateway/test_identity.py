@@ -11,7 +11,7 @@ from twisted.internet.defer import fail
 from tests.gateway.asking import forward
 from tests.gateway.conftest import OPERATOR, Gateway, Policy
 from tests.gateway.tunnels import basic
-from tests.web_client import Reply
+from tests.web_client import Reply, connect_to
 from tortxd.errors import TorNotReady
 from tortxd.policy.access import AccessPolicy
 from tortxd.relay import upstream
@@ -25,6 +25,13 @@ async def renew(gateway: Gateway, key: object = None, *headers: str) -> Reply:
     """Ask for a new identity, of a key if there is one."""
     body = b"" if key is None else json.dumps({"isolation": key}).encode()
     return await gateway.ask("/identity/new", JSON, *headers, method="POST", body=body)
+
+
+def done(reply: Reply) -> tuple[str, int, int]:
+    """What a new identity did: to whom, to how many keys and to how many connections."""
+    assert reply.status == 200, reply
+    value = reply.json
+    return value["renewed"], value["keys"], value["connections"]
 
 
 async def used(gateway: Gateway, *headers: str) -> tuple[bytes, int]:
@@ -45,8 +52,8 @@ async def test_a_key_gets_new_circuits_and_connections(either: Gateway) -> None:
     before, others = await used(either, key), await used(either, other)
     assert await used(either, key) == before
     reply = await renew(either, "alice")
-    done = {"renewed": "key", "keys": 1, "connections": 1, "nextNewnym": 0.0}
-    assert (reply.status, reply.json) == (200, done)
+    made = {"renewed": "key", "keys": 1, "connections": 1, "nextNewnym": 0.0}
+    assert (reply.status, reply.json) == (200, made)
     # Its waiting connection is closed at once, and nobody else's.
     await either.origin.when_closed(before[1])
     (open_one,) = either.origin.open_connections
@@ -106,10 +113,52 @@ async def test_connections_in_use_count_as_retired(gateway: Gateway) -> None:
         )
         wires.append(wire)
     await gateway.origin.when_requested(2)
-    assert (await renew(gateway, "alice")).json["connections"] == 2
-    assert (await renew(gateway, "alice")).json["connections"] == 0
+    assert done(await renew(gateway, "alice")) == ("key", 1, 2)
+    # They are retired already, though they go on.
+    assert done(await renew(gateway, "alice")) == ("key", 1, 0)
+    assert done(await renew(gateway, None, TOKEN)) == ("all", 0, 0)
     for wire in wires:
         wire.transport.abortConnection()
+
+
+@ensureDeferred
+async def test_tunnels_count_as_retired_while_they_last(gateway: Gateway) -> None:
+    wire = await gateway.connect()
+    wire.send(connect_to("origin.test.example:80", "Tor-Stream-Isolation: tunnel"))
+    await wire.when_came(b"\r\n\r\n")
+    assert done(await renew(gateway, "tunnel")) == ("key", 1, 1)
+    wire.transport.abortConnection()
+    await gateway.socks.served[0].lost
+    wire = await gateway.connect()
+    wire.send(connect_to("origin.test.example:80", "Tor-Stream-Isolation: tunnel"))
+    await wire.when_came(b"\r\n\r\n")
+    wire.transport.abortConnection()
+    await gateway.socks.served[1].lost
+    assert done(await renew(gateway, "tunnel")) == ("key", 1, 0)
+
+
+@ensureDeferred
+async def test_what_was_renewed_is_counted_once(either: Gateway) -> None:
+    for key in ("a", "b", "a", "c"):
+        await used(either, f"Tor-Stream-Isolation: {key}")
+    assert done(await renew(either, "c")) == ("key", 1, 1)
+    assert done(await renew(either, "unused")) == ("key", 1, 0)
+    assert done(await renew(either, None, TOKEN)) == ("all", 2, 2)
+    assert done(await renew(either, None, TOKEN)) == ("all", 0, 0)
+    await used(either, "Tor-Stream-Isolation: a")
+    assert done(await renew(either, None, TOKEN)) == ("all", 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.0, 0.0), (9.99951, 10.0), (4.5678, 4.568), (None, None)]
+)
+@ensureDeferred
+async def test_when_tor_makes_the_next_is_said(
+    either: Gateway, seconds: float | None, shown: float | None
+) -> None:
+    either.link.next_new_identity = seconds
+    for key, token in ((None, TOKEN), ("alice", JSON)):
+        assert (await renew(either, key, token)).json["nextNewnym"] == shown
 
 
 @pytest.mark.parametrize(
@@ -153,11 +202,11 @@ async def test_a_proxy_user_that_is_no_key_is_refused(either: Gateway, named: ob
 @ensureDeferred
 async def test_a_key_that_is_not_ascii(either: Gateway) -> None:
     """Browsers write headers in Latin-1, programs in UTF-8."""
-    for coding in ("utf-8", "latin-1"):
-        name = "zoë".encode(coding).decode("latin-1")
-        before = await used(either, f"Tor-Stream-Isolation: {name}")
-        assert (await renew(either, "zoë")).status == 200
-        assert await used(either, f"Tor-Stream-Isolation: {name}") != before
+    names = ["zoë".encode(coding).decode("latin-1") for coding in ("utf-8", "latin-1")]
+    before = [await used(either, f"Tor-Stream-Isolation: {name}") for name in names]
+    assert done(await renew(either, "zoë")) == ("key", 1, 2)
+    after = [await used(either, f"Tor-Stream-Isolation: {name}") for name in names]
+    assert len({username for username, _ in before + after}) == 4
 
 
 @ensureDeferred
@@ -166,8 +215,8 @@ async def test_operators_renew_everything(either: Gateway) -> None:
     before = [await used(either, *caller) for caller in callers]
     either.link.next_new_identity = 7.125
     reply = await renew(either, None, TOKEN)
-    done = {"renewed": "all", "keys": 3, "connections": 3, "nextNewnym": 7.125}
-    assert (reply.status, reply.json) == (200, done)
+    made = {"renewed": "all", "keys": 3, "connections": 3, "nextNewnym": 7.125}
+    assert (reply.status, reply.json) == (200, made)
     assert either.link.renewed == 1
     for _, number in before:
         await either.origin.when_closed(number)

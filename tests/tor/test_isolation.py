@@ -129,6 +129,30 @@ def test_forgotten_callers_bring_nothing_old_back(monkeypatch: pytest.MonkeyPatc
     assert len(keys._callers) == 3
 
 
+def test_what_has_had_credentials_since_it_was_renewed_is_counted() -> None:
+    keys = IsolationKeys()
+    alice, bob, site = Isolation("key", b"alice"), Isolation("key", b"bob"), Isolation("site", b"a")
+    assert keys.renew_all() == 0
+    for one in (alice, bob, alice, site):
+        keys.credentials(one)
+        keys.credentials(one, b"by another exit")
+    assert keys.renew_all() == 3
+    assert keys.renew_all() == 0
+    keys.credentials(alice)
+    keys.credentials(bob)
+    keys.renew(alice)
+    assert keys.renew_all() == 1
+
+
+def test_so_many_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "_REMEMBERED_USERNAMES", 10)
+    keys = IsolationKeys()
+    for number in range(30):
+        keys.credentials(Isolation("key", b"%d" % number))
+    assert len(keys._used) == 10
+    assert keys.renew_all() == 10
+
+
 def test_our_own_usernames_are_marked() -> None:
     keys = IsolationKeys()
     for name in (b"a", b"b"):

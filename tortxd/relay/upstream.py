@@ -179,8 +179,9 @@ class Pool:
         self._distrusted: dict[PoolKey, float] = {}
         """Destinations that said more than they were asked, and until when that counts."""
         self._connected: set[Upstream] = set()
+        """All connections to Tor that are open."""
         self._open: dict[Source, Upstream] = {}
-        """The connections to Tor, by our end of each, where it has one."""
+        """The same, by our end of each, where it has one."""
         self._closed: dict[Source, Way] = {}
         """How the requests came of the last ones that were closed."""
 
@@ -281,10 +282,10 @@ class Pool:
         """Let no connection of these credentials' identity take a further request: close those
         that wait now, and the others when their exchange has ended.
 
-        :return: how many there are.
+        :return: how many there are of both.
         """
         identity = credentials.identity
-        found = sum(one.pool_key.credentials.identity == identity for one in self._connected)
+        found = self._count(lambda upstream: upstream.pool_key.credentials.identity == identity)
         self._retired.pop(identity, None)
         self._retired[identity] = None
         if len(self._retired) > REMEMBERED:
@@ -295,7 +296,7 @@ class Pool:
 
     def retire_all(self) -> int:
         """The same for whatever there is."""
-        found = len(self._connected)
+        found = self._count(lambda _: True)
         self.generation += 1
         self._retired.clear()
         self._discard_retired()
@@ -310,6 +311,15 @@ class Pool:
         return (
             upstream.generation != self.generation
             or upstream.pool_key.credentials.identity in self._retired
+        )
+
+    def _count(self, concerned: Callable[[Upstream], bool]) -> int:
+        """How many connections wait or are in use, and are not retired so far."""
+        return sum(
+            (upstream.exchange is not None or upstream in self._waiting)
+            and concerned(upstream)
+            and not self._is_retired(upstream)
+            for upstream in self._connected
         )
 
     def _discard_retired(self) -> None:

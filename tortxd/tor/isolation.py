@@ -99,7 +99,7 @@ class IsolationKeys:
         """The epoch of everything that has none of its own."""
         self._derived = lru_cache(maxsize=_REMEMBERED_CREDENTIALS)(self._derive)
         self._used: dict[Isolation, None] = {}
-        """Those that have had credentials since everything was renewed last."""
+        """Those that have had credentials since they were renewed last."""
         self._isolations: OrderedDict[str, Isolation] = OrderedDict()
         """By the usernames that were made for them."""
         self.username_prefix = self._digest(b"mark").decode("ascii")[:_MARK]
@@ -133,6 +133,7 @@ class IsolationKeys:
         caller who renews very many keys that of its own.
         """
         self._latest += 1
+        self._used.pop(isolation, None)
         caller = _caller(isolation)
         epochs = self._callers.setdefault(caller, _Epochs())
         self._callers.move_to_end(caller)
@@ -147,7 +148,7 @@ class IsolationKeys:
     def renew_all(self) -> int:
         """Give everything new credentials from now on.
 
-        :return: how many isolations had any since that was done last.
+        :return: how many isolations had any since they were renewed last; 16,384 at most.
         """
         used = len(self._used)
         self._used.clear()
