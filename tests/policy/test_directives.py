@@ -9,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tortxd.errors import BadRequest
-from tortxd.policy.directives import Directives, read_directives, with_parameters
+from tortxd.policy.directives import (
+    Directives,
+    keys_of_login,
+    read_directives,
+    with_parameters,
+)
 from tortxd.policy.query import target_of
 from tortxd.policy.request import gateway_fields
 from tortxd.policy.steering import (
@@ -221,6 +226,34 @@ def test_what_two_places_say_must_be_the_same() -> None:
     fields = gateway_fields([basic(b"tortxd+k;retry=1:t"), (b"Tortxd-Retry", b"2")])
     with pytest.raises(BadRequest, match="Two different values of retry"):
         read_directives(fields, proxy_mode=True)
+
+
+LOGINS = st.one_of(
+    st.text("a:;+\xe9\u2603", max_size=6),
+    st.builds(
+        "{}{}{}".format,
+        st.sampled_from(["tor-iso", "tortxd", "tortxd+", "tortxd+a", "tortxde", "bob"]),
+        st.sampled_from(["", ";", ";retry=1", ";retry=x", ";x=1", ":", ":b", ":\xe9", "\u2603"]),
+        st.sampled_from(["", ":", ":c", ":" + 200 * "\xe9"]),
+    ),
+).filter(bool)
+
+
+@given(LOGINS)
+def test_a_proxy_users_name_says_what_its_header_says(login: str) -> None:
+    keys: set[bytes | None] = set()
+    for coding in ("utf-8", "latin-1"):
+        try:
+            fields = gateway_fields([basic(login.encode(coding))])
+            keys.add(read_directives(fields, proxy_mode=True).isolation)
+        except (UnicodeEncodeError, BadRequest):
+            continue
+    keys.discard(None)
+    if keys:
+        assert keys_of_login(login) == keys
+    else:
+        with pytest.raises(BadRequest):
+            keys_of_login(login)
 
 
 def test_the_key_of_a_proxy_user_ends_at_the_first_semicolon() -> None:

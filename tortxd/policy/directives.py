@@ -4,6 +4,7 @@ that it may take, and how it is steered."""
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from hashlib import sha256
 
 from attrs import evolve, field, frozen
@@ -20,6 +21,7 @@ from tortxd.policy.request import (
     own_user,
     proxy_login,
     single,
+    user_and_password,
 )
 from tortxd.policy.steering import (
     LISTS,
@@ -35,6 +37,7 @@ _ISOLATION_USER = b"tor-iso"
 _LONGEST_KEY = 256
 _KEY_LENGTH = f"An isolation key has 1 to {_LONGEST_KEY} bytes."
 _TWO_KEYS = "Two different isolation keys are given."
+_NO_KEY = "This proxy user has no isolation key. The gateway's own names it: tortxd+KEY."
 _PARAMETER_NAME = re.compile(rb"[A-Za-z-]{1,20}")
 _SECONDS = re.compile(rb"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
@@ -73,9 +76,8 @@ def read_directives(fields: Fields, *, proxy_mode: bool = False) -> Directives:
     login = proxy_login(fields)
     if login is not None:
         isolation = _with_login(isolation, *login, proxy_mode=proxy_mode)
-        own = own_user(login[0]) if proxy_mode else None
-        if own is not None and own[1]:
-            asked = asked.beside(_of_user(own[1]))
+        if proxy_mode:
+            asked = asked.beside(_asked_by(login[0]))
     if isolation is not None:
         _check_key(isolation)
     timeout = single(fields, TIMEOUT)
@@ -91,10 +93,13 @@ def _steering_of(fields: Fields) -> Asked:
     return read(found, header_of) if found else NOTHING
 
 
-def _of_user(parameters: bytes) -> Asked:
-    """What stands behind the key in a proxy user's name."""
+def _asked_by(user: bytes) -> Asked:
+    """How a proxy user is steered: what stands behind the key in the name of the gateway's own."""
+    own = own_user(user)
+    if own is None:
+        return NOTHING
     found: dict[bytes, bytes] = {}
-    for parameter in filter(None, parameters.split(b";")):
+    for parameter in filter(None, own[1].split(b";")):
         name, _, value = parameter.partition(b"=")
         name = name.strip(b" ").lower()
         if name not in PARAMETERS:
@@ -102,7 +107,7 @@ def _of_user(parameters: bytes) -> Asked:
         if name in found:
             raise BadRequest(f"The proxy user's {name.decode()} is given more than once.")
         found[name] = value.strip(b" ")
-    return read(found)
+    return read(found) if found else NOTHING
 
 
 def _unknown_of_user(name: bytes) -> str:
@@ -147,29 +152,37 @@ def key_forms(key: str) -> frozenset[bytes]:
 
     Raises BadRequest where no header can.
     """
-    forms = {_encoded(key, coding) for coding in ("utf-8", "latin-1")}
-    found = frozenset(form for form in forms if 1 <= len(form) <= _LONGEST_KEY)
-    if not found:
-        raise BadRequest(_KEY_LENGTH)
-    return found
+    return _of_right_length(_forms(key))
 
 
 def keys_of_login(login: str) -> frozenset[bytes]:
     """The isolation key of a proxy user, in the forms that it may have, by ``USER:PASSWORD`` as
-    such programs send it.
+    such programs send it in proxy mode.
 
-    Raises BadRequest where that names no key.
+    Raises BadRequest where that names no key, or the proxy would refuse it.
     """
     found = set()
-    for coding in ("utf-8", "latin-1"):
-        user, _, password = _encoded(login, coding).partition(b":")
-        key = _with_login(None, user, password, proxy_mode=True) if user else None
+    for form in _forms(login):
+        user, password = user_and_password(form)
+        _asked_by(user)  # which refuses what the proxy would
+        key = _with_login(None, user, password, proxy_mode=True)
         if key is not None:
-            _check_key(key)
             found.add(key)
     if not found:
-        raise BadRequest("This proxy user names no isolation key.")
-    return frozenset(found)
+        raise BadRequest(_NO_KEY)
+    return _of_right_length(found)
+
+
+def _forms(text: str) -> set[bytes]:
+    """What text is in each coding of headers that has all of it, unless that is nothing."""
+    return {_encoded(text, coding) for coding in ("utf-8", "latin-1")} - {b""}
+
+
+def _of_right_length(keys: Iterable[bytes]) -> frozenset[bytes]:
+    found = frozenset(key for key in keys if 1 <= len(key) <= _LONGEST_KEY)
+    if not found:
+        raise BadRequest(_KEY_LENGTH)
+    return found
 
 
 def _encoded(text: str, coding: str) -> bytes:

@@ -175,9 +175,14 @@ def proxy_login(fields: Fields) -> tuple[bytes, bytes] | None:
     if scheme.lower() != b"basic":
         return None
     try:
-        user, _, password = b64decode(encoded.strip(b" "), validate=True).partition(b":")
+        return user_and_password(b64decode(encoded.strip(b" "), validate=True))
     except ValueError:
         raise BadRequest("The Proxy-Authorization header is malformed.") from None
+
+
+def user_and_password(login: bytes) -> tuple[bytes, bytes]:
+    """Both, where they stand in one as in Basic (RFC 7617): no user has a colon in its name."""
+    user, _, password = login.partition(b":")
     return user, password
 
 
