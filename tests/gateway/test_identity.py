@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 
 import pytest
 from pytest_twisted import ensureDeferred
@@ -27,6 +28,12 @@ async def renew(gateway: Gateway, key: object = None, *headers: str) -> Reply:
     return await gateway.ask("/identity/new", JSON, *headers, method="POST", body=body)
 
 
+async def renew_proxy_user(gateway: Gateway, user: object, *headers: str) -> Reply:
+    """Ask for a new identity of a user of the HTTP proxy."""
+    body = json.dumps({"proxyUser": user}).encode()
+    return await gateway.ask("/identity/new", JSON, *headers, method="POST", body=body)
+
+
 def done(reply: Reply) -> tuple[str, int, int]:
     """What a new identity did: to whom, to how many keys and to how many connections."""
     assert reply.status == 200, reply
@@ -41,6 +48,13 @@ async def used(gateway: Gateway, *headers: str) -> tuple[bytes, int]:
     wire.send("\r\n".join(lines).encode("latin-1"))
     assert (await wire.reply()).status == 200
     wire.transport.abortConnection()
+    number = gateway.origin.requests[-1].connection
+    return gateway.socks.served[number - 1].username, number
+
+
+async def used_in_proxy_mode(gateway: Gateway, *headers: str) -> tuple[bytes, int]:
+    """The same of a request in absolute-form."""
+    assert (await forward(gateway, "/", *headers)).status == 200
     number = gateway.origin.requests[-1].connection
     return gateway.socks.served[number - 1].username, number
 
@@ -168,35 +182,89 @@ async def test_when_tor_makes_the_next_is_said(
         ("bob", "", "bob"),
         ("bob", "", "bob:"),
         ("bob", "a:b", "bob:a:b"),
+        ("", "pw", ":pw"),
         ("zoë", "ü", "zoë:ü"),
         ("tor-iso", "alice", "tor-iso:alice"),
         ("tortxd+alice", "", "tortxd+alice"),
+        ("tor-iso", "alice", "tortxd+alice"),
         ("tortxd+alice;retry=1", "", "tortxd+alice:whatever"),
+        ("tortxd+alice", "", "tortxd+alice;retry=1;sticky=600,strict"),
     ],
 )
 @ensureDeferred
 async def test_the_key_of_a_proxy_user_is_renewed_by_name(
     gateway: Gateway, user: str, password: str, named: str
 ) -> None:
-    async def username() -> bytes:
-        reply = await forward(gateway, "/echo", basic(user, password))
-        assert reply.status == 200
-        return gateway.socks.served[-1].username
-
-    before = await username()
-    assert await username() == before
-    body = json.dumps({"proxyUser": named}).encode()
-    reply = await gateway.ask("/identity/new", JSON, method="POST", body=body)
-    assert (reply.status, reply.json["renewed"], reply.json["keys"]) == (200, "key", 1)
-    assert await username() != before
+    others = [("bob", "others"), ("tor-iso", "other"), ("tortxd", ""), ("alice", "pw")]
+    before = await used_in_proxy_mode(gateway, basic(user, password))
+    assert await used_in_proxy_mode(gateway, basic(user, password)) == before
+    theirs = [await used_in_proxy_mode(gateway, basic(*other)) for other in others]
+    assert done(await renew_proxy_user(gateway, named)) == ("key", 1, 1)
+    assert (await used_in_proxy_mode(gateway, basic(user, password)))[0] != before[0]
+    assert [await used_in_proxy_mode(gateway, basic(*other)) for other in others] == theirs
+    assert gateway.link.renewed == 0
 
 
-@pytest.mark.parametrize("named", ["tortxd", "tortxd:token", "", ":pw", "tor-iso:", 7, None])
+@pytest.mark.parametrize("login", ["tor-iso:" + "é" * 256, "tortxd+zoë", "bob:zoë"])
+@ensureDeferred
+async def test_a_proxy_user_in_latin_1(gateway: Gateway, login: str) -> None:
+    header = "Proxy-Authorization: Basic " + b64encode(login.encode("latin-1")).decode()
+    before = await used_in_proxy_mode(gateway, header)
+    assert done(await renew_proxy_user(gateway, login)) == ("key", 1, 1)
+    assert (await used_in_proxy_mode(gateway, header))[0] != before[0]
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "tortxd",
+        "tortxd:token",
+        "tortxd;retry=1",
+        "tortxd+",
+        "tortxd+k;canary=1",
+        "tortxd+k;retry=many",
+        "tor-iso",
+        "tor-iso:",
+        "tor-iso:" + "x" * 257,
+        "",
+        "\ud800",
+        7,
+        None,
+    ],
+)
 @ensureDeferred
 async def test_a_proxy_user_that_is_no_key_is_refused(either: Gateway, named: object) -> None:
-    body = json.dumps({"proxyUser": named}).encode()
-    reply = await either.ask("/identity/new", JSON, method="POST", body=body)
+    reply = await renew_proxy_user(either, named)
     assert (reply.status, reply.json["code"]) == (400, "bad_request")
+
+
+@ensureDeferred
+async def test_clients_with_a_token_renew_their_own_proxy_users(
+    gateway: Gateway, make_policy: Policy
+) -> None:
+    access = AccessPolicy(token=b"clients", operator_token=OPERATOR)
+    gateway.core.policy = make_policy(access=access)
+    client = "Tortxd-Token: clients"
+    for headers, named in (
+        ((basic("bob", "pw"), client), "bob:pw"),
+        ((basic("tortxd+k", "clients"),), "tortxd+k"),
+    ):
+        before = await used_in_proxy_mode(gateway, *headers)
+        assert (await renew_proxy_user(gateway, named)).status == 401
+        assert done(await renew_proxy_user(gateway, named, TOKEN)) == ("key", 1, 0)
+        assert await used_in_proxy_mode(gateway, *headers) == before
+        assert done(await renew_proxy_user(gateway, named, client)) == ("key", 1, 1)
+        assert (await used_in_proxy_mode(gateway, *headers))[0] != before[0]
+
+
+@ensureDeferred
+async def test_pages_have_no_proxy_user(gateway: Gateway) -> None:
+    """A page's keys are its own, and whether another's were in use is none of its business."""
+    before = await used_in_proxy_mode(gateway, basic("tor-iso", "k"))
+    reply = await renew_proxy_user(gateway, "tor-iso:k", PAGE)
+    assert (reply.status, reply.json["code"]) == (403, "forbidden_origin")
+    assert reply["Access-Control-Allow-Origin"] == PAGE.removeprefix("Origin: ")
+    assert await used_in_proxy_mode(gateway, basic("tor-iso", "k")) == before
 
 
 @ensureDeferred
@@ -259,6 +327,7 @@ async def test_without_a_control_connection_tor_is_not_ready(
         b'{"isolation": "' + b"x" * 257 + b'"}',
         b'{"key": "alice"}',
         b'{"isolation": "alice", "all": true}',
+        b'{"isolation": "alice", "proxyUser": "bob"}',
         b"\xff",
         b"[" * 30_000,
     ],

@@ -36,9 +36,10 @@ which operators see more than others.
 
 NEW_IDENTITY = """\
 With an isolation key, the caller's own requests with that key get new circuits and connections from
-now on; what is under way goes on. Operators can name a circuit in its place: the key for which that
-is gets new ones, whoever's it is. Without a body, operators renew everything for all callers, and
-have Tor do the same (NEWNYM).
+now on; what is under way goes on. A user of the HTTP proxy, with its password, stands for the key
+that requests by that user have. Operators can name a circuit: the key for which that is gets new
+ones, whoever's it is. Without a body, operators renew everything for all callers, and have Tor do
+the same (NEWNYM).
 """
 
 EVENTS = """\

@@ -8,6 +8,7 @@ from typing import Literal
 from tortxd.errors import (
     BadRequest,
     BadResponse,
+    ForbiddenOrigin,
     InternalError,
     NotFound,
     Unauthorized,
@@ -17,7 +18,7 @@ from tortxd.gateway.control.endpoints import Call, Context
 from tortxd.gateway.control.probes import Probe
 from tortxd.gateway.control.views import address_in, circuit_json, verdict
 from tortxd.gateway.gateway import Gateway, Renewal
-from tortxd.policy.access import Audience
+from tortxd.policy.access import Audience, Caller
 from tortxd.policy.directives import key_forms, keys_of_login, read_directives
 from tortxd.policy.steering import NOTHING
 from tortxd.tor.report import not_ready
@@ -25,6 +26,7 @@ from tortxd.tor.status import serves
 
 _KINDS = {"isolation", "circuit", "proxyUser"}
 _KEY_BODY = '{"isolation": "KEY"}'
+_NO_PROXY_USER = "Web pages have isolation keys of their own, and none of a proxy user's."
 _FOR_EVERYONE = (
     f"New circuits for your own isolation key need the body {_KEY_BODY}. New circuits for everyone "
     "are for operators: send the token in operator-token, in the data directory, as Authorization: "
@@ -80,7 +82,7 @@ async def new_identity(context: Context, call: Call) -> Answer:
     """New circuits for the caller's own key, or, for operators, for whose key a circuit is, or for
     everyone."""
     gateway = context.gateway
-    to_renew = _to_renew(call.body)
+    to_renew = _to_renew(call.body, call.caller)
     if isinstance(to_renew, frozenset):
         done = [gateway.renew_key(key, call.caller, call.peer) for key in to_renew]
         # Whatever forms it may have, it is one key.
@@ -113,11 +115,12 @@ def _renewed(gateway: Gateway, what: Literal["key", "all"], renewal: Renewal) ->
     )
 
 
-def _to_renew(body: bytes) -> frozenset[bytes] | str | None:
+def _to_renew(body: bytes, caller: Caller) -> frozenset[bytes] | str | None:
     """What a body names: an isolation key, in each form that it may have; or the id of a circuit;
     or nothing.
 
     :raises BadRequest: it is malformed.
+    :raises ForbiddenOrigin: it names a proxy user, and a page asks.
     """
     try:
         value = json.loads(body or b"{}")
@@ -131,6 +134,8 @@ def _to_renew(body: bytes) -> frozenset[bytes] | str | None:
             'for operators, {"circuit": "ID"}.'
         )
     if "proxyUser" in value:
+        if caller.origin is not None:
+            raise ForbiddenOrigin(_NO_PROXY_USER)
         if not isinstance(value["proxyUser"], str):
             raise BadRequest("The proxy user is text.")
         return keys_of_login(value["proxyUser"])

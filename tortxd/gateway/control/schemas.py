@@ -167,9 +167,18 @@ VERIFICATION = _object(
 NEW_IDENTITY = _object(
     {
         "renewed": _one_of("key", "all"),
-        "keys": _COUNT,
-        "connections": _COUNT,
-        "nextNewnym": _or_null(_SECONDS),
+        "keys": {
+            **_COUNT,
+            "description": "How many isolation keys; of all, those used since they were renewed.",
+        },
+        "connections": {
+            **_COUNT,
+            "description": "Connections that were closed, or will be when their exchange ends.",
+        },
+        "nextNewnym": {
+            **_or_null(_SECONDS),
+            "description": "Seconds until Tor carries out another NEWNYM at once; null: not known.",
+        },
     }
 )
 CIRCUITS = _object({"circuits": _list(CIRCUIT)})
@@ -300,7 +309,7 @@ RENEWAL = {
     },
     "maxProperties": 1,
     "additionalProperties": False,
-    "examples": [{"isolation": "alice"}],
+    "examples": [{"isolation": "alice"}, {"proxyUser": "bob:password"}],
 }
 """What a request for a new identity may name."""
 
