@@ -12,7 +12,8 @@ from twisted.logger import capturedLogs, formatEvent
 
 from tortxd import DaemonConfig, TorService
 from tortxd.client.agent import TorAgent
-from tortxd.errors import BadUrl, SetupError
+from tortxd.errors import BadRequest, BadUrl, SetupError, TorNotReady
+from tortxd.tor.isolation import isolation_of
 from tortxd.tor.status import Stopped
 
 
@@ -38,6 +39,39 @@ def test_agents_share_what_the_gateway_has(service: TorService) -> None:
         assert isinstance(agent, TorAgent)
         assert agent._carrier is service._gateway
         assert agent._keys is service._gateway.keys
+
+
+def username(agent: TorAgent) -> bytes:
+    """Under which an agent's requests go now."""
+    isolation = isolation_of(agent._key, "a.example", agent._caller)
+    return agent._keys.credentials(isolation).username
+
+
+def test_a_key_of_the_apps_own_gets_a_new_identity(service: TorService) -> None:
+    alice, bob = service.agent(isolation="zoë"), service.agent(isolation="bob")
+    before = username(alice), username(bob)
+    results: list[Any] = []
+    service.new_identity("zoë").addCallback(results.append)
+    (renewal,) = results  # at once: Tor has no part in it
+    assert (renewal.keys, renewal.connections) == (1, 0)
+    assert username(alice) != before[0]
+    assert username(bob) == before[1]
+
+
+def test_everyone_gets_a_new_identity_though_tor_cannot_be_told(service: TorService) -> None:
+    agents = service.agent(), service.agent(isolation="alice")
+    before = [username(agent) for agent in agents]
+    results: list[Any] = []
+    service.new_identity().addErrback(results.append)
+    assert results[0].check(TorNotReady)
+    assert not {username(agent) for agent in agents} & set(before)
+
+
+@pytest.mark.parametrize("key", ["", "x" * 257, "\ud800"])
+def test_a_malformed_key_has_no_identity(service: TorService, key: str) -> None:
+    results: list[Any] = []
+    service.new_identity(key).addErrback(results.append)
+    assert results[0].check(BadRequest)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/", "http://localhost/", "https://[/"])
