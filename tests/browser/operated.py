@@ -311,7 +311,7 @@ class Operated:
             self.watch.look()
             if path == "/circuits/3/close":
                 raise NotFound("There is no such circuit.")
-            return json_answer(200, {"keys": 2, "connections": 1})
+            return json_answer(200, {"keys": 2, "connections": 1, "nextNewnym": 9.2})
 
         return take
 

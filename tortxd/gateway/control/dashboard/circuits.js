@@ -2,7 +2,7 @@
 
 import { closeCircuit, rotateKeyOf } from "./api.js";
 import { arrange, byId, make, say, setHidden, setText } from "./dom.js";
-import { age, count, country, hue, relayName, seconds, WAYS, words } from "./format.js";
+import { age, count, country, hue, relayName, retired, seconds, WAYS, words } from "./format.js";
 import { path } from "./relays.js";
 import { now } from "./store.js";
 
@@ -43,8 +43,8 @@ async function attempt(button, work, done) {
   if (button.getAttribute("aria-disabled") === "true") return;
   button.setAttribute("aria-disabled", "true");
   try {
-    await work();
-    say(done);
+    const answer = await work();
+    say(typeof done === "string" ? done : done(answer));
   } catch (error) {
     say(error.message, { bad: true });
   } finally {
@@ -88,8 +88,8 @@ class CircuitRow {
     this.rotate = make("button", { type: "button", class: "quiet small", text: "Rotate key",
       "aria-label": `Rotate the key of circuit ${id}`,
       title: "New circuits for this key, from its next request on" });
-    this.rotate.addEventListener("click", () => attempt(this.rotate, () => rotateKeyOf(id),
-      `The key of circuit ${id} gets new circuits from its next request on.`));
+    this.rotate.addEventListener("click", () => attempt(this.rotate, () => rotateKeyOf(id), (answer) =>
+      `The key of circuit ${id} gets new circuits from its next request on. ${retired(answer)}.`));
     this.close = make("button", { type: "button", class: "quiet small", text: "Close",
       "aria-label": `Close circuit ${id}` });
     this.close.addEventListener("click", () => attempt(this.close, () => closeCircuit(id), `Circuit ${id} is closed.`));

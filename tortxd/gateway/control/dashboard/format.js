@@ -40,6 +40,9 @@ export function count(number, one, many = `${one}s`) {
   return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 }
 
+/** What a new identity did to connections, as the gateway answers. */
+export const retired = (answer) => `${count(answer.connections, "connection")} retired`;
+
 const countries = new Intl.DisplayNames(["en"], { type: "region", fallback: "none" });
 
 /** The name of a country, by its two letters. */

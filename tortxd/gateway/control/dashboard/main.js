@@ -5,6 +5,7 @@ import { Circuits } from "./circuits.js";
 import { showConfig } from "./config.js";
 import { byId, say, setText } from "./dom.js";
 import { Fetching } from "./fetching.js";
+import { count, retired } from "./format.js";
 import { Live } from "./live.js";
 import { Requests } from "./requests.js";
 import { showStatus } from "./status.js";
@@ -78,10 +79,10 @@ async function askRequests() {
 
 byId("renew").addEventListener("click", async () => {
   try {
-    const { keys, connections } = await renewAll();
+    const answer = await renewAll();
+    const again = answer.nextNewnym ? ` Tor makes the next in ${Math.ceil(answer.nextNewnym)} s.` : "";
     say("Every request uses new circuits from now on. The guard stays. "
-      + `${keys} ${keys === 1 ? "key" : "keys"} renewed, `
-      + `${connections} ${connections === 1 ? "connection" : "connections"} retired.`);
+      + `${count(answer.keys, "key")} renewed, ${retired(answer)}.${again}`);
   } catch (error) {
     say(error.message, { bad: true });
   }
