@@ -202,3 +202,18 @@ def read(given: Mapping[bytes, bytes], called: Callable[[bytes], str] = bytes.de
         except ValueError as error:
             raise BadRequest(f"{called(parameter)} {error}") from None
     return Asked(**found)
+
+
+def as_parameters(steering: Steering) -> dict[bytes, bytes]:
+    """What :func:`read` takes for the same."""
+    choice, sticky = steering.choice, steering.sticky
+    found: dict[bytes, bytes] = {}
+    if choice.countries:
+        found[b"exit-country"] = ", ".join(sorted(choice.countries)).encode()
+    if choice.fingerprints:
+        found[b"exit"] = ", ".join(sorted(choice.fingerprints)).encode()
+    if sticky is not None:
+        found[b"sticky"] = b"%d%b" % (sticky.seconds, b", strict" if sticky.strict else b"")
+    if steering.retry:
+        found[b"retry"] = b"%d" % steering.retry
+    return found
