@@ -93,6 +93,7 @@ async def with_a_tor(reactor: Any) -> Status:
     assert_type(told, TorInfo)
     assert_type((told.circuit, told.exit), tuple[str | None, Relay | None])
     assert_type((told.attempts, told.exit_changed), tuple[int, bool])
+    assert_type((await steered.request(b"GET", URL.encode())).tor, TorInfo)
     tor.endpoint("example.com", 443, exit_country=("de", "fr"), sticky=60, strict=True, retry=1)
     endpoint: IStreamClientEndpoint = tor.endpoint("example.com", 443, isolation="alice", tls=True)
     assert endpoint is not None

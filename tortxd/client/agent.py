@@ -21,7 +21,6 @@ from twisted.web.iweb import (
     IAgent,
     IBodyProducer,
     IClientRequest,
-    IResponse,
 )
 from zope.interface import implementer
 
@@ -95,14 +94,15 @@ class TorAgent:
         self._exchange = exchange
         self._steering = steering
 
-    def request(
+    def request(  # type: ignore[override] # an IResponse with one attribute more
         self,
         method: bytes,
         uri: bytes,
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,
-    ) -> Deferred[IResponse]:
-        """Make a request; see :class:`twisted.web.iweb.IAgent`.
+    ) -> Deferred[TorResponse]:
+        """Make a request; see :class:`twisted.web.iweb.IAgent`. The response has one attribute
+        more, ``tor``: the way that it came.
 
         The Deferred fails with a :class:`~tortxd.errors.TortxdError`, and so does the body.
         Cancelling it ends the exchange. What goes wrong with ``bodyProducer`` itself comes as it
@@ -112,7 +112,7 @@ class TorAgent:
 
     async def _parse_and_ask(
         self, method: bytes, uri: bytes, headers: Headers | None, body: IBodyProducer | None
-    ) -> IResponse:
+    ) -> TorResponse:
         expires = self.clock.seconds() + self.timeout
         return await self.ask(expires, method, self.policy.parse(uri), headers or Headers(), body)
 
@@ -123,7 +123,7 @@ class TorAgent:
         target: Target,
         headers: Headers,
         body: IBodyProducer | None,
-    ) -> Deferred[IResponse]:
+    ) -> Deferred[TorResponse]:
         """The same for a target that was parsed, with a time, on the reactor's clock, by which all
         of it must be over.
 
@@ -192,7 +192,7 @@ class _Asking:
     def __init__(
         self, carrier: Carrier, request: _ClientRequest, body: IBodyProducer | None
     ) -> None:
-        self.answer: Deferred[IResponse] = Deferred(lambda _: self._leave())
+        self.answer: Deferred[TorResponse] = Deferred(lambda _: self._leave())
         self._request = request
         self._timeouts = carrier.timeouts
         self._timeout: Timeout | None = None

@@ -22,6 +22,7 @@ from zope.interface import implementer
 from tortxd.client.agent import TorAgent, abandon
 from tortxd.client.decoding import DecodingAgent
 from tortxd.client.redirects import MAX_REDIRECTS, STATUSES, HopRequest, following
+from tortxd.client.response import TorResponse
 from tortxd.client.treq_response import Response
 from tortxd.client.upload import FileBody
 from tortxd.errors import BadRequest, BadResponse, BadUrl, RedirectForbidden, TortxdError
@@ -146,7 +147,7 @@ class _Call:
                 self._options.pop("auth", None)
         return found
 
-    async def _ask(self, request: HopRequest) -> tuple[Response, IResponse]:
+    async def _ask(self, request: HopRequest) -> tuple[Response, TorResponse]:
         hop = _Hop(self._agent, self._expires, request)
         clock: Any = self._agent.clock
         agent = DecodingAgent(hop, clock, self._expires)
@@ -169,7 +170,7 @@ class _Call:
         if response.headers.getRawHeaders(b"content-encoding") == [b""]:  # Twisted's own
             response.headers.removeHeader(b"content-encoding")
         made = Response(response.original, self._jar)
-        made.tor = cast(Any, raw).tor
+        made.tor = raw.tor
         return made, raw
 
     def _kept(self, name: str, value: Any) -> Any:
@@ -202,7 +203,7 @@ class _Hop:
     """The agent of one request: what treq asks for is what was parsed."""
 
     def __init__(self, agent: TorAgent, expires: float, request: HopRequest) -> None:
-        self.response: IResponse | None = None
+        self.response: TorResponse | None = None
         self._unread: dict[bytes, list[bytes]] = {}
         """Headers about cookies that treq does not see."""
         self._agent = agent
@@ -221,7 +222,7 @@ class _Hop:
         )
         return asking.addCallback(self._answered)
 
-    def _answered(self, response: IResponse) -> IResponse:
+    def _answered(self, response: TorResponse) -> TorResponse:
         self.response = response
         for name in (_SET_COOKIE, _SET_COOKIE2):
             values = list(response.headers.getRawHeaders(name, []))
@@ -232,7 +233,7 @@ class _Hop:
                 response.headers.setRawHeaders(name, readable)
         return response
 
-    def restore(self) -> IResponse:
+    def restore(self) -> TorResponse:
         """The response, with all that it said."""
         assert self.response is not None
         for name, values in self._unread.items():
