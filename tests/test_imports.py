@@ -139,7 +139,7 @@ INSIDE = {
         {"interfaces"},
         {"attempt"},
         {"outbound"},
-        {"exchange", "tunnel"},
+        {"endpoint", "exchange", "tunnel"},
         {"direct"},
     ),
 }

@@ -13,6 +13,8 @@ from twisted.logger import capturedLogs, formatEvent
 from tortxd import DaemonConfig, TorService
 from tortxd.client.agent import TorAgent
 from tortxd.errors import BadRequest, BadUrl, SetupError, TorNotReady
+from tortxd.policy.steering import UNSTEERED, Choice, Steering, Sticky
+from tortxd.relay.endpoint import StreamEndpoint
 from tortxd.tor.isolation import isolation_of
 from tortxd.tor.status import Stopped
 
@@ -72,6 +74,28 @@ def test_a_malformed_key_has_no_identity(service: TorService, key: str) -> None:
     results: list[Any] = []
     service.new_identity(key).addErrback(results.append)
     assert results[0].check(BadRequest)
+
+
+def test_agents_and_endpoints_are_steered(service: TorService) -> None:
+    """What comes of it: tests/gateway/test_steered_library.py."""
+    words: Any = {"exit_country": ("de", "fr"), "sticky": 60, "strict": True, "retry": 2}
+    steering = Steering(Choice(frozenset(("de", "fr"))), Sticky(60, True), 2)
+    agent = service.agent("alice", **words)
+    assert agent._steering == steering
+    endpoint: Any = service.endpoint("Example.com", 443, isolation="alice", tls=True, **words)
+    assert isinstance(endpoint, StreamEndpoint)
+    assert (endpoint.steering, endpoint.host, endpoint.tls) == (steering, "example.com", True)
+    # One key of the app's, by whatever way.
+    assert endpoint.isolation == isolation_of(agent._key, "", agent._caller)
+    assert service.agent()._steering is service.http._tor_agent._steering is UNSTEERED
+
+
+@pytest.mark.parametrize("words", [{"exit": "x"}, {"sticky": 0}, {"strict": True}, {"retry": 4}])
+def test_malformed_steering_is_said_at_once(service: TorService, words: Any) -> None:
+    with pytest.raises(BadRequest):
+        service.agent(**words)
+    with pytest.raises(BadRequest):
+        service.endpoint("example.com", 80, **words)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/", "http://localhost/", "https://[/"])

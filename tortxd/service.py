@@ -17,7 +17,6 @@ from twisted.logger import Logger
 from twisted.web.resource import IResource
 
 from tortxd._types import Reactor
-from tortxd.client.endpoint import SteeredEndpoint
 from tortxd.client.installed import installed
 from tortxd.config import DaemonConfig
 from tortxd.errors import SetupError, TortxdError
@@ -33,7 +32,7 @@ from tortxd.policy.headers import UserAgent
 from tortxd.policy.hosts import MAP_IT, public_host
 from tortxd.policy.steering import steering_for
 from tortxd.policy.target import TargetPolicy, parse_alias
-from tortxd.relay.placement import Steered
+from tortxd.relay.endpoint import StreamEndpoint
 from tortxd.settings import describe
 from tortxd.tor.budget import CircuitBudget
 from tortxd.tor.datadir import operator_token, prepare
@@ -245,20 +244,16 @@ class TorService(Service):
         """
         name = public_host(host)
         key = None if isolation is None else isolation_key(isolation)
-        whose = isolation_of(key, name, _EMBEDDER)
-        steering = steering_for(
-            exit_country=exit_country, exit=exit, sticky=sticky, strict=strict, retry=retry
-        )
-        return SteeredEndpoint(
-            self.reactor,
+        return StreamEndpoint(
             self._gateway,
-            lambda credentials: self._supervisor.when_admitted(
-                credentials, self.config.timeout / 2
-            ),
-            Steered(whose, steering),
+            self._gateway.keys,
+            isolation_of(key, name, _EMBEDDER),
             name,
             port,
-            tls=self._gateway.tls if tls else None,
+            tls=tls,
+            steering=steering_for(
+                exit_country=exit_country, exit=exit, sticky=sticky, strict=strict, retry=retry
+            ),
             timeout=self.config.timeout,
         )
 

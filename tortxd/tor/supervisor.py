@@ -277,20 +277,6 @@ class TorSupervisor:
         """See :meth:`tortxd.tor.link.TorLink.opened`."""
         self._budget.opened(credentials, reached=reached)
 
-    def when_admitted(self, credentials: Credentials, within: float) -> Deferred[SocksAddress]:
-        """Fire when the SOCKS port listens and such a stream may go to it. Cancellable. Fails as
-        :meth:`when_usable` and :meth:`admit` do."""
-
-        async def admitted() -> SocksAddress:
-            await self.when_usable()
-            waiting = self.admit(credentials, within)
-            if waiting is not None:
-                await waiting
-            self.opened(credentials, reached=True)  # what becomes of it is the caller's affair
-            return await self.when_usable()
-
-        return Deferred.fromCoroutine(admitted())
-
     def exits_carry(self, host: str, port: int) -> Deferred[bool | None]:
         """Fire with whether some exit carries traffic to this IPv6 address, or with None when that
         is not known; for other hosts Tor itself looks. Cancellable. Never fails."""
