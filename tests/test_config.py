@@ -46,11 +46,23 @@ def test_library_addresses() -> None:
         ("timeout", float("nan")),
         ("check_url", "ftp://a.example/"),
         ("ip_url", "https://a.example/\r\nX: y"),
+        ("token", ""),
+        ("token", "two words"),
+        ("token", "a\r\nX: y"),
+        ("token", "ü"),
+        ("token", b"bytes"),
     ],
 )
 def test_bad_library_values(field: str, value: object) -> None:
     with pytest.raises(SetupError, match=f"^`{field}` takes "):
         Config(**{field: value})  # type: ignore[arg-type]
+
+
+def test_the_librarys_token_shows_nowhere() -> None:
+    assert "canary" not in repr(Config(token="canary"))
+    with pytest.raises(SetupError) as caught:
+        Config(token="canary canary")
+    assert "canary" not in str(caught.value)
 
 
 # --- the daemon's ---------------------------------------------------------------------------------

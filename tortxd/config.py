@@ -42,6 +42,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HOSTNAME = re.compile(r"[a-z0-9._-]{1,253}")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._~%-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 _PRINTABLE = re.compile(r"[\x20-\x7e]+")
+_WORD = re.compile(r"[\x21-\x7e]+")
 _FIELD = re.compile(r"`([a-z_]+)`")
 
 
@@ -79,6 +80,11 @@ def _http_url(_: object, attribute: Attribute[str], value: str) -> None:
             "https://check.example/, not "
             f"{in_quotes(value)}."
         )
+
+
+def _word(_: object, attribute: Attribute[str | None], value: str | None) -> None:
+    if value is not None and not (isinstance(value, str) and _WORD.fullmatch(value)):
+        raise SetupError(f"`{attribute.name}` takes one word of ASCII.")
 
 
 def _one_line(_: object, attribute: Attribute[Any], value: Any) -> None:
@@ -202,7 +208,7 @@ class Config:
     socks_addr: str = "127.0.0.1:9050"
     """``HOST:PORT``, ``PORT`` or ``unix:PATH`` of Tor's SOCKS port."""
     http_gateway_addr: str = "127.0.0.1:3080"
-    """``HOST:PORT`` of the gateway."""
+    """``HOST:PORT`` of the gateway, which is asked where an exit is chosen or kept."""
     timeout: float = field(default=60.0, converter=_number, validator=_positive)
     """Seconds for a whole exchange, the body too."""
     verify_tls: bool = True
@@ -211,7 +217,7 @@ class Config:
     """What says whether a request came from Tor."""
     ip_url: str = field(default=default_of("ip_url"), kw_only=True, validator=_http_url)
     """What says from which address a request came."""
-    token: str | None = field(default=None, kw_only=True, repr=False)
+    token: str | None = field(default=None, kw_only=True, repr=False, validator=_word)
     """What the gateway asks its clients for, where it is asked (:meth:`TorHttpClient.isolated`) and
     has one."""
     socks: SocksAddress = field(init=False, repr=False, eq=False)
@@ -319,7 +325,7 @@ class DaemonConfig:
     @token.default
     def _read_token(self) -> bytes | None:
         token = _secret(self.token_file, "`token_file`")
-        if token is None or re.fullmatch(rb"[\x21-\x7e]+", token):
+        if token is None or _WORD.fullmatch(token.decode("latin-1")):
             return token
         raise SetupError(f"`token_file`: {self.token_file} holds more than one word of ASCII.")
 
