@@ -14,6 +14,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from tests.certificates import Authority
 from tests.client_world import Request, moved, ok, world
+from tortxd import TorInfo
 from tortxd.errors import (
     BadResponse,
     TlsFailed,
@@ -31,6 +32,14 @@ async def test_get() -> None:
         assert here.seen[0].headers[b"host"] == b"example.com"
         assert b"user-agent" not in here.seen[0].headers
         assert here.socks.served[0].early.startswith(b"GET /a?b=c HTTP/1.1\r\n")
+
+
+@ensureDeferred
+async def test_of_its_way_a_response_tells_how_many_tries_it_took() -> None:
+    """A SOCKS port says no more; with a gateway: tests/gateway/test_steered_beside.py."""
+    async with world(lambda _: ok(b"", b"Tortxd-Exit: forged")) as here:
+        response = await here.client().isolated("alice").get("http://example.com/")
+        assert response.tor == TorInfo(circuit=None, exit=None, attempts=1, exit_changed=False)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
@@ -133,7 +142,7 @@ async def test_connections_are_kept_within_one_isolation_only() -> None:
             await (await client.get("http://example.com/")).content()
             await (await alice.get("http://example.com/")).content()
         assert len(here.socks.served) == 2
-        client._carrier.pool.clear()
+        client._ways.direct.pool.clear()
         await client.get("http://example.com/")
         assert len(here.socks.served) == 3
 

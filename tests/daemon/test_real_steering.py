@@ -119,7 +119,7 @@ async def test_a_client_beside_the_daemon_chooses_by_its_gateway(
 ) -> None:
     config = Config(f"127.0.0.1:{daemon.socks}", f"127.0.0.1:{daemon.port}")
     client = TorHttpClient(config, installed()).isolated("canary", exit_country="se", sticky=60)
-    client._tls.context.load_verify_locations(str(tor_origin.ca_file))
+    client._ways.tls.context.load_verify_locations(str(tor_origin.ca_file))
     for url in (tor_origin.http, tor_origin.https, tor_origin.https):
         response = await client.get(url + "/ip")
         assert response.tor.exit is not None

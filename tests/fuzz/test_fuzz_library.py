@@ -97,7 +97,7 @@ async def test_whatever_a_destination_answers(
     assert isinstance(repr(response), str)
     response.cookies()
     response.history()
-    client._carrier.pool.clear()
+    client._ways.direct.pool.clear()
 
 
 VALUES = st.binary(max_size=30).map(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from io import IOBase
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from tortxd._types import Reactor
 from tortxd.addresses import SocksAddress
-from tortxd.client.gateway_carrier import GatewayCarrier
+from tortxd.client.gateway_carrier import GatewayCarrier, GatewayExchange
 from tortxd.client.installed import installed
 from tortxd.config import Config
 from tortxd.errors import BadResponse
@@ -45,8 +46,9 @@ class TorHttpClient:
     :param reactor: None means the installed one.
     :param keys: where isolation comes from; None: nobody shares it.
     :param key: an isolation key for all requests; None: the destinations' sites.
-    :param carrier: the connections to Tor, where others share them.
-    :param steering: where requests leave Tor, and how often they are tried.
+    :param ways: the connections, where others share them.
+    :param steering: where requests leave Tor, and how often they are tried. To choose or keep an
+        exit takes a key.
     """
 
     def __init__(
@@ -57,7 +59,7 @@ class TorHttpClient:
         keys: IsolationKeys | None = None,
         key: bytes | None = None,
         tls: ClientTls | None = None,
-        carrier: DirectCarrier | None = None,
+        ways: _Ways | None = None,
         steering: Steering = UNSTEERED,
     ) -> None:
         # treq takes long to import: not before it is needed.
@@ -67,20 +69,20 @@ class TorHttpClient:
         self.config = config or Config()
         self._reactor = installed(reactor)
         self._keys = keys or IsolationKeys()
-        self._tls = tls or ClientTls(verify=self.config.verify_tls)
-        self._carrier = carrier or DirectCarrier(
+        self._ways = ways or _Ways(
+            self.config,
             self._reactor,
-            self.config.socks,
-            self._tls,
             self._keys,
+            tls or ClientTls(verify=self.config.verify_tls),
         )
+        by_gateway = not steering.choice.is_any or steering.sticky is not None
         self._treq = TreqClient(
             TorAgent(
-                self._carrier,
+                self._ways.by_gateway if by_gateway else self._ways.direct,
                 self._keys,
                 key=key,
                 timeout=self.config.timeout,
-                exchange=DirectExchange,
+                exchange=GatewayExchange if by_gateway else DirectExchange,
                 steering=steering,
             )
         )
@@ -106,30 +108,15 @@ class TorHttpClient:
         :param exit_country: see :meth:`tortxd.TorService.agent`, as for the others.
         :raises BadRequest: the key, or one of them, is malformed.
         """
-        name = isolation_key(key)
-        steering = steering_for(
-            exit_country=exit_country, exit=exit, sticky=sticky, strict=strict, retry=retry
-        )
-        carrier = self._carrier
-        if not steering.choice.is_any or steering.sticky is not None:
-            host, port = self.config.gateway
-            carrier = GatewayCarrier(
-                self._reactor,
-                SocksAddress(host, port),
-                self._tls,
-                self._keys,
-                key=name,
-                steering=steering,
-                token=self.config.token,
-            )
         return TorHttpClient(
             self.config,
             self._reactor,
             keys=self._keys,
-            key=name,
-            tls=self._tls,
-            carrier=carrier,
-            steering=steering,
+            key=isolation_key(key),
+            ways=self._ways,
+            steering=steering_for(
+                exit_country=exit_country, exit=exit, sticky=sticky, strict=strict, retry=retry
+            ),
         )
 
     def request(self, method: str, url: str, **options: Any) -> Deferred[Response]:
@@ -190,6 +177,29 @@ class TorHttpClient:
         if not isinstance(value, kind):
             raise BadResponse(f"The service that was asked did not say {name}.")
         return value
+
+
+class _Ways:
+    """The connections of a client, and of all those that it has isolated."""
+
+    def __init__(
+        self, config: Config, reactor: Reactor, keys: IsolationKeys, tls: ClientTls
+    ) -> None:
+        self.tls = tls
+        self._config = config
+        self._reactor = reactor
+        self._keys = keys
+
+    @cached_property
+    def direct(self) -> DirectCarrier:
+        """Those to Tor's SOCKS port."""
+        return DirectCarrier(self._reactor, self._config.socks, self.tls, self._keys)
+
+    @cached_property
+    def by_gateway(self) -> GatewayCarrier:
+        """Those through the gateway."""
+        address = SocksAddress(*self._config.gateway)
+        return GatewayCarrier(self._reactor, address, self.tls, self._keys, self._config.token)
 
 
 def _with_body(body: Any, options: dict[str, Any]) -> dict[str, Any]:

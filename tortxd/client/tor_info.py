@@ -25,12 +25,6 @@ class TorInfo:
         """What the headers say that the gateway adds to responses."""
         said = {name.lower(): value.decode("latin-1") for name, value in headers}
         fingerprint = said.get(b"tortxd-exit")
-        # Through a gateway there are its own, and those that opened a tunnel to it.
-        tries = [
-            int(value)
-            for name, value in headers
-            if name.lower() == b"tortxd-attempts" and value.isdigit()
-        ]
         return cls(
             circuit=said.get(b"tortxd-circuit"),
             exit=None
@@ -41,6 +35,6 @@ class TorInfo:
                 said.get(b"tortxd-exit-address"),
                 said.get(b"tortxd-exit-country"),
             ),
-            attempts=max(1, 1 + sum(tries) - len(tries)),
+            attempts=int(said.get(b"tortxd-attempts", "1")),
             exit_changed=b"tortxd-exit-changed" in said,
         )

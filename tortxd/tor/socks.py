@@ -3,7 +3,8 @@
 What the handshake needs is sent in one go, with what the protocol has to say first right behind it
 where that may go early (optimistic data). Once Tor has answered, the connection's TCP transport is
 handed to the protocol itself, as Twisted's own ``startTLS`` does: nothing of this module stays in
-the way of the bytes.
+the way of the bytes. :func:`open_by` does the same with whatever else opens streams and is asked
+in one go.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from tortxd.addresses import SocksAddress
 from tortxd.errors import OriginTimeout, Overloaded, TorDown, TorNotReady, TorTimeout, TortxdError
 from tortxd.tor.isolation import Credentials
 from tortxd.tor.tls import ClientTls, over_tls
-from tortxd.wire.socks5 import Handshake, request
+from tortxd.wire import socks5
 
 P = TypeVar("P", bound=IProtocol)
 Source = tuple[str, int]
@@ -95,13 +96,12 @@ def open_stream(
     :raises BadUrl: when SOCKS cannot carry the host or the port.
     """
     return open_by(
-        Handshake(),
-        request(name or host, port, credentials.username, credentials.password),
+        _SocksHandshake(name or host, port, credentials),
         reactor,
         address,
         host,
         protocol,
-        early=early,
+        early=early or tls is not None,
         tls=tls,
         timeout=timeout,
         reached=reached,
@@ -110,26 +110,47 @@ def open_stream(
 
 
 class Answer(TypingProtocol):
-    """That a stream is open."""
+    """The word that a stream is open."""
 
     @property
     def leftover(self) -> bytes:
         """What the destination had sent already."""
 
 
-class Handshaking(TypingProtocol):
-    """Reads what is answered to a request for a stream."""
+class Handshake(TypingProtocol):
+    """How one stream is asked for, and what the answer means; without I/O."""
+
+    @property
+    def request(self) -> bytes:
+        """What is sent at once."""
+
+    @property
+    def unreachable(self) -> str:
+        """The sentence where nobody listens at the address."""
 
     def receive(self, data: bytes) -> Answer | None:
-        """Take bytes; None as long as more are needed.
+        """Take bytes of the answer; None as long as more are needed.
 
-        :raises TortxdError: it is refused. Nothing may be fed after that, nor after the answer.
+        :raises TortxdError: the stream is not open.
         """
+
+    def lost(self) -> TortxdError:
+        """What it means that the connection ended before the answer was whole."""
+
+
+class _SocksHandshake(socks5.Handshake):
+    unreachable = "Tor's SOCKS port cannot be reached."
+
+    def __init__(self, host: str, port: int, credentials: Credentials) -> None:
+        super().__init__()
+        self.request = socks5.request(host, port, credentials.username, credentials.password)
+
+    def lost(self) -> TortxdError:
+        return TorDown("Tor ended the connection without an answer.")
 
 
 def open_by(
-    handshake: Handshaking,
-    request: bytes,
+    handshake: Handshake,
     reactor: Reactor,
     address: SocksAddress,
     host: str,
@@ -140,28 +161,24 @@ def open_by(
     timeout: float = 60.0,
     reached: Callable[[Source | None], None] | None = None,
     factory: IProtocolFactory | None = None,
-    called: str = "Tor's SOCKS port",
 ) -> Deferred[P]:
-    """:func:`open_stream` by another handshake than SOCKS.
+    """Connect ``protocol`` to the destination that ``handshake`` asks for at ``address``.
 
-    :param request: the bytes that ask for the stream to ``host``.
-    :param called: what listens at ``address``, in sentences.
+    The rest is as for :func:`open_stream`, but that ``early`` goes for the ClientHello as well.
     """
     opening = _Opening(
         reactor=reactor,
         handshake=handshake,
-        request=request,
         protocol=protocol,
         early=early,
         reached=reached,
         factory=factory,
-        called=called,
     )
     if tls is not None:
         opening.first = over_tls(
             reactor, tls.connection_to(host), protocol, opening.succeed, opening.fail
         )
-        opening.secures = opening.early = True
+        opening.secures = True
     opening.dial(address, timeout)
     return opening.opened
 
@@ -175,18 +192,14 @@ class _Opening(ClientFactory, Generic[P]):
         self,
         *,
         reactor: Reactor,
-        handshake: Handshaking,
-        request: bytes,
+        handshake: Handshake,
         protocol: P,
         early: bool,
         reached: Callable[[Source | None], None] | None,
         factory: IProtocolFactory | None,
-        called: str,
     ) -> None:
         self.opened: Deferred[P] = Deferred(lambda _: self.fail(CancelledError()))
         self.handshake = handshake
-        self.request = request
-        self.called = called
         self.first: IProtocol = protocol
         """Who gets the connection to the destination first: TLS, or the application's protocol."""
         self.early = early
@@ -201,7 +214,7 @@ class _Opening(ClientFactory, Generic[P]):
         self.over = False
 
     def dial(self, address: SocksAddress, timeout: float) -> None:
-        """Connect to Tor's SOCKS port."""
+        """Connect to who is asked for the stream."""
         self._timer = self._reactor.callLater(timeout, self._timed_out)
         if address.path is not None:
             self._connector = self._reactor.connectUNIX(address.path, self, timeout)
@@ -227,7 +240,7 @@ class _Opening(ClientFactory, Generic[P]):
         elif getattr(reason.value, "osError", None) in (EMFILE, ENFILE):
             self.fail(Overloaded())
         else:
-            self.fail(TorDown(f"{self.called} cannot be reached."))
+            self.fail(TorDown(self.handshake.unreachable))
 
     def succeed(self) -> None:
         """The application's protocol is connected for good."""
@@ -256,7 +269,7 @@ class _Opening(ClientFactory, Generic[P]):
 
 
 class _Leg(Protocol):
-    """The connection to Tor's SOCKS port, until Tor has answered."""
+    """The connection to who is asked for the stream, until there is an answer."""
 
     transport: TorTransport
 
@@ -269,7 +282,7 @@ class _Leg(Protocol):
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
         transport.source = _source(transport)
-        transport.write(opening.request)
+        transport.write(opening.handshake.request)
         if opening.early:
             opening.first.makeConnection(transport)
         if opening.reached is not None and not opening.over:
@@ -278,11 +291,11 @@ class _Leg(Protocol):
     def dataReceived(self, data: bytes) -> None:
         opening = self._opening
         try:
-            reply = opening.handshake.receive(data)
+            answer = opening.handshake.receive(data)
         except TortxdError as error:
             opening.fail(error)
             return
-        if reply is None:
+        if answer is None:
             return
         self.answered = True
         self.transport.protocol = opening.first
@@ -290,13 +303,11 @@ class _Leg(Protocol):
             opening.first.makeConnection(self.transport)
         if not opening.secures:
             opening.succeed()
-        if reply.leftover:
-            opening.first.dataReceived(reply.leftover)
+        if answer.leftover:
+            opening.first.dataReceived(answer.leftover)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._opening.fail(
-            TorDown(f"{self._opening.called} ended the connection without an answer.")
-        )
+        self._opening.fail(self._opening.handshake.lost())
 
     def abort(self, error: Exception) -> None:
         """Close the connection now, and tell the protocol that had it early."""
@@ -327,7 +338,6 @@ class TorEndpoint:
     tls: ClientTls | None = None
     early: bool = False
     timeout: float = 60.0
-    name: str | None = field(default=None, repr=False)
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Build a protocol and connect it.
@@ -374,7 +384,6 @@ class TorEndpoint:
             timeout=expires - self.reactor.seconds(),
             reached=reached,
             factory=factory,
-            name=self.name,
         )
         opened.addCallbacks(lambda it: None if writable.called else writable.callback(it), failed)
         return await writable
