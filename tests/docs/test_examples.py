@@ -18,6 +18,8 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.python.failure import Failure
 
+from tests.daemon.process import Launcher
+from tests.daemon.steering import exits_in
 from tests.docs.programs import environment
 from tests.web_client import ask
 from tortxd.testing import Origin, PrivateNetwork
@@ -102,6 +104,34 @@ async def test_socks_client(run: Runner) -> None:
     assert first == "SOCKS port answers: True"
     assert int(second.removesuffix(" bytes in reply")) > len(PAGE)
     assert re.fullmatch(r"HTTP/1\.[01] 200 OK", third)
+
+
+@ensureDeferred
+async def test_steered_client(
+    tor_network: PrivateNetwork, tor_origin: Origin, tmp_path: Path
+) -> None:
+    launch = Launcher(tor_network, tor_origin, tmp_path)
+    try:
+        daemon = launch()
+        await daemon.when_ready()
+        out, err, code = await getProcessOutputAndValue(
+            sys.executable,
+            [str(EXAMPLES / "steered_client.py"), f"{tor_origin.https}/", "de", "us", "fr"],
+            env=environment(tor_origin, GATEWAY_ADDR=f"127.0.0.1:{daemon.port}"),
+            reactor=reactor,
+        )
+    finally:
+        await launch.stop()
+
+    (de,), (fr,) = exits_in(tor_network, "de"), exits_in(tor_network, "fr")
+    assert (code, err) == (0, b"")
+    assert out.decode().splitlines() == [
+        f"de: 200, {len(PAGE)} bytes",
+        f"  by {de} in de, at try 1",
+        "us: No exit that was asked for is there now and carries traffic to this port.",
+        f"fr: 200, {len(PAGE)} bytes",
+        f"  by {fr} in fr, at try 1",
+    ]
 
 
 @define(eq=False)
