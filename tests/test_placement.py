@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from tortxd.errors import ExitUnavailable, TorNotReady
-from tortxd.policy.steering import ANY, Choice, Steering, Sticky
+from tortxd.policy.steering import ANY, UNSTEERED, Choice, Steering, Sticky
 from tortxd.relay.placement import Place, Placements, Steered
 from tortxd.tor.isolation import Isolation, IsolationKeys
 from tortxd.tor.usage import DIRTY_SECONDS
@@ -27,6 +27,7 @@ class Link:
         self.exits = ["1", "2", "3", "4", "5", "6", "7", "8", "9"]
         self.chosen = 0
         self.held: list[Deferred[str]] | None = None
+        self.asking: Deferred[bool] | None = None
         self.asked: list[tuple[Choice, frozenset[str]]] = []
 
     def choose_exit(
@@ -43,7 +44,7 @@ class Link:
         return succeed(left[(self.chosen - 1) % len(left)])
 
     def has_exit(self, fingerprint: str, port: int) -> Deferred[bool]:
-        return succeed(fingerprint in self.exits)
+        return self.asking or succeed(fingerprint in self.exits)
 
 
 class World:
@@ -52,6 +53,9 @@ class World:
         link: Any = self.link
         self.keys = IsolationKeys()
         self.placements = Placements(self.clock, link, self.keys)
+
+    def is_sticky(self, who: Isolation) -> bool:
+        return self.placements.steered(who, UNSTEERED) is not None
 
     def begin(
         self,
@@ -135,6 +139,15 @@ def test_many_at_once_have_one_exit(world: World) -> None:
     assert len(world.link.held) == 2
 
 
+def test_however_many_wait_all_are_placed(world: World) -> None:
+    world.link.held = []
+    waiting = [world.begin(ALICE, DE) for _ in range(600)]
+    world.link.held[0].callback("1")
+    assert {got[0].exit for _, got in waiting} == {"1"}
+    assert world.exit(ALICE, DE) == "1"
+    assert len(world.link.held) == 1
+
+
 def test_where_the_first_fails_the_next_tries_itself(world: World) -> None:
     world.link.held = []
     first, second = world.begin(ALICE, DE), world.begin(ALICE, DE)
@@ -142,7 +155,7 @@ def test_where_the_first_fails_the_next_tries_itself(world: World) -> None:
     assert first[1][0].check(TorNotReady)
     world.link.held[1].callback("2")
     assert second[1][0].exit == "2"
-    assert not world.placements._choosing
+    assert not world.placements._drawing
 
 
 def test_there_may_be_none(world: World) -> None:
@@ -161,7 +174,7 @@ def test_a_sticky_key_keeps_its_exit_past_the_life_of_circuits(world: World) -> 
         world.clock.advance(DIRTY_SECONDS + 1)
         assert world.exit(ALICE, DE) == exit
     world.clock.advance(DIRTY_SECONDS)
-    assert ALICE in world.placements  # until somebody looks
+    assert world.is_sticky(ALICE)  # until somebody looks
     assert world.exit(ALICE, DE) != exit
 
 
@@ -179,15 +192,15 @@ def test_each_request_that_says_so_keeps_it_that_long_from_then_on(world: World)
 
 
 def test_requests_of_the_key_that_do_not_say_it_use_it_too(world: World) -> None:
-    assert ALICE not in world.placements
+    assert not world.is_sticky(ALICE)
     exit = world.exit(ALICE, DE, Sticky(100))
-    assert ALICE in world.placements and BOB not in world.placements
+    assert world.is_sticky(ALICE) and not world.is_sticky(BOB)
     assert world.exit(ALICE) == exit
     assert world.exit(ALICE, ANY, Sticky(100)) == exit
     assert world.exit(BOB) is None
     world.clock.advance(100)
     assert world.exit(ALICE) is None
-    assert ALICE not in world.placements
+    assert not world.is_sticky(ALICE)
 
 
 def test_one_that_has_gone_makes_room_for_another_and_that_is_said(world: World) -> None:
@@ -196,7 +209,7 @@ def test_one_that_has_gone_makes_room_for_another_and_that_is_said(world: World)
     moved, beside = (world.place(ALICE, DE, Sticky(100)) for _ in range(2))
     assert moved.changed and moved.exit == beside.exit != exit
     # Until a response has told it.
-    assert moved.tell_changed() and beside.tell_changed()
+    world.placements.told(moved)
     again = world.place(ALICE, DE, Sticky(100))
     assert not again.changed and again.exit == moved.exit
 
@@ -231,15 +244,57 @@ def test_a_key_that_had_an_exit_keeps_that_when_it_becomes_sticky(world: World) 
     assert not moved.changed  # its time was over
 
 
+def test_requests_that_come_while_it_is_chosen_wait_for_it(world: World) -> None:
+    world.link.held = []
+    _, first = world.begin(ALICE, DE, Sticky(100))
+    _, plain = world.begin(ALICE)
+    _, other = world.begin(BOB)
+    assert not plain and other[0].exit is None
+    world.link.held[0].callback("7")
+    assert first[0].exit == plain[0].exit == "7"
+
+
+def test_where_none_is_found_it_is_not_sticky(world: World) -> None:
+    world.link.exits = []
+    with pytest.raises(ExitUnavailable):
+        world.place(ALICE, DE, Sticky(100))
+    assert world.exit(ALICE) is None
+    assert not world.is_sticky(ALICE)
+
+
+def test_a_new_identity_meanwhile_counts(world: World) -> None:
+    """Nothing leaves by the old identity's exit with the new one's credentials."""
+    old = world.exit(ALICE, DE, Sticky(100))
+    asked: Deferred[bool] = Deferred()
+    world.link.asking = asked
+    _, got = world.begin(ALICE, DE, Sticky(100))
+    world.placements.forget(ALICE)
+    world.link.asking = None
+    asked.callback(True)
+    assert got[0].exit != old
+    assert not got[0].changed
+
+
+def test_a_change_is_told_by_what_leaves_there(world: World) -> None:
+    before = world.place(ALICE, DE, Sticky(100))
+    world.link.exits.remove(str(before.exit))
+    assert world.place(ALICE, DE).changed  # whose request fails
+    world.placements.told(before)  # a response that was under way
+    after = world.place(ALICE, DE)
+    assert after.changed
+    world.placements.told(after)
+    assert not world.place(ALICE, DE).changed
+
+
 def test_a_new_identity_forgets_it(world: World) -> None:
     for forget in (partial(world.placements.forget, ALICE), world.placements.forget_all):
         exit = world.exit(ALICE, DE, Sticky(100))
         other = world.exit(BOB, DE, Sticky(100))
         forget()
-        assert ALICE not in world.placements
+        assert not world.is_sticky(ALICE)
         moved = world.place(ALICE, DE, Sticky(100))
         assert moved.exit != exit and not moved.changed
-        assert (world.exit(BOB, DE) == other) is (BOB in world.placements)
+        assert (world.exit(BOB, DE) == other) is world.is_sticky(BOB)
         world.placements.forget_all()
 
 
@@ -296,7 +351,25 @@ def test_a_caller_with_very_many_keys_forgets_its_own(world: World) -> None:
     assert len(world.placements._sticky) <= 1001
 
 
+def test_what_is_over_or_only_there_for_circuits_makes_room_first(world: World) -> None:
+    """And of those that are sticky, what was used longest ago."""
+    exit = world.exit(ALICE, DE, Sticky(86_400))
+    for number in range(990):
+        world.place(Isolation("key", b"loose %d" % number, b"caller"), DE)
+    for number in range(900):
+        world.place(Isolation("key", b"%d" % number, b"caller"), DE, Sticky(86_400))
+        assert world.exit(ALICE, DE) == exit
+    assert world.is_sticky(Isolation("key", b"0", b"caller"))
+    for number in range(900, 1200):
+        world.place(Isolation("key", b"%d" % number, b"caller"), DE, Sticky(86_400))
+        assert world.exit(ALICE, DE) == exit
+    assert not world.is_sticky(Isolation("key", b"0", b"caller"))
+    world.clock.advance(86_400)
+    world.place(BOB, DE)
+    assert len(world.placements._callers[b"caller"].kept) <= 1000
+
+
 def test_so_many_callers_are_remembered(world: World) -> None:
-    for number in range(400):
+    for number in range(1200):
         world.place(Isolation("key", b"k", b"%d" % number), DE, Sticky(100))
-    assert len(world.placements._callers) == len(world.placements._sticky) <= 256
+    assert len(world.placements._callers) == len(world.placements._sticky) <= 1024

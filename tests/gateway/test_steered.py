@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
 from tests.gateway.conftest import ORIGIN, Gateway, Way
 from tests.gateway.tunnels import basic, head_of
@@ -217,6 +218,37 @@ async def test_where_no_other_will_do_that_is_said(gateway: Gateway) -> None:
     reply = await wire.reply()
     assert (reply.status, reply.json["code"]) == (503, "exit_unavailable")
     assert reply["Tortxd-Attempts"] == "1"
+
+
+@pytest.mark.parametrize("code", [0xF6, GENERAL])
+@ensureDeferred
+async def test_a_name_that_tor_has_forgotten_is_told_once_more(either: Gateway, code: int) -> None:
+    """Another daemon at the same Tor may have taken it for left behind."""
+    either.link.reason = "TORPROTOCOL"
+    failing(either, code)
+    reply = await either.fetch("/echo", "Tortxd-Exit-Country: fr")
+    assert reply.status == 200
+    assert by(either) == [FR, FR]
+    either.socks.held, either.socks.served[:], either.socks.waiting[:] = True, [], []
+    either.core.pool.clear()
+    failing(either, code, code)
+    reply = await either.fetch("/echo", "Tortxd-Exit-Country: fr")
+    assert reply.status in (400, 502)
+    assert all(lead.released for lead in either.link.leads)
+
+
+@ensureDeferred
+async def test_time_for_tries_begins_when_tor_listens(either: Gateway) -> None:
+    address, either.link.socks_address = either.link.socks_address, None
+    asking = Deferred.fromCoroutine(either.fetch("/echo", "Tortxd-Retry: 3", "Tortxd-Timeout: 2"))
+    while not either.link.waiting:
+        await deferLater(either.reactor, 0)
+    await deferLater(either.reactor, 0.6)  # longer than a fourth
+    either.link.socks_address = address
+    assert address is not None
+    either.link.waiting[0].callback(address)
+    reply = await asking
+    assert (reply.status, reply["Tortxd-Attempts"]) == (200, "1")
 
 
 # --- sticky -------------------------------------------------------------------------------------

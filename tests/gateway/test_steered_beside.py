@@ -217,7 +217,7 @@ def key_of(carrier: GatewayCarrier, steering: Steering, **options: Any) -> Gatew
     steered = Steered(isolation_of(b"alice", "a.example"), steering)
     options = {"tried": frozenset(), "fresh": False, **options}
     places: list[Any] = []
-    carrier.place(steered, "a.example", 80, **options).addCallback(places.append)
+    carrier.placements.place(steered, "a.example", 80, **options).addCallback(places.append)
     assert isinstance(places[0].credentials, GatewayKey)
     return places[0].credentials
 

@@ -42,6 +42,8 @@ class Control:
         self.options: dict[str, list[str]] = {}
         self.lines: dict[str, list[str]] = {}
         self.asked: list[tuple[str, ...]] = []
+        self.held: list[Deferred[None]] | None = None
+        """Where questions of many lines wait, if it is not None."""
 
     async def ask(self, *keys: str) -> dict[str, str]:
         self.asked.append(keys)
@@ -51,6 +53,10 @@ class Control:
 
     async def ask_for_lines(self, key: str, take: Callable[[str], None]) -> None:
         self.asked.append((key,))
+        if self.held is not None:
+            waiting: Deferred[None] = Deferred()
+            self.held.append(waiting)
+            await waiting
         if key not in self.lines:
             raise CommandRefused("Tor refused a command (552).", 552)
         for line in self.lines[key]:
@@ -144,6 +150,23 @@ def test_of_those_that_will_do_each_is_drawn_by_its_share() -> None:
     for one, share in ((B, 0.6), (C, 0.3), (D, 0.1)):
         assert abs(counts[one] / 3000 - share) < 0.04
     assert not counts[A]
+
+
+def test_who_asks_at_once_asks_together_and_under_one_consensus() -> None:
+    world = World(node(A, 8, "Guard"), node(C, 2), random=Random(3))
+    key = "dir/status-vote/current/consensus-microdesc"
+    world.control.lines[key] = ["bandwidth-weights Wed=0 Wee=10000"]
+    world.control.held = []
+    got: list[Any] = []
+    for _ in range(50):
+        Deferred.fromCoroutine(world.chooser.choose(ANY, 80)).addBoth(got.append)
+    assert world.control.asked.count((key,)) == 1
+    world.chooser.consensus_read(Consensus((), (node(D),)))  # meanwhile
+    held, world.control.held = world.control.held, None
+    for waiting in held:
+        waiting.callback(None)
+    assert set(got) == {C} and len(got) == 50
+    assert world.choose() == D
 
 
 def test_where_none_weighs_anything_each_is_as_likely() -> None:
@@ -266,6 +289,15 @@ def test_exit_nodes_count_where_nobody_chooses() -> None:
     world = World(node(A))
     world.control.options["ExitNodes"] = ["{us}"]
     assert world.unavailable()
+
+
+def test_options_that_change_count_at_once() -> None:
+    world = World(node(A), node(C))
+    assert {world.choose() for _ in range(40)} == {A, C}
+    world.control.options["ExcludeExitNodes"] = ["{de}"]
+    world.chooser.options_changed()
+    assert {world.choose() for _ in range(40)} == {C}
+    assert not done(world.chooser.has(A, 80))
 
 
 def test_one_that_could_not_be_reached_is_none_for_a_while() -> None:

@@ -28,16 +28,19 @@ class Control:
         self.told: list[str] = []
         self.held: list[Deferred[None]] | None = None
         """Commands wait here, where it is not None."""
-        self.error: Exception | None = None
+        self.asking: list[Deferred[None]] | None = None
+        """Questions wait here, where it is not None."""
 
     async def ask(self, *keys: str) -> dict[str, str]:
+        if self.asking is not None:
+            waiting: Deferred[None] = Deferred()
+            self.asking.append(waiting)
+            await waiting
         listed = "\n".join(f"{name} {to} NEVER" for name, to in self.mapped.items())
         return {key: {CONTROL: listed, CONFIG: self.config}.get(key, "") for key in keys}
 
     async def tell(self, command: str) -> str:
         self.told.append(command)
-        if self.error is not None:
-            raise self.error
         if self.held is not None:
             waiting: Deferred[None] = Deferred()
             self.held.append(waiting)
@@ -125,6 +128,25 @@ def test_who_gives_up_meanwhile_does_not_take_it_from_the_others(world: World) -
     assert not world.control.mapped
 
 
+def test_what_the_user_maps_is_asked_for_once(world: World) -> None:
+    world.control.asking = []
+    waiting = [world.begin(f"{number}.example")[1] for number in range(20)]
+    (asked,) = world.control.asking
+    world.control.asking = None
+    asked.callback(None)
+    assert all(isinstance(got[0], Mapping) for got in waiting)
+
+
+def test_after_the_end_nothing_is_mapped_any_more(world: World) -> None:
+    world.control.asking = []
+    _, got = world.begin()
+    asked, world.control.asking = world.control.asking[0], None
+    Deferred.fromCoroutine(world.mappings.clear())
+    asked.callback(None)
+    assert got[0].check(TorDown)
+    assert not world.control.mapped
+
+
 def test_where_all_give_up_it_is_removed(world: World) -> None:
     world.control.held = []
     making, _ = world.begin()
@@ -141,10 +163,12 @@ def test_where_all_give_up_it_is_removed(world: World) -> None:
 def test_where_tor_refuses_everybody_hears_of_it(
     world: World, error: Exception, kind: type[Exception]
 ) -> None:
-    world.control.error = error
-    with pytest.raises(kind):
-        world.map()
-    world.control.error = None
+    world.control.held = []
+    (_, first), (_, second) = world.begin(), world.begin()
+    world.control.held[0].errback(error)
+    assert first[0].check(kind) and second[0].check(kind)
+    assert first[0].value is not second[0].value
+    world.control.held = None
     assert world.map().name in world.control.mapped
 
 

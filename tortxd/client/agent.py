@@ -146,7 +146,7 @@ class TorAgent:
             expects_continue=False,
             filter=lambda head: asking.fit(head),
             way="library",
-            steered=self._carrier.steered(isolation, self._steering),
+            steered=self._carrier.placements.steered(isolation, self._steering),
         )
         described = _ClientRequest(method, target.url.encode("ascii"), headers)
         asking = _Asking(self._carrier, described, body)

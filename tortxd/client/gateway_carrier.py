@@ -17,7 +17,6 @@ from twisted.python.failure import Failure
 
 from tortxd._types import Reactor
 from tortxd.addresses import SocksAddress
-from tortxd.errors import TortxdError
 from tortxd.policy.steering import (
     LONGEST_STICKY,
     Choice,
@@ -27,7 +26,8 @@ from tortxd.policy.steering import (
     header_of,
 )
 from tortxd.relay.direct import DirectCarrier, DirectExchange
-from tortxd.relay.placement import Place, Steered
+from tortxd.relay.placement import Place, Placements, Steered
+from tortxd.relay.tries import Tries
 from tortxd.relay.upstream import LIFETIME, Upstream
 from tortxd.tor.isolation import Credentials, IsolationKeys
 from tortxd.tor.socks import open_by
@@ -64,6 +64,30 @@ class GatewayKey(Credentials):
         return cls(key, b"", fields=((b"Proxy-Authorization", login), *steers), span=span)
 
 
+class _ByTheGateway(Placements):
+    """The gateway decides where requests leave Tor, so what is made here is what it is told."""
+
+    def place(
+        self,
+        steered: Steered,
+        host: str,
+        port: int,
+        *,
+        tried: frozenset[str] = frozenset(),
+        fresh: bool = False,
+    ) -> Deferred[Place]:
+        """See :class:`tortxd.relay.placement.Placements`. A key that nobody else has is what gets a
+        fresh circuit at the gateway."""
+        key, steering = steered.isolation.name, evolve(steered.steering, retry=0)
+        if fresh and (steering.sticky is None or tried):
+            key, steering = token_bytes(16), _for_a_further_try(steering, tried)
+        if steering.sticky is None:
+            return succeed(Place(GatewayKey.of(key, steering)))
+        spare = _spare(steering.sticky)
+        span = int(self._clock.seconds() / spare)
+        return succeed(Place(GatewayKey.of(key, _kept_longer(steering, spare), span)))
+
+
 class GatewayCarrier(DirectCarrier):
     """Carries requests through the gateway at ``address``, by :class:`GatewayExchange`. All of
     them are steered, and have an isolation key.
@@ -80,6 +104,7 @@ class GatewayCarrier(DirectCarrier):
         token: str | None = None,
     ) -> None:
         super().__init__(reactor, address, tls, keys)
+        self.placements = _ByTheGateway(reactor, self.link, keys)
         self._token = [] if token is None else [(b"Tortxd-Token", token.encode("ascii"))]
 
     def connect(
@@ -115,20 +140,6 @@ class GatewayCarrier(DirectCarrier):
             return result
 
         return opening.addBoth(answered)
-
-    def place(
-        self, steered: Steered, host: str, port: int, *, tried: frozenset[str], fresh: bool
-    ) -> Deferred[Place]:
-        """See :class:`tortxd.relay.interfaces.Carrier`: the gateway decides it, so this is what it
-        is told. A key that nobody else has is what gets a fresh circuit there."""
-        key, steering = steered.isolation.name, evolve(steered.steering, retry=0)
-        if fresh and (steering.sticky is None or tried):
-            key, steering = token_bytes(16), _for_a_further_try(steering, tried)
-        if steering.sticky is None:
-            return succeed(Place(GatewayKey.of(key, steering)))
-        spare = _spare(steering.sticky)
-        span = int(self.timeouts.clock.seconds() / spare)
-        return succeed(Place(GatewayKey.of(key, _kept_longer(steering, spare), span)))
 
     def annotate(self, upstream: Upstream) -> Headers:
         """See :class:`tortxd.relay.interfaces.Carrier`: what the gateway has said."""
@@ -168,7 +179,7 @@ class GatewayExchange(DirectExchange):
     @property
     def retries_left(self) -> int:
         """Further tries that are left."""
-        return self._retries
+        return 0 if self._tries is None else self._tries.left
 
     def answered(self, upstream: Upstream, headers: Headers) -> None:
         """The gateway has said this of ``upstream``, whatever came of it; nothing, where it has
@@ -179,19 +190,18 @@ class GatewayExchange(DirectExchange):
             # One was counted when the gateway was asked.
             further = int(told[_ATTEMPTS]) - 1
             self._attempts += further
-            self._retries = max(0, self._retries - max(0, further))
+            if self._tries is not None:
+                self._tries.left = max(0, self._tries.left - max(0, further))
         changed = tuple(field for field in headers if field[0].lower() == _CHANGED)
         self._changed = self._changed or changed
 
-    def _share_of_time(self) -> float:
-        """All of it: the gateway shares it out among its tries."""
-        return self._deadline
+    def _shares(self) -> int:
+        return 1  # the gateway shares the time out among its tries
 
-    def _note_exit(self, error: TortxdError) -> None:
+    def _exit_tried(self, tries: Tries) -> str | None:
         named = {name.lower(): value for name, value in self._last_way()}
         exit = named.get(b"tortxd-exit")
-        if exit is not None:
-            self._tried = self._tried | {exit.decode("latin-1")}
+        return None if exit is None else exit.decode("latin-1")
 
     def _last_way(self) -> Headers:
         return [] if self._last is None else self._carrier.annotate(self._last)

@@ -16,12 +16,11 @@ from tortxd.gateway.journal import RequestJournal
 from tortxd.gateway.limits import Limits
 from tortxd.policy.access import Caller
 from tortxd.policy.site import public_suffixes
-from tortxd.policy.steering import Steering
 from tortxd.relay.direct import connect_upstream
 from tortxd.relay.failures import Failures
 from tortxd.relay.interfaces import Stoppable
 from tortxd.relay.journal import Way
-from tortxd.relay.placement import Place, Placements, Steered
+from tortxd.relay.placement import Placements
 from tortxd.relay.timeouts import Timeouts
 from tortxd.relay.upstream import Pool, Upstream
 from tortxd.tor.isolation import Isolation, IsolationKeys
@@ -146,16 +145,6 @@ class Gateway:
         return connect_upstream(
             self.reactor, self.tls, address, upstream, early=early, timeout=timeout
         )
-
-    def steered(self, isolation: Isolation, steering: Steering) -> Steered | None:
-        """See :class:`tortxd.relay.interfaces.Carrier`."""
-        return self.placements.steered(isolation, steering)
-
-    def place(
-        self, steered: Steered, host: str, port: int, *, tried: frozenset[str], fresh: bool
-    ) -> Deferred[Place]:
-        """See :class:`~tortxd.relay.interfaces.Carrier`."""
-        return self.placements.place(steered, host, port, tried=tried, fresh=fresh)
 
     def annotate(self, upstream: Upstream) -> Headers:
         """The headers that name the circuit and the exit, as far as the control port shows them."""

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from attrs import evolve, field, frozen
 
 from tortxd.errors import BadRequest
-
-T = TypeVar("T")
 
 MOST_RETRIES = 3
 LONGEST_STICKY = 86_400
@@ -79,10 +77,9 @@ class Asked:
 
     def steering(self) -> Steering:
         """What that comes to."""
-        if self == NOTHING:
-            return UNSTEERED
         choice = Choice(self.countries or frozenset(), self.fingerprints or frozenset())
-        return Steering(choice, self.sticky, self.retry or 0)
+        steering = Steering(choice, self.sticky, self.retry or 0)
+        return UNSTEERED if steering == UNSTEERED else steering  # compared by identity
 
     def beside(self, other: Asked) -> Asked:
         """Both together.

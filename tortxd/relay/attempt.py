@@ -14,9 +14,9 @@ from twisted.internet.defer import CancelledError, maybeDeferred
 from twisted.python.failure import Failure
 
 from tortxd.errors import (
+    BadUrl,
     ConnectFailed,
     ExitPolicyRejected,
-    ExitUnavailable,
     Overloaded,
     TortxdError,
 )
@@ -31,20 +31,13 @@ from tortxd.tor.report import is_down, not_ready
 T = TypeVar("T")
 
 _NOT_A_NAME = "TORPROTOCOL"
-"""What Tor says of a name of ours that it does not know (any more): another daemon that attaches to
-the same Tor removes what it takes for left behind."""
+"""What Tor says of a name of ours that it does not know (any more), where it has no code for that
+in the SOCKS reply: with ExtendedErrors it has F6, which is BadUrl (measured on 0.4.9.11)."""
 
 TIMER_MARGIN = 0.01
 """Seconds by which a connection attempt ends before the request's time is over."""
 FAILURE_REASON_WAIT = 0.25
 """Seconds to wait for the control port's word on why a stream was not opened."""
-
-
-class ExitUnreachable(ExitUnavailable):
-    """The exit that was chosen cannot be reached, though the network lists it."""
-
-    retryable = True
-    sentence = "The exit that was asked for cannot be reached now."
 
 
 class Trying(Carried, Protocol):
@@ -61,6 +54,9 @@ class Trying(Carried, Protocol):
     def failed(self, error: TortxdError) -> None:
         """It is not: why."""
 
+    def exit_unreachable(self) -> None:
+        """It is not: no circuit to the exit that was chosen comes about."""
+
 
 class Attempt:
     """See the module's description.
@@ -71,6 +67,8 @@ class Attempt:
     :param unclear: refusals by Tor of which the control port is asked the reason: the SOCKS reply
         alone does not tell it.
     :param exit: the fingerprint of the exit by which it is to leave Tor; None: Tor chooses.
+    :param shares: how many tries have the time that is left once Tor listens, this one among them:
+        one that hangs must leave some for the others.
     """
 
     def __init__(
@@ -83,6 +81,7 @@ class Attempt:
         early: bool,
         unclear: tuple[type[TortxdError], ...],
         exit: str | None = None,
+        shares: int = 1,
     ) -> None:
         self._carrier = carrier
         self._pool_key = pool_key
@@ -91,6 +90,7 @@ class Attempt:
         self._early = early
         self._unclear = unclear
         self._exit = exit
+        self._shares = shares
         self._lead: ExitLead | None = None
         self._led_again = False
         self._pending = Pending()
@@ -137,8 +137,10 @@ class Attempt:
         if failure is not None:
             self._owner.failed(failure)
             return
-        # The other half is for the request itself.
-        within = (self._deadline - carrier.timeouts.clock.seconds()) / 2
+        now = carrier.timeouts.clock.seconds()
+        if self._shares > 1:
+            self._deadline, self._shares = now + (self._deadline - now) / self._shares, 1
+        within = (self._deadline - now) / 2  # the other half is for the request itself
         try:
             turn = carrier.link.admit(key.credentials, within)
         except Overloaded as error:
@@ -164,7 +166,7 @@ class Attempt:
             return
         link, key = self._carrier.link, self._pool_key
         leading = link.lead_to_exit(
-            key.host, self._exit, key.credentials.username, self._exit_unreachable
+            key.host, self._exit, key.credentials.username, self._owner.exit_unreachable
         )
 
         def led(lead: ExitLead) -> None:
@@ -178,9 +180,6 @@ class Attempt:
 
         leading.addErrback(not_led)
         self._pending.wait_for(leading, led, self._owner.failed)
-
-    def _exit_unreachable(self) -> None:
-        self._owner.failed(ExitUnreachable())
 
     def _release(self) -> None:
         lead, self._lead = self._lead, None
@@ -220,14 +219,14 @@ class Attempt:
 
     def _not_opened(self, upstream: Upstream, error: TortxdError) -> None:
         """Tor has not opened the stream; the control port may know better why."""
+        if isinstance(error, BadUrl) and self._leads_again():
+            return
         if upstream.source is None or not isinstance(error, self._unclear):
             self._not_reached(error)
             return
 
         def answered(name: str | None) -> None:
-            if name == _NOT_A_NAME and self._exit is not None and not self._led_again:
-                self._led_again = True
-                self.start()
+            if name == _NOT_A_NAME and self._leads_again():
                 return
             better = error
             if isinstance(error, ConnectFailed) and name is not None:
@@ -238,6 +237,15 @@ class Attempt:
 
         answer = self._carrier.link.close_reason(upstream.source, FAILURE_REASON_WAIT)
         self._pending.wait_for(answer, answered, self._not_reached)
+
+    def _leads_again(self) -> bool:
+        """Where Tor did not know our name, it is told once more: another daemon that attaches to
+        the same Tor removes what it takes for left behind."""
+        if self._exit is None or self._led_again:
+            return False
+        self._led_again = True
+        self.start()
+        return True
 
     def _not_reached(self, error: TortxdError) -> None:
         key = self._pool_key

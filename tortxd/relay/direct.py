@@ -19,15 +19,15 @@ from twisted.python.failure import Failure
 
 from tortxd._types import Reactor
 from tortxd.errors import NotServed
-from tortxd.policy.steering import Choice, Steering
+from tortxd.policy.steering import Choice
 from tortxd.relay.exchange import Exchange
 from tortxd.relay.failures import Failures
 from tortxd.relay.interfaces import Stoppable
 from tortxd.relay.journal import Uncounted
-from tortxd.relay.placement import Place, Placements, Steered
+from tortxd.relay.placement import Placements
 from tortxd.relay.timeouts import Timeouts
 from tortxd.relay.upstream import Pool, Upstream
-from tortxd.tor.isolation import Credentials, Isolation, IsolationKeys
+from tortxd.tor.isolation import Credentials, IsolationKeys
 from tortxd.tor.link import Circuit, ExitLead, SocksAddress, TorLink
 from tortxd.tor.socks import open_stream
 from tortxd.tor.status import Ready, Status
@@ -106,7 +106,7 @@ class DirectCarrier:
         self._reactor = reactor
         self._tls = tls
         self.link: TorLink = SocksLink(address)
-        self._placements = Placements(reactor, self.link, keys)
+        self.placements = Placements(reactor, self.link, keys)
         self.timeouts = Timeouts(reactor)
         self.pool = Pool(self.timeouts, KEPT)
         self.failures = Failures(reactor, free=math.inf)
@@ -120,16 +120,6 @@ class DirectCarrier:
         return connect_upstream(
             self._reactor, self._tls, address, upstream, early=early, timeout=timeout
         )
-
-    def steered(self, isolation: Isolation, steering: Steering) -> Steered | None:
-        """See :class:`tortxd.relay.interfaces.Carrier`."""
-        return self._placements.steered(isolation, steering)
-
-    def place(
-        self, steered: Steered, host: str, port: int, *, tried: frozenset[str], fresh: bool
-    ) -> Deferred[Place]:
-        """See :class:`tortxd.relay.interfaces.Carrier`."""
-        return self._placements.place(steered, host, port, tried=tried, fresh=fresh)
 
     def annotate(self, upstream: Upstream) -> Headers:
         """See :class:`tortxd.relay.interfaces.Carrier`; nothing is known."""

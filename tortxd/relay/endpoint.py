@@ -61,7 +61,7 @@ class StreamEndpoint:
             self.carrier,
             PoolKey(credentials, scheme, self.host, self.port),
             self.timeout,
-            self.carrier.steered(self.isolation, self.steering),
+            self.carrier.placements.steered(self.isolation, self.steering),
             protocolFactory,
         )
         stream.start()

@@ -226,7 +226,7 @@ class Exchange(Outbound):
             and self._head.keep_alive
             and self._uploaded
             and not self._body.rest
-            and not self._is_fresh
+            and not (self._tries is not None and self._tries.is_fresh)
         )
         self._end(OK)
         if reusable:

@@ -13,13 +13,11 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import Attribute, implementer
 
 from tortxd.errors import TortxdError
-from tortxd.policy.steering import Steering
 from tortxd.relay.failures import Failures
 from tortxd.relay.journal import Journal
-from tortxd.relay.placement import Place, Steered
+from tortxd.relay.placement import Placements
 from tortxd.relay.timeouts import Timeouts
 from tortxd.relay.upstream import Pool, Upstream
-from tortxd.tor.isolation import Isolation
 from tortxd.tor.link import SocksAddress, TorLink
 from tortxd.wire.http1 import Headers
 
@@ -122,6 +120,7 @@ class Carrier(Protocol):
     pool: Pool
     timeouts: Timeouts
     failures: Failures
+    placements: Placements
     under_way: set[Stoppable]
     """What is not over."""
 
@@ -130,14 +129,6 @@ class Carrier(Protocol):
     ) -> Deferred[Upstream]:
         """Connect ``upstream`` through Tor; with ``early``, it may write before the SOCKS reply.
         Cancellable. Fails with one of our errors."""
-
-    def steered(self, isolation: Isolation, steering: Steering) -> Steered | None:
-        """See :meth:`tortxd.relay.placement.Placements.steered`."""
-
-    def place(
-        self, steered: Steered, host: str, port: int, *, tried: frozenset[str], fresh: bool
-    ) -> Deferred[Place]:
-        """See :meth:`tortxd.relay.placement.Placements.place`."""
 
     def annotate(self, upstream: Upstream) -> Headers:
         """The headers that say which circuit carries ``upstream``, as far as it is known."""

@@ -14,9 +14,6 @@ from twisted.python.failure import Failure
 
 from tortxd.errors import (
     ConnectFailed,
-    DestinationError,
-    ExitUnavailable,
-    OnionAuthRequired,
     OriginReset,
     OriginTimeout,
     Overloaded,
@@ -24,12 +21,13 @@ from tortxd.errors import (
     TorTimeout,
     TortxdError,
 )
-from tortxd.relay.attempt import TIMER_MARGIN, Attempt, ExitUnreachable
+from tortxd.relay.attempt import TIMER_MARGIN, Attempt
 from tortxd.relay.interfaces import Carrier, ResponseSink
 from tortxd.relay.journal import CLIENT_GONE, OK, Summary, Way
 from tortxd.relay.pending import Pending
 from tortxd.relay.placement import Place, Steered
 from tortxd.relay.timeouts import Timeout
+from tortxd.relay.tries import Tries
 from tortxd.relay.upstream import PoolKey, Upstream
 from tortxd.tor.reasons import DONE
 from tortxd.tor.report import not_ready
@@ -46,19 +44,12 @@ TUNNEL_IDLE_TIME = 3600.0
 
 
 _EXIT_CHANGED = (b"Tortxd-Exit-Changed", b"1")
-_TRIES = tuple((b"Tortxd-Attempts", b"%d" % tries) for tries in range(10))
+_ATTEMPTS = tuple((b"Tortxd-Attempts", b"%d" % tries) for tries in range(10))
 
 
-def _tries(number: int) -> tuple[bytes, bytes]:
+def _attempts(number: int) -> tuple[bytes, bytes]:
     """The header that says how often it was tried."""
-    return _TRIES[number] if number < len(_TRIES) else (b"Tortxd-Attempts", b"%d" % number)
-
-
-def may_fare_better(error: TortxdError) -> bool:
-    """Whether what failed so may succeed over another circuit, or by another exit."""
-    return isinstance(error, DestinationError | TorTimeout) and not isinstance(
-        error, OnionAuthRequired
-    )
+    return _ATTEMPTS[number] if number < len(_ATTEMPTS) else (b"Tortxd-Attempts", b"%d" % number)
 
 
 class Phase(Enum):
@@ -105,17 +96,9 @@ class Outbound:
     _received = 0
 
     # What steering needs, as it is where a request is not steered:
-    _steered: Steered | None = None
-    _where: Place | None = None
-    """Where it leaves Tor."""
-    _retries = 0
-    """Further tries that are left."""
-    _tried: frozenset[str] = frozenset()
-    """Exits that were tried in vain."""
-    _is_fresh = False
-    """Whether it has a circuit of its own, for the sake of a further try."""
-    _why: TortxdError | None = None
-    """Why the try before came to nothing."""
+    _tries: Tries | None = None
+    _placing: Pending | None = None
+    """The choice of the exit."""
 
     def __init__(
         self,
@@ -134,16 +117,15 @@ class Outbound:
         self._attempt: Attempt | None = None
         """The try to reach the destination that is under way."""
         self._upstream: Upstream | None = None
-        self._pending: Pending | None = None
-        """The control port's word on how the stream ended, or on where it is to leave Tor."""
+        self._ending: Pending | None = None
+        """The control port's word on how the stream ended."""
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._begun = carrier.timeouts.clock.seconds()
         self._deadline = self._begun + timeout
         self._timeout: Timeout | None = carrier.timeouts.start(timeout, self._late)
         if steered is not None:
-            self._steered = steered
-            self._retries = steered.steering.retry
+            self._tries = Tries(steered)
         carrier.under_way.add(self)
 
     @property
@@ -185,10 +167,10 @@ class Outbound:
 
     def start(self) -> None:
         """Find or make a connection, by the exit that it is to have."""
-        if self._steered is None:
+        if self._tries is None:
             self._begin()
         else:
-            self._place(self._begin)
+            self._place(self._tries, self._begin)
 
     def _begin(self) -> None:
         """Find or make a connection, for the first time."""
@@ -202,41 +184,39 @@ class Outbound:
     def _try(self) -> None:
         """Try to reach the destination."""
         self._phase = CONNECTING
+        tries = self._tries
+        place = None if tries is None else tries.place
         self._attempt = Attempt(
             self._carrier,
             self._pool_key,
             self,
-            deadline=self._share_of_time(),
+            deadline=self._deadline,
             early=self.early,
             unclear=self.unclear,
-            exit=None if self._where is None else self._where.exit,
+            exit=None if place is None else place.exit,
+            shares=self._shares(),
         )
         self._attempt.start()
 
-    def _place(self, then: Callable[[], object], *, fresh: bool = False) -> None:
+    def _place(self, tries: Tries, then: Callable[[], object]) -> None:
         """Have it decided where it leaves Tor."""
-        assert self._steered is not None
         self._phase = CONNECTING
         key = self._pool_key
 
         def placed(place: Place) -> None:
             self._pool_key = PoolKey(place.credentials, key.scheme, key.host, key.port)
-            self._where = place
+            tries.place = place
             then()
 
-        self._pending = Pending()
-        placing = self._carrier.place(
-            self._steered, key.host, key.port, tried=self._tried, fresh=fresh
+        self._placing = Pending()
+        placing = self._carrier.placements.place(
+            tries.steered, key.host, key.port, tried=tries.tried, fresh=tries.is_fresh
         )
-        self._pending.wait_for(placing, placed, self._attempt_failed)
+        self._placing.wait_for(placing, placed, self._fail)
 
-    def _share_of_time(self) -> float:
-        """When the destination must be reached: a try that hangs must leave time for those that
-        are still allowed."""
-        if not self._retries or not self._is_repeatable():
-            return self._deadline
-        now = self._carrier.timeouts.clock.seconds()
-        return now + (self._deadline - now) / (self._retries + 1)
+    def _shares(self) -> int:
+        """How many tries the time that is left is for."""
+        return 1 if self._tries is None or not self._is_repeatable() else 1 + self._tries.left
 
     def trying(self, upstream: Upstream) -> None:
         """See :class:`~tortxd.relay.attempt.Trying`."""
@@ -256,6 +236,13 @@ class Outbound:
         """See :class:`~tortxd.relay.attempt.Trying`."""
         self._attempt_failed(error)
 
+    def exit_unreachable(self) -> None:
+        """See :class:`~tortxd.relay.attempt.Trying`. Nothing has left Tor, and there may be another
+        exit that will do."""
+        assert self._tries is not None
+        self._let_go()
+        self._place(self._tries, self._try)
+
     def _attempt_failed(self, error: TortxdError, *, again: bool = False) -> None:
         """The attempt came to nothing before the client had anything of a response.
 
@@ -263,66 +250,56 @@ class Outbound:
         """
         if self._phase is OVER:
             return
+        tries = self._tries
         if again:
             self._let_go()
             self._try()
-        elif isinstance(error, ExitUnreachable) and self._steered is not None:
-            # Nothing has left Tor. There may be another exit that will do.
+        elif tries is not None and tries.may_follow(error) and self._has_another_go():
+            tries.failed(error, self._exit_tried(tries))
             self._let_go()
-            self._place(self._try, fresh=self._is_fresh)
-        elif self._retries and self._is_worth_a_retry(error):
-            self._retries -= 1
-            self._why = error
-            self._note_exit(error)
-            self._let_go()
-            self._is_fresh = True
-            self._place(self._try, fresh=True)
+            self._place(tries, self._try)
         else:
-            could_not = isinstance(error, Overloaded | ExitUnavailable)
-            self._fail(self._why if could_not and self._why is not None else error)
+            self._fail(error)
 
-    def _is_worth_a_retry(self, error: TortxdError) -> bool:
-        """Whether another circuit, or another exit, may fare better."""
-        if not may_fare_better(error):
-            return False
+    def _has_another_go(self) -> bool:
+        """Whether there is time for another try, and it may arrive twice."""
         left = self._deadline - self._carrier.timeouts.clock.seconds()
-        return left > TIMER_MARGIN and self._is_repeatable()
+        ready = serves(self._carrier.link.status)
+        return ready and left > TIMER_MARGIN and self._is_repeatable()
 
-    def _note_exit(self, error: TortxdError) -> None:
-        """Remember which exit was tried in vain. Who keeps an exit, keeps it where that is not to
-        blame."""
-        where = self._where
-        if where is not None and where.is_kept and error.fault == "tor":
-            return
+    def _exit_tried(self, tries: Tries) -> str | None:
+        """By which exit the present try went, as far as that is known."""
+        if tries.place is not None and tries.place.exit is not None:
+            return tries.place.exit
         last = self._last
         circuit = None
         if last is not None and last.source is not None:
             circuit = self._carrier.link.circuit_of(last.source)
-        relay = None if circuit is None else circuit.exit
-        exit = None if where is None else where.exit
-        if exit is None and relay is not None:
-            exit = relay.fingerprint
-        if exit is not None:
-            self._tried = self._tried | {exit}
+        return None if circuit is None or circuit.exit is None else circuit.exit.fingerprint
 
     def _own_headers(self) -> Headers:
         """What is said of the way that the response came."""
-        headers = [_tries(self._attempts + self._reused)]
-        if self._where is not None and self._where.tell_changed():
-            headers.append(_EXIT_CHANGED)
+        headers = [_attempts(self._attempts + self._reused)]
+        place = None if self._tries is None else self._tries.place
+        if place is not None:
+            if place.changed:
+                headers.append(_EXIT_CHANGED)
+            self._carrier.placements.told(place)
         return headers
 
     def _let_go(self) -> None:
         """Nothing of the attempt is wanted any more."""
         attempt, self._attempt = self._attempt, None
         upstream, self._upstream = self._upstream, None
-        pending, self._pending = self._pending, None
+        ending, self._ending = self._ending, None
+        placing, self._placing = self._placing, None
         if upstream is not None:
             self._drop(upstream)
         if attempt is not None:
             attempt.let_go()
-        if pending is not None:
-            pending.cancel()
+        for pending in (ending, placing):
+            if pending is not None:
+                pending.cancel()
 
     # --- the client's bytes -----------------------------------------------------------------------
 
@@ -377,9 +354,9 @@ class Outbound:
         if upstream.source is None or self._carrier.link.socks_address is None:
             then(None)
             return
-        self._pending = Pending()
+        self._ending = Pending()
         reason = self._carrier.link.close_reason(upstream.source, CLOSE_REASON_WAIT)
-        self._pending.wait_for(reason, then, self._fail)
+        self._ending.wait_for(reason, then, self._fail)
 
     def _end_at_close(self, whole: bool) -> None:
         if whole:
@@ -411,6 +388,8 @@ class Outbound:
         if phase is OVER:
             return
         status = self._carrier.link.status
+        if self._tries is not None:
+            error = self._tries.verdict(error)
         if phase is RESPONDING:
             self._end(error.code, error)
             self._sink.truncate(error)

@@ -8,24 +8,26 @@ was asked to, whatever becomes of circuits and of Tor. Nothing of it is written 
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import suppress
 from itertools import count
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from tortxd.errors import ExitUnavailable, TortxdError
+from tortxd.errors import ExitUnavailable, NotServed
 from tortxd.policy.steering import ANY, UNSTEERED, Choice, Steering, Sticky
 from tortxd.tor.isolation import Credentials, Isolation, IsolationKeys
 from tortxd.tor.link import TorLink
 from tortxd.tor.usage import DIRTY_SECONDS
+from tortxd.tor.waiters import Waiters
 
 _REMEMBERED = 1_000
 """Exits that are kept for one caller."""
-_REMEMBERED_CALLERS = 256
+_REMEMBERED_CALLERS = 1_024
 _GONE = (
-    "The exit that this key keeps has gone, and it is to have no other (strict). A new identity of "
-    "the key lets it have one."
+    "The exit that this key keeps has gone, or does not carry this port, and the key is to have no "
+    "other (strict). A new identity of the key lets it have one."
 )
 
 
@@ -43,12 +45,12 @@ class Kept:
 
     exit: str
     until: float
+    told: str
+    """The exit that responses have told of last."""
     is_sticky: bool = False
     """Whether it was asked for; else it is kept for the sake of circuits alone."""
     is_strict: bool = False
     """Whether there is to be no other when it has gone."""
-    is_untold: bool = False
-    """Whether it took the place of another one, and no response has told so."""
 
 
 @frozen
@@ -59,17 +61,11 @@ class Place:
     """With which SOCKS credentials it goes there."""
     exit: str | None = None
     """The fingerprint of the exit; None: Tor chooses."""
-    is_kept: bool = False
-    """Whether the isolation is to keep it (sticky)."""
+    is_sticky: bool = False
+    """Whether the isolation is to keep it."""
     changed: bool = False
     """Whether it was to keep another one, which has gone, and no response has told so yet."""
     kept: Kept | None = field(default=None, eq=False, repr=False)
-
-    def tell_changed(self) -> bool:
-        """:attr:`changed`, for a response that tells it: those that begin later need not."""
-        if self.kept is not None:
-            self.kept.is_untold = False
-        return self.changed
 
 
 _Key = tuple[Isolation, Choice]
@@ -77,11 +73,11 @@ _Key = tuple[Isolation, Choice]
 
 @define(eq=False)
 class _Caller:
-    """What one caller keeps, the oldest first."""
+    """What one caller keeps, what was used longest ago first."""
 
     kept: OrderedDict[_Key, Kept] = field(factory=OrderedDict)
     sticky: dict[Isolation, Choice] = field(factory=dict)
-    """With which choice an isolation was sticky last."""
+    """With which choice an isolation was sticky last, or is about to be."""
 
 
 class Placements:
@@ -99,12 +95,9 @@ class Placements:
         self._callers: OrderedDict[bytes, _Caller] = OrderedDict()
         self._sticky: dict[Isolation, None] = {}
         """All that are."""
-        self._choosing: dict[_Key, DeferredLock] = {}
+        self._drawing: dict[_Key, Waiters[None]] = {}
+        """For whom an exit is being chosen, and who waits for it."""
         self._salts = count(1)
-
-    def __contains__(self, isolation: object) -> bool:
-        """Whether that isolation keeps an exit whatever its requests say; the time may be over."""
-        return isolation in self._sticky
 
     def steered(self, isolation: Isolation, steering: Steering) -> Steered | None:
         """How a request is steered that asks for this; None: not at all."""
@@ -130,6 +123,11 @@ class Placements:
         """
         return Deferred.fromCoroutine(self._place(steered, host, port, tried, fresh))
 
+    def told(self, place: Place) -> None:
+        """A response has told where it left, and whether that has changed."""
+        if place.kept is not None and place.exit is not None:
+            place.kept.told = place.exit
+
     def forget(self, isolation: Isolation) -> None:
         """Let an isolation have other exits."""
         caller = self._callers.get(isolation.caller)
@@ -137,6 +135,7 @@ class Placements:
             return
         for key in [key for key in caller.kept if key[0] == isolation]:
             self._drop(caller, key)
+        self._is_no_longer_sticky(caller, isolation)
 
     def forget_all(self) -> None:
         """The same for all."""
@@ -152,21 +151,18 @@ class Placements:
         choice, sticky = steering.choice, steering.sticky
         if choice.is_any and host.endswith(".onion"):
             return Place(self._credentials(isolation, None, fresh))  # which has no exit to keep
-        if choice.is_any and (known := self._sticky_choice(isolation)) is not None:
-            choice = known
-        elif choice.is_any and sticky is None:
-            return await self._elsewhere(isolation, host, port, tried, fresh)
+        if choice.is_any:
+            known = await self._sticky_choice(isolation)
+            if known is None and sticky is None:
+                return await self._elsewhere(isolation, host, port, tried, fresh)
+            choice = known or ANY
         key = (isolation, choice)
-        lock = self._choosing.setdefault(key, DeferredLock())
-        await lock.acquire()
-        try:
-            kept, exit = await self._exit(key, sticky, host, port, tried)
-        finally:
-            lock.release()
-            if not lock.locked:
-                self._choosing.pop(key, None)
+        if sticky is not None:  # at once: requests that come meanwhile wait for its exit
+            self._becomes_sticky(key)
+        kept, exit = await self._exit(key, sticky, host, port, tried)
+        changed = kept.is_sticky and exit != kept.told
         credentials = self._credentials(isolation, exit, fresh)
-        return Place(credentials, exit, kept.is_sticky, kept.is_untold, kept)
+        return Place(credentials, exit, kept.is_sticky, changed, kept)
 
     async def _elsewhere(
         self, isolation: Isolation, host: str, port: int, tried: frozenset[str], fresh: bool
@@ -175,64 +171,83 @@ class Placements:
         that can be; else by whatever Tor chooses."""
         exit: str | None = None
         if tried:
-            try:
+            with suppress(ExitUnavailable, NotServed):
                 exit = await self._link.choose_exit(ANY, host, port, tried)
-            except TortxdError:
-                exit = None
         return Place(self._credentials(isolation, exit, fresh), exit)
 
     async def _exit(
         self, key: _Key, sticky: Sticky | None, host: str, port: int, tried: frozenset[str]
     ) -> tuple[Kept, str]:
-        """What is kept, and the exit for this request."""
-        kept = self._kept(key)
-        if kept is None:
-            return self._keep(key, await self._choose(key, host, port, tried), sticky)
-        is_strict = kept.is_strict if sticky is None else sticky.strict
-        if (is_strict or kept.exit not in tried) and await self._link.has_exit(kept.exit, port):
-            return self._prolong(key, kept, sticky)
-        if kept.is_sticky and is_strict:
-            raise ExitUnavailable(_GONE)
-        exit = await self._choose(key, host, port, tried)
-        if kept.is_sticky:
-            kept.is_untold = kept.is_untold or exit != kept.exit
-            kept.exit = exit
-        elif sticky is None and kept.exit in tried:
-            return kept, exit  # a further try is by another one, and no more follows from it
-        else:
-            kept.exit, kept.until = exit, self._clock.seconds() + DIRTY_SECONDS
-        return self._prolong(key, kept, sticky)
+        """What is kept, and the exit for this request. Whatever is waited for, it may have been
+        forgotten or moved meanwhile: then it begins anew."""
+        while True:
+            drawing = self._drawing.get(key)
+            if drawing is not None:
+                await drawing.add()
+                continue
+            kept = self._kept(key)
+            exit = None if kept is None else kept.exit
+            is_strict = False
+            if kept is not None:
+                is_strict = kept.is_strict if sticky is None else sticky.strict
+            if kept is not None and exit is not None and (is_strict or exit not in tried):
+                has = await self._link.has_exit(exit, port)
+                if self._kept(key) is not kept or kept.exit != exit:
+                    continue
+                if has:
+                    return self._prolong(key, kept, sticky), exit
+                if kept.is_sticky and is_strict:
+                    raise ExitUnavailable(_GONE)
+                if key in self._drawing:
+                    continue
+            drawn = await self._draw(key, kept, sticky, host, port, tried)
+            if drawn is not None:
+                return drawn
 
-    def _choose(self, key: _Key, host: str, port: int, tried: frozenset[str]) -> Deferred[str]:
-        return self._link.choose_exit(key[1], host, port, tried)
-
-    def _keep(self, key: _Key, exit: str, sticky: Sticky | None) -> tuple[Kept, str]:
-        caller = self._callers.setdefault(key[0].caller, _Caller())
-        kept = caller.kept[key] = Kept(exit, self._clock.seconds() + DIRTY_SECONDS)
-        self._callers.move_to_end(key[0].caller)
-        if len(caller.kept) > _REMEMBERED:
-            self._drop(caller, next(iter(caller.kept)))
-        if len(self._callers) > _REMEMBERED_CALLERS:
-            for gone in self._callers.popitem(last=False)[1].sticky:
-                self._sticky.pop(gone, None)
-        return self._prolong(key, kept, sticky)
-
-    def _prolong(self, key: _Key, kept: Kept, sticky: Sticky | None) -> tuple[Kept, str]:
-        """Keep it for as long as is asked for."""
-        caller = self._callers.get(key[0].caller)
-        if sticky is not None and caller is not None:
-            until = self._clock.seconds() + sticky.seconds
-            kept.until = max(kept.until, until) if kept.is_sticky else until
-            kept.is_sticky, kept.is_strict = True, sticky.strict
-            caller.sticky[key[0]] = key[1]
-            self._sticky[key[0]] = None
-        return kept, kept.exit
+    async def _draw(
+        self,
+        key: _Key,
+        kept: Kept | None,
+        sticky: Sticky | None,
+        host: str,
+        port: int,
+        tried: frozenset[str],
+    ) -> tuple[Kept, str] | None:
+        """An exit in place of the one that was kept; None: that is not the same any more. Those who
+        want one meanwhile wait, and look again."""
+        before = None if kept is None else kept.exit
+        waiting = self._drawing[key] = Waiters()
+        try:
+            drawn = await self._link.choose_exit(key[1], host, port, tried)
+            if self._kept(key) is not kept or (kept is not None and kept.exit != before):
+                return None
+            if kept is None:
+                return self._prolong(key, self._keep(key, drawn), sticky), drawn
+            if not kept.is_sticky and sticky is None and kept.exit in tried:
+                return kept, drawn  # a further try is elsewhere, and no more follows from it
+            kept.exit = drawn
+            if not kept.is_sticky:
+                kept.told, kept.until = drawn, self._clock.seconds() + DIRTY_SECONDS
+            return self._prolong(key, kept, sticky), drawn
+        finally:
+            del self._drawing[key]
+            waiting.fire(None)
 
     def _credentials(self, isolation: Isolation, exit: str | None, fresh: bool) -> Credentials:
         salt = b"" if exit is None else exit.encode("ascii")
         if fresh:
             salt += b" %d" % next(self._salts)
         return self._keys.credentials(isolation, salt)
+
+    # --- what is kept ----------------------------------------------------------------------------
+
+    def _caller(self, isolation: Isolation) -> _Caller:
+        caller = self._callers.setdefault(isolation.caller, _Caller())
+        self._callers.move_to_end(isolation.caller)
+        if len(self._callers) > _REMEMBERED_CALLERS:
+            for gone in self._callers.popitem(last=False)[1].sticky:
+                self._sticky.pop(gone, None)
+        return caller
 
     def _kept(self, key: _Key) -> Kept | None:
         caller = self._callers.get(key[0].caller)
@@ -244,23 +259,64 @@ class Placements:
             return None
         return kept
 
-    def _sticky_choice(self, isolation: Isolation) -> Choice | None:
-        """The choice with which an isolation is sticky."""
-        if isolation not in self._sticky:
-            return None
-        caller = self._callers.get(isolation.caller)
-        choice = None if caller is None else caller.sticky.get(isolation)
-        if choice is None:
-            return None
-        kept = self._kept((isolation, choice))
-        if kept is not None and kept.is_sticky:
-            return choice
-        self._sticky.pop(isolation, None)
-        return None
+    def _keep(self, key: _Key, exit: str) -> Kept:
+        caller = self._caller(key[0])
+        kept = caller.kept[key] = Kept(exit, self._clock.seconds() + DIRTY_SECONDS, exit)
+        if len(caller.kept) > _REMEMBERED:
+            self._make_room(caller, key)
+        return kept
+
+    def _make_room(self, caller: _Caller, new: _Key) -> None:
+        """Let go of what is over, else of what is kept for the sake of circuits alone, else of what
+        was used longest ago; not of what is new."""
+        now = self._clock.seconds()
+        over = [key for key, kept in caller.kept.items() if kept.until <= now]
+        loose = (key for key, kept in caller.kept.items() if not kept.is_sticky and key != new)
+        for key in over or [next(loose, next(iter(caller.kept)))]:
+            self._drop(caller, key)
+
+    def _prolong(self, key: _Key, kept: Kept, sticky: Sticky | None) -> Kept:
+        """It is used: keep it for as long as is asked for."""
+        caller = self._caller(key[0])
+        if key in caller.kept:
+            caller.kept.move_to_end(key)
+        if sticky is not None:
+            until = self._clock.seconds() + sticky.seconds
+            kept.until = max(kept.until, until) if kept.is_sticky else until
+            kept.is_sticky, kept.is_strict = True, sticky.strict
+            self._becomes_sticky(key)
+        return kept
 
     def _drop(self, caller: _Caller, key: _Key) -> None:
         del caller.kept[key]
+        if caller.sticky.get(key[0]) == key[1]:
+            self._is_no_longer_sticky(caller, key[0])
+
+    # --- who is sticky ---------------------------------------------------------------------------
+
+    def _becomes_sticky(self, key: _Key) -> None:
         isolation, choice = key
-        if caller.sticky.get(isolation) == choice:
-            del caller.sticky[isolation]
-            self._sticky.pop(isolation, None)
+        self._caller(isolation).sticky[isolation] = choice
+        self._sticky[isolation] = None
+
+    def _is_no_longer_sticky(self, caller: _Caller, isolation: Isolation) -> None:
+        caller.sticky.pop(isolation, None)
+        self._sticky.pop(isolation, None)
+
+    async def _sticky_choice(self, isolation: Isolation) -> Choice | None:
+        """The choice with which an isolation is sticky, once that is known."""
+        while isolation in self._sticky:
+            caller = self._callers.get(isolation.caller)
+            choice = None if caller is None else caller.sticky.get(isolation)
+            if caller is None or choice is None:
+                self._sticky.pop(isolation, None)
+                break
+            drawing = self._drawing.get((isolation, choice))
+            if drawing is None:
+                kept = self._kept((isolation, choice))
+                if kept is not None and kept.is_sticky:
+                    return choice
+                self._is_no_longer_sticky(caller, isolation)
+                break
+            await drawing.add()
+        return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
+from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.internet.endpoints import (
     TCP4ClientEndpoint,
     TCP6ClientEndpoint,
@@ -11,6 +11,7 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
+from twisted.python.failure import Failure
 
 from tortxd._types import Reactor
 from tortxd.endpoints import is_local_client, not_a_client, plain
@@ -123,8 +124,13 @@ class Attached(Run):
             return super().end()
         tidying = Deferred.fromCoroutine(self.session.mappings.clear())
         tidying.addTimeout(_FAREWELL, self._reactor)
-        tidying.addErrback(lambda failure: failure.trap(TortxdError, TimeoutError, CancelledError))
-        return tidying.addCallback(lambda _: super(Attached, self).end())
+
+        def tidied(result: object) -> Deferred[None]:
+            if isinstance(result, Failure) and not result.check(TortxdError, TimeoutError):
+                self._log.failure("A fault of ours while leaving Tor.", result)
+            return super(Attached, self).end()
+
+        return tidying.addBoth(tidied)
 
     def control_lost(self, reason: str) -> None:
         """The connection is gone, or Tor does not answer on it."""

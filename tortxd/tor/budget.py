@@ -132,6 +132,7 @@ class CircuitBudget:
             was not its turn in time.
         :raises Overloaded: its turn would not come in time.
         """
+        within = max(within, 0.0)
         now, username, owner = self._clock.seconds(), credentials.username, credentials.owner
         caller = self._caller(owner, now)
         group = caller.groups.get(username)

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import accumulate
 from random import Random, SystemRandom
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
@@ -25,6 +26,7 @@ from tortxd.tor.exits import PortPolicy, parsed
 from tortxd.tor.nodes import ExitRules
 from tortxd.tor.relays import Relays
 from tortxd.tor.replies import CommandRefused
+from tortxd.tor.waiters import Shared
 
 if TYPE_CHECKING:
     from tortxd.tor.control import Control
@@ -43,6 +45,11 @@ _CONSENSUS = "dir/status-vote/current/consensus-microdesc"
 _WEIGHTS = "bandwidth-weights "
 _LONGEST_WEIGHTS = 1024
 _MOST_UNREACHABLE = 1000
+_MOST_OTHERS = 10_000
+"""Relays that are no exits, of which it is known."""
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 def weight_of(node: Node, weights: Mapping[str, int]) -> float:
@@ -93,163 +100,76 @@ class _Pool:
         return self.nodes[min(place, len(self.nodes) - 1)]
 
 
-class ExitChooser:
-    """Chooses exits.
+class _Known:
+    """What is known under one consensus, as far as it was asked for."""
 
-    :param clock: monotonic.
-    :param relays: knows the countries.
-    """
-
-    def __init__(
-        self,
-        clock: IReactorTime,
-        control: Control,
-        relays: Relays,
-        random: Random | None = None,
-    ) -> None:
-        self._clock = clock
+    def __init__(self, control: Control, relays: Relays, consensus: Consensus) -> None:
         self._control = control
         self._relays = relays
-        self._random = random or SystemRandom()
-        self._exits: dict[str, Node] = {}
-        self._has_consensus = False
-        self._unreachable: dict[str, float] = {}
-        """Exits that could not be reached, and until when that counts."""
-        # As far as they were asked for, until the next consensus:
-        self._others: dict[str, Node | None] = {}
+        self.exits = {node.fingerprint: node for node in consensus.exits}
+        self._is_whole = bool(consensus.relays)
+        """Whether there is no relay beside those of the consensus."""
+        self._others: OrderedDict[str, Node | None] = OrderedDict()
         """Relays that are not flagged as exits, by fingerprint."""
         self._policies: dict[str, PortPolicy | None] = {}
         """By fingerprint."""
-        self._pools: dict[Choice, _Pool] = {}
-        self._weights: dict[str, int] | None = None
-        self._rules: ExitRules | None = None
+        self._pools: OrderedDict[Choice, _Pool] = OrderedDict()
+        self._weights = Shared(self._read_weights)
+        self._rules = Shared(lambda: ExitRules.read(control))
 
-    def consensus_read(self, consensus: Consensus) -> None:
-        """There is another consensus."""
-        self._exits = {node.fingerprint: node for node in consensus.exits}
-        self._has_consensus = bool(consensus.relays)
-        self._others.clear()
-        self._policies.clear()
+    def options_changed(self) -> None:
+        """The user may permit other exits now."""
         self._pools.clear()
-        self._weights = self._rules = None
+        self._rules = Shared(lambda: ExitRules.read(self._control))
 
-    async def choose(self, choice: Choice, port: int, avoiding: Collection[str] = ()) -> str:
-        """The fingerprint of an exit that ``choice`` names and that carries ``port``.
+    async def weights(self) -> Mapping[str, int]:
+        """Those of the consensus."""
+        return await self._weights.get()
 
-        :param avoiding: exits that are taken only where there is no other.
-        :raises ExitUnavailable: there is none.
-        :raises TortxdError: Tor does not answer.
-        """
-        pool = await self._pool(choice)
-        # To draw until one will do is the same as to draw among those that do.
-        for _ in range(_DRAWS if pool.nodes else 0):
-            node = pool.draw(self._random)
-            if node.fingerprint not in avoiding and self._is_reachable(node.fingerprint):
-                await self._read_policies([node.fingerprint])
-                if self._carries(node.fingerprint, port):
-                    return node.fingerprint
-        return await self._choose_among(pool.nodes, port, avoiding)
-
-    async def _choose_among(
-        self, nodes: Sequence[Node], port: int, avoiding: Collection[str]
-    ) -> str:
-        """The same where few of them will do, each of which is looked at once."""
-        left = [node for node in nodes if self._is_reachable(node.fingerprint)]
-        order = drawn(left, self._weights or {}, self._random)
-        order.sort(key=lambda node: node.fingerprint in avoiding)  # which keeps the order else
-        for begin in range(0, len(order), _BATCH):
-            batch = order[begin : begin + _BATCH]
-            await self._read_policies([node.fingerprint for node in batch])
-            for node in batch:
-                if self._carries(node.fingerprint, port):
-                    return node.fingerprint
-        raise ExitUnavailable
-
-    async def has(self, fingerprint: str, port: int) -> bool:
-        """Whether that exit is there, and carries ``port``.
-
-        :raises TortxdError: Tor does not answer.
-        """
-        if not self._is_reachable(fingerprint):
-            return False
-        node = await self._listed(fingerprint)
-        if node is None or not node.may_exit:
-            return False
-        rules = await self._user_rules()
-        if not rules.permit(node, self._country(node), chosen=True):
-            return False
-        await self._read_policies([fingerprint])
-        return self._carries(fingerprint, port)
-
-    def unreachable(self, fingerprint: str) -> None:
-        """No circuit to it can be built."""
-        self._unreachable.pop(fingerprint, None)
-        self._unreachable[fingerprint] = self._clock.seconds() + UNREACHABLE_FOR
-        if len(self._unreachable) > _MOST_UNREACHABLE:
-            del self._unreachable[next(iter(self._unreachable))]
-
-    # --- inside ----------------------------------------------------------------------------------
-
-    async def _pool(self, choice: Choice) -> _Pool:
+    async def pool(self, choice: Choice) -> _Pool:
+        """The exits that ``choice`` names, as far as the user permits them."""
         pool = self._pools.get(choice)
         if pool is None:
-            if self._weights is None:
-                self._weights = await self._read_weights()
-            pool = _Pool.of(await self._named(choice), self._weights)
-            if len(self._pools) >= _MOST_POOLS:
-                del self._pools[next(iter(self._pools))]
-            self._pools[choice] = pool
+            rules, chosen = self._rules, not choice.is_any
+            nodes, permitted = await self._named(choice), await rules.get()
+            pool = _Pool.of(
+                [n for n in nodes if permitted.permit(n, self._country(n), chosen=chosen)],
+                await self.weights(),
+            )
+            if rules is self._rules:
+                _remember(self._pools, choice, pool, _MOST_POOLS)
         return pool
 
-    async def _named(self, choice: Choice) -> list[Node]:
-        """The exits that ``choice`` names, as far as the user permits them."""
-        if choice.fingerprints:
-            found = [await self._listed(one) for one in sorted(choice.fingerprints)]
-            nodes = [node for node in found if node is not None and node.may_exit]
-        else:
-            nodes = list(self._exits.values())
-        if choice.countries:
-            nodes = [node for node in nodes if self._country(node) in choice.countries]
-        rules, chosen = await self._user_rules(), not choice.is_any
-        return [node for node in nodes if rules.permit(node, self._country(node), chosen=chosen)]
+    async def is_permitted(self, node: Node) -> bool:
+        """Whether the user lets it be chosen."""
+        rules = await self._rules.get()
+        return rules.permit(node, self._country(node), chosen=True)
 
-    async def _user_rules(self) -> ExitRules:
-        if self._rules is None:
-            self._rules = await ExitRules.read(self._control)
-        return self._rules
-
-    def _country(self, node: Node) -> str | None:
-        return self._relays.get(node.fingerprint).country
-
-    def _is_reachable(self, fingerprint: str) -> bool:
-        until = self._unreachable.get(fingerprint)
-        return until is None or until <= self._clock.seconds()
-
-    async def _listed(self, fingerprint: str) -> Node | None:
+    async def listed(self, fingerprint: str) -> Node | None:
         """What the consensus says of a relay, which need not be flagged as an exit to be one."""
-        if fingerprint in self._exits:
-            return self._exits[fingerprint]
+        if fingerprint in self.exits:
+            return self.exits[fingerprint]
         if fingerprint not in self._others:
-            if self._has_consensus and fingerprint not in self._relays:
+            if self._is_whole and fingerprint not in self._relays:
                 return None  # which needs no asking
-            self._others[fingerprint] = await self._read_status(fingerprint)
+            node = await self._read_status(fingerprint)
+            _remember(self._others, fingerprint, node, _MOST_OTHERS)
+            return node
         return self._others[fingerprint]
 
-    async def _read_status(self, fingerprint: str) -> Node | None:
-        found: list[Node] = []
-        try:
-            await read_nodes(self._control, found.append, f"ns/id/{fingerprint}")
-        except CommandRefused:
-            return None  # 552: it is not in the consensus
-        return next((node for node in found if node.fingerprint == fingerprint), None)
+    async def carries(self, fingerprint: str, port: int) -> bool:
+        """Whether that relay's policy takes ``port``."""
+        await self.read_policies([fingerprint])
+        return self.is_known_to_carry(fingerprint, port)
 
-    def _carries(self, fingerprint: str, port: int) -> bool:
+    def is_known_to_carry(self, fingerprint: str, port: int) -> bool:
+        """The same, where it was read."""
         policy = self._policies.get(fingerprint)
         return policy is not None and policy.takes(port)
 
-    async def _read_policies(self, fingerprints: Iterable[str]) -> None:
-        policies = self._policies
-        missing = [one for one in fingerprints if one not in policies]
+    async def read_policies(self, fingerprints: Iterable[str]) -> None:
+        """See that these relays' policies are known."""
+        missing = [one for one in fingerprints if one not in self._policies]
         if not missing:
             return
         keys = [f"md/id/{one}" for one in missing]
@@ -260,7 +180,30 @@ class ExitChooser:
             for key, fingerprint in zip(keys, missing, strict=True):
                 replies[key] = await self._description(fingerprint)
         for key, fingerprint in zip(keys, missing, strict=True):
-            policies[fingerprint] = _policy(replies.get(key, ""))
+            self._policies[fingerprint] = _policy(replies.get(key, ""))
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    async def _named(self, choice: Choice) -> list[Node]:
+        if choice.fingerprints:
+            found = [await self.listed(one) for one in sorted(choice.fingerprints)]
+            nodes = [node for node in found if node is not None and node.may_exit]
+        else:
+            nodes = list(self.exits.values())
+        if choice.countries:
+            nodes = [node for node in nodes if self._country(node) in choice.countries]
+        return nodes
+
+    def _country(self, node: Node) -> str | None:
+        return self._relays.get(node.fingerprint).country
+
+    async def _read_status(self, fingerprint: str) -> Node | None:
+        found: list[Node] = []
+        try:
+            await read_nodes(self._control, found.append, f"ns/id/{fingerprint}")
+        except CommandRefused:
+            return None  # 552: it is not in the consensus
+        return next((node for node in found if node.fingerprint == fingerprint), None)
 
     async def _description(self, fingerprint: str) -> str:
         """The microdescriptor of one relay; or its status, which has the same line where a Tor
@@ -284,6 +227,102 @@ class ExitChooser:
         except CommandRefused:
             pass  # then bandwidths alone count
         return found
+
+
+class ExitChooser:
+    """Chooses exits.
+
+    :param clock: monotonic.
+    :param relays: knows the countries.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        control: Control,
+        relays: Relays,
+        random: Random | None = None,
+    ) -> None:
+        self._clock = clock
+        self._control = control
+        self._relays = relays
+        self._random = random or SystemRandom()
+        self._known = _Known(control, relays, Consensus((), ()))
+        self._unreachable: dict[str, float] = {}
+        """Exits that could not be reached, and until when that counts."""
+
+    def consensus_read(self, consensus: Consensus) -> None:
+        """There is another consensus. Who is choosing goes on under the one before."""
+        self._known = _Known(self._control, self._relays, consensus)
+
+    def options_changed(self) -> None:
+        """Tor's options have changed."""
+        self._known.options_changed()
+
+    async def choose(self, choice: Choice, port: int, avoiding: Collection[str] = ()) -> str:
+        """The fingerprint of an exit that ``choice`` names and that carries ``port``.
+
+        :param avoiding: exits that are taken only where there is no other.
+        :raises ExitUnavailable: there is none.
+        :raises TortxdError: Tor does not answer.
+        """
+        known = self._known
+        pool = await known.pool(choice)
+        # To draw until one will do is the same as to draw among those that do.
+        for _ in range(_DRAWS if pool.nodes else 0):
+            exit = pool.draw(self._random).fingerprint
+            if (
+                exit not in avoiding
+                and self._is_reachable(exit)
+                and await known.carries(exit, port)
+            ):
+                return exit
+        return await self._choose_among(known, pool.nodes, port, avoiding)
+
+    async def _choose_among(
+        self, known: _Known, nodes: Sequence[Node], port: int, avoiding: Collection[str]
+    ) -> str:
+        """The same where few of them will do, each of which is looked at once."""
+        left = [node for node in nodes if self._is_reachable(node.fingerprint)]
+        order = drawn(left, await known.weights(), self._random)
+        order.sort(key=lambda node: node.fingerprint in avoiding)  # which keeps the order else
+        for begin in range(0, len(order), _BATCH):
+            batch = [node.fingerprint for node in order[begin : begin + _BATCH]]
+            await known.read_policies(batch)
+            for exit in batch:
+                if known.is_known_to_carry(exit, port):
+                    return exit
+        raise ExitUnavailable
+
+    async def has(self, fingerprint: str, port: int) -> bool:
+        """Whether that exit is there, and carries ``port``.
+
+        :raises TortxdError: Tor does not answer.
+        """
+        known = self._known
+        if not self._is_reachable(fingerprint):
+            return False
+        node = await known.listed(fingerprint)
+        if node is None or not node.may_exit or not await known.is_permitted(node):
+            return False
+        return await known.carries(fingerprint, port)
+
+    def unreachable(self, fingerprint: str) -> None:
+        """No circuit to it can be built."""
+        self._unreachable.pop(fingerprint, None)
+        self._unreachable[fingerprint] = self._clock.seconds() + UNREACHABLE_FOR
+        if len(self._unreachable) > _MOST_UNREACHABLE:
+            del self._unreachable[next(iter(self._unreachable))]
+
+    def _is_reachable(self, fingerprint: str) -> bool:
+        until = self._unreachable.get(fingerprint)
+        return until is None or until <= self._clock.seconds()
+
+
+def _remember(of: OrderedDict[K, V], key: K, value: V, most: int) -> None:
+    of[key] = value
+    if len(of) > most:
+        of.popitem(last=False)
 
 
 def _policy(description: str) -> PortPolicy | None:

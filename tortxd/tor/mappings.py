@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
-from tortxd.errors import ExitUnavailable, TortxdError
+from tortxd.errors import ExitUnavailable, TorDown, TortxdError
 from tortxd.tor.replies import CommandRefused
-from tortxd.tor.waiters import Waiters
+from tortxd.tor.waiters import Shared, Waiters
 
 if TYPE_CHECKING:
     from tortxd.tor.control import Control
@@ -47,8 +48,9 @@ class _Mapped:
     host: str
     """What the client has asked for."""
     uses: int = 0
-    stands: bool = False
-    waiting: Waiters[None] = field(factory=Waiters)
+    is_made: bool = False
+    waiting: Waiters[TortxdError | None] = field(factory=Waiters)
+    """Who waits until it is made, or (with why) is not."""
 
 
 class Mapping:
@@ -78,7 +80,8 @@ class Mappings:
         self._secret = secrets.token_bytes(16)
         self._mapped: dict[str, _Mapped] = {}
         self._has_mapped = False
-        self._rewrites: UserMappings | None = None
+        self._is_closed = False
+        self._rewrites: Shared[UserMappings] | None = None
         self._read_at = 0.0
 
     async def sweep(self) -> None:
@@ -100,6 +103,7 @@ class Mappings:
 
         :raises TortxdError: Tor does not answer.
         """
+        self._is_closed = True
         names, self._mapped = list(self._mapped), {}
         await self._remove(names)
         if self._has_mapped:
@@ -117,6 +121,8 @@ class Mappings:
         :raises TortxdError: Tor does not answer.
         """
         target = await self._target(host, exit)
+        if self._is_closed:
+            raise TorDown("Tor is being left.")
         name = self._name(target)
         mapped = self._mapped.get(name)
         if mapped is None:
@@ -125,10 +131,13 @@ class Mappings:
         self._has_mapped = True
         mapping = Mapping(name, lambda: self._released(mapped))
         try:
-            if mapped.uses == 1:
-                await self._make(mapped, target)
-            elif not mapped.stands:
-                await mapped.waiting.add()
+            if not mapped.is_made:
+                made = mapped.waiting.add()
+                if mapped.uses == 1:
+                    self._make(mapped, target)
+                error = await made
+                if error is not None:
+                    raise type(error)(str(error))  # one for each: errors are written on
         except BaseException:
             mapping.release()
             raise
@@ -162,28 +171,32 @@ class Mappings:
     async def _user_mappings(self) -> UserMappings:
         now = self._clock.seconds()
         if self._rewrites is None or now - self._read_at > _FRESH:
-            keys = ("address-mappings/config", "address-mappings/control")
-            try:
-                replies = await self._control.ask(*keys)
-            except CommandRefused:
-                replies = {}
-            self._rewrites = UserMappings(replies.get(key, "") for key in keys)
-            self._read_at = now
-        return self._rewrites
+            self._rewrites, self._read_at = Shared(self._read_user_mappings), now
+        return await self._rewrites.get()
 
-    async def _make(self, mapped: _Mapped, target: str) -> None:
-        # On its own: whoever gives up must not take it from those who wait for the same.
-        making = Deferred.fromCoroutine(self._control.tell(f"MAPADDRESS {mapped.name}={target}"))
-        made = mapped.waiting.add()
-        making.addCallbacks(lambda _: self._made(mapped), lambda f: mapped.waiting.fail(f.value))
+    async def _read_user_mappings(self) -> UserMappings:
+        keys = ("address-mappings/config", "address-mappings/control")
         try:
-            await made
+            replies = await self._control.ask(*keys)
         except CommandRefused:
-            raise ExitUnavailable("Tor's control port does not let exits be chosen.") from None
+            replies = {}
+        return UserMappings(replies.get(key, "") for key in keys)
 
-    def _made(self, mapped: _Mapped) -> None:
-        mapped.stands = True
-        mapped.waiting.fire(None)
+    def _make(self, mapped: _Mapped, target: str) -> None:
+        """On its own: whoever gives up must not take it from those who wait for the same."""
+
+        def made(_: str) -> None:
+            mapped.is_made = True
+            mapped.waiting.fire(None)
+
+        def refused(failure: Failure) -> None:
+            error = failure.value
+            if isinstance(error, CommandRefused) or not isinstance(error, TortxdError):
+                error = ExitUnavailable("Tor's control port does not let exits be chosen.")
+            mapped.waiting.fire(error)
+
+        command = f"MAPADDRESS {mapped.name}={target}"
+        Deferred.fromCoroutine(self._control.tell(command)).addCallbacks(made, refused)
 
     def _released(self, mapped: _Mapped) -> None:
         mapped.uses -= 1

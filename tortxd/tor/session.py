@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from tortxd.errors import NotFound, TortxdError
 from tortxd.tor.causes import Causes
 from tortxd.tor.choosing import ExitChooser
+from tortxd.tor.consensus import Consensus
 from tortxd.tor.exits import Exits
 from tortxd.tor.guard import UnroutableStreams, UselessCircuits
 from tortxd.tor.link import SocksAddress
@@ -28,7 +29,7 @@ from tortxd.tor.progress import Progress, ProgressListener
 from tortxd.tor.repeats import Repeats
 from tortxd.tor.replies import CommandRefused
 from tortxd.tor.skew import wall_clock_offset
-from tortxd.tor.table import Table
+from tortxd.tor.table import Table, unknown_name
 from tortxd.tor.unreachable import UnreachableExits
 from tortxd.tor.usage import Usage
 from tortxd.tor.watchdog import Watch, Watchdog
@@ -113,7 +114,8 @@ class Session:
         self.unreachable = UnreachableExits(table, self.chooser.unreachable)
         """Finds out which of them cannot be reached."""
         table.host_of = self.mappings.host_of
-        self._lookups = RelayLookups(control, table, _failed, self.chooser.consensus_read)
+        self._sweep_again = False
+        self._lookups = RelayLookups(control, table, _failed, self._consensus_read)
         self._progress = Progress(
             clock,
             control,
@@ -151,7 +153,8 @@ class Session:
         self._table.clear()
         events = ("CIRC", "CIRC_MINOR", "STREAM", "BW")
         feeds = [(name, partial(self._feed, name)) for name in events]
-        await self._control.subscribe((*feeds, *self._progress.handlers()))
+        changes = ("CONF_CHANGED", lambda _: self.chooser.options_changed())
+        await self._control.subscribe((*feeds, changes, *self._progress.handlers()))
         self.heard_since = self._clock.seconds()
         testing = await self._control.configured("TestingTorNetwork")
         authorities = await self._control.configured("DirAuthority")
@@ -174,11 +177,27 @@ class Session:
         self._lookups.look_at_circuits()
         self._progress.begin(replies)
         self._watchdog.begin()
-        sweeping = Deferred.fromCoroutine(self.mappings.sweep())
-        sweeping.addErrback(lambda failure: failure.trap(TortxdError))
+        self._sweep()
+
+    def _consensus_read(self, consensus: Consensus) -> None:
+        self.chooser.consensus_read(consensus)
+        if self._sweep_again:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what a daemon before has left; where that cannot be, it is for later."""
+
+        def not_swept(failure: Failure) -> None:
+            self._sweep_again = True
+            if not failure.check(TortxdError):
+                _failed(failure)
+
+        self._sweep_again = False
+        Deferred.fromCoroutine(self.mappings.sweep()).addErrback(not_swept)
 
     def close(self) -> None:
         """End it, and hang up."""
+        self._table.host_of = unknown_name
         for part in (
             self._watchdog,
             self._progress,

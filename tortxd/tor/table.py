@@ -63,7 +63,7 @@ class Table(Records):
         super().__init__(relays)
         self.traffic = Traffic()
         """What Tor has read and written in the last minutes."""
-        self.host_of: Callable[[str], str | None] = _unknown
+        self.host_of: Callable[[str], str | None] = unknown_name
         """Knows for which host a name of ours stands."""
         self._text = 0
         self._listeners = Listeners()
@@ -278,7 +278,7 @@ class Table(Records):
             raise Implausible("more circuits and streams than a Tor has")
 
 
-def _unknown(name: str) -> None:
+def unknown_name(name: str) -> None:
     """No name is known."""
 
 

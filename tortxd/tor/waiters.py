@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from tortxd.errors import InternalError, TortxdError
 
 _T = TypeVar("_T")
 
@@ -41,3 +45,42 @@ class Waiters(Generic[_T]):
         if deferred in self._deferreds:
             self._deferreds.remove(deferred)
             deferred.callback(value)
+
+
+class Shared(Generic[_T]):
+    """What is asked for once, by whoever comes first, for all who want it then and later.
+
+    Who no longer wants it just leaves: a command that is on its way cannot be taken back. What
+    fails is asked for anew by who comes next.
+    """
+
+    def __init__(self, ask: Callable[[], Coroutine[Any, Any, _T]]) -> None:
+        self._ask = ask
+        self._known: list[_T] = []
+        self._asking = False
+        self._waiting: Waiters[list[_T] | TortxdError] = Waiters()
+
+    async def get(self) -> _T:
+        """It.
+
+        :raises TortxdError: it cannot be had.
+        """
+        if not self._known:
+            got = self._waiting.add()
+            if not self._asking:
+                self._asking = True
+                Deferred.fromCoroutine(self._ask()).addCallbacks(self._got, self._failed)
+            result = await got
+            if isinstance(result, TortxdError):
+                raise type(result)(str(result))  # one for each: errors are written on
+        return self._known[0]
+
+    def _got(self, value: _T) -> None:
+        self._asking = False
+        self._known.append(value)
+        self._waiting.fire(self._known)
+
+    def _failed(self, failure: Failure) -> None:
+        self._asking = False
+        error = failure.value
+        self._waiting.fire(error if isinstance(error, TortxdError) else InternalError())

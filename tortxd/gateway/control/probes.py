@@ -133,7 +133,7 @@ class _Streams:
         self.failures, self.under_way = gateway.failures, gateway.under_way
         self._gateway = gateway
         self._used: list[Upstream] = []
-        self.place, self.steered = gateway.place, gateway.steered
+        self.placements = gateway.placements
 
     def connect(
         self, address: SocksAddress, upstream: Upstream, *, early: bool, timeout: float
