@@ -135,7 +135,7 @@ INSIDE = {
     ),
     "relay": (
         {"failures", "journal", "pending", "placement", "timeouts"},
-        {"upstream"},
+        {"tries", "upstream"},
         {"interfaces"},
         {"attempt"},
         {"outbound"},
