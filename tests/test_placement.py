@@ -43,7 +43,7 @@ class Link:
         self.chosen += 1
         return succeed(left[(self.chosen - 1) % len(left)])
 
-    def has_exit(self, fingerprint: str, port: int) -> Deferred[bool]:
+    def has_exit(self, fingerprint: str, port: int, username: bytes) -> Deferred[bool]:
         return self.asking or succeed(fingerprint in self.exits)
 
 
@@ -366,10 +366,34 @@ def test_what_is_over_or_only_there_for_circuits_makes_room_first(world: World) 
     assert not world.is_sticky(Isolation("key", b"0", b"caller"))
     world.clock.advance(86_400)
     world.place(BOB, DE)
-    assert len(world.placements._callers[b"caller"].kept) <= 1000
+    assert len(world.placements._callers[b"caller", b""].kept) <= 1000
 
 
-def test_so_many_callers_are_remembered(world: World) -> None:
-    for number in range(1200):
-        world.place(Isolation("key", b"k", b"%d" % number), DE, Sticky(100))
-    assert len(world.placements._callers) == len(world.placements._sticky) <= 1024
+def test_nobody_can_take_away_what_others_keep(world: World) -> None:
+    exit = world.exit(ALICE, DE, Sticky(100, True))
+    for caller in range(25):
+        for number in range(900):
+            world.place(Isolation("key", b"%d" % number, b"flood %d" % caller), DE, Sticky(100))
+    for number in range(1100):
+        world.place(Isolation("key", b"%d" % number, b"caller", b"another origin"), DE)
+    assert world.exit(ALICE, DE) == exit
+    kept = sum(len(one.kept) for one in world.placements._callers.values())
+    assert kept == world.placements._count <= 20_000
+    assert len(world.placements._sticky) <= 20_000
+    world.placements.forget_all()
+    assert world.placements._count == 0
+
+
+@pytest.mark.parametrize("host", ["a.onion", "2001:db8::1"])
+def test_where_no_exit_can_be_chosen_that_is_said_every_time(world: World, host: str) -> None:
+    for _ in range(2):
+        with pytest.raises(ExitUnavailable):
+            world.place(ALICE, DE, host=host)
+        world.place(ALICE, DE)
+
+
+def test_where_a_site_stands_for_the_key_others_are_not_bound(world: World) -> None:
+    site = Isolation("site", b"a.example", b"caller")
+    exit = world.exit(site, ANY, Sticky(100))
+    assert not world.is_sticky(site)
+    assert world.exit(site, ANY, Sticky(100)) == exit

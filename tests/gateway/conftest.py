@@ -52,6 +52,7 @@ class Lead:
     username: bytes
     unreachable: Callable[[], object]
     name: str
+    anew: bool = False
     released: bool = False
 
     def release(self) -> None:
@@ -105,13 +106,19 @@ class FakeLink:
         found.sort(key=lambda exit: exit in avoiding)
         return succeed(found[0]) if found else fail(ExitUnavailable())
 
-    def has_exit(self, fingerprint: str, port: int) -> Deferred[bool]:
+    def has_exit(self, fingerprint: str, port: int, username: bytes) -> Deferred[bool]:
         return succeed(fingerprint in self.exits)
 
     def lead_to_exit(
-        self, host: str, fingerprint: str, username: bytes, unreachable: Callable[[], object]
+        self,
+        host: str,
+        fingerprint: str,
+        username: bytes,
+        unreachable: Callable[[], object],
+        *,
+        anew: bool = False,
     ) -> Deferred[ExitLead]:
-        lead = Lead(host, fingerprint, username, unreachable, f"lead{len(self.leads)}.onion")
+        lead = Lead(host, fingerprint, username, unreachable, f"lead{len(self.leads)}.onion", anew)
         self.leads.append(lead)
         if self.leading is None:
             return succeed(cast(ExitLead, lead))

@@ -141,8 +141,13 @@ async def test_a_websocket_leaves_where_it_is_told_to(gateway: Gateway) -> None:
 
 @ensureDeferred
 async def test_the_answer_to_ip_is_steered_too(either: Gateway) -> None:
-    assert (await either.ask("/ip", "Tortxd-Exit-Country: fr")).status == 200
+    reply = await either.ask("/ip", "Tortxd-Exit-Country: fr", KEY, "Tortxd-Sticky: 60")
+    assert (reply.status, reply["Tortxd-Attempts"]) == (200, "1")
     assert by(either) == [FR]
+    del either.link.exits[FR]
+    either.link.exits["E" * 40] = "fr"
+    reply = await either.ask("/ip", "Tortxd-Exit-Country: fr", KEY)
+    assert (reply.status, reply["Tortxd-Exit-Changed"]) == (200, "1")
     reply = await either.ask("/ip", "Tortxd-Exit-Country: us")
     assert (reply.status, reply.json["code"]) == (503, "exit_unavailable")
 
@@ -229,6 +234,7 @@ async def test_a_name_that_tor_has_forgotten_is_told_once_more(either: Gateway, 
     reply = await either.fetch("/echo", "Tortxd-Exit-Country: fr")
     assert reply.status == 200
     assert by(either) == [FR, FR]
+    assert [lead.anew for lead in either.link.leads] == [False, True]
     either.socks.held, either.socks.served[:], either.socks.waiting[:] = True, [], []
     either.core.pool.clear()
     failing(either, code, code)

@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from random import Random
+from time import process_time
 from typing import Any, TypeVar
 
 import pytest
@@ -18,7 +19,9 @@ from tortxd.errors import ExitUnavailable
 from tortxd.policy.steering import ANY, Choice
 from tortxd.tor.choosing import UNREACHABLE_FOR, ExitChooser, drawn, read_weights, weight_of
 from tortxd.tor.consensus import Consensus, Node
+from tortxd.tor.exit_rules import ExitRules, Patterns
 from tortxd.tor.link import Relay
+from tortxd.tor.nodes import matches
 from tortxd.tor.relays import Relays
 from tortxd.tor.replies import CommandRefused
 
@@ -306,8 +309,51 @@ def test_one_that_could_not_be_reached_is_none_for_a_while() -> None:
     world.chooser.unreachable(A)
     assert world.unavailable()
     assert not done(world.chooser.has(A, 80))
+    assert done(world.chooser.has(A, 80, has_circuit=True))
     world.clock.advance(UNREACHABLE_FOR)
     assert world.choose() == A
+    world.chooser.unreachable(A)
+    world.chooser.reached(A)
+    assert world.choose() == A
+
+
+def test_rules_of_many_items_take_no_longer() -> None:
+    rules = ExitRules(None, Patterns.of([*(f"nick{n}" for n in range(20_000)), "n"]))
+    began = process_time()
+    for number in range(2_000):
+        assert not rules.permit(node(f"{number:040X}"), None, chosen=True)
+    assert process_time() - began < 1
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "{de}",
+                "{??}",
+                "{FR}",
+                A,
+                f"${B.lower()}~x",
+                "n",
+                "N",
+                "other",
+                "192.0.2.64/31",
+                "192.0.2.66",
+                "[2001:db8::]/32",
+                "!",
+                "",
+            ]
+        ),
+        max_size=4,
+    ),
+    st.sampled_from([A, B, C, D]),
+    st.sampled_from(["de", "fr", None]),
+)
+def test_rules_match_as_single_items_do(items: list[str], one: str, country: str | None) -> None:
+    relay = node(one)
+    countries = {} if country is None else {relay.address: country}
+    each = any(matches(item, relay, countries) for item in items if item)
+    assert Patterns.of(filter(None, items)).match(relay, country) is each
 
 
 def test_whether_one_is_there() -> None:

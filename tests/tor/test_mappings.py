@@ -66,6 +66,12 @@ class World:
         making.addBoth(got.append)
         return making, got
 
+    def again(self) -> Mapping:
+        got: list[Any] = []
+        Deferred.fromCoroutine(self.mappings.map("a.example", A, anew=True)).addBoth(got.append)
+        assert isinstance(got[0], Mapping)
+        return got[0]
+
     def map(self, host: str = "a.example", exit: str = A) -> Mapping:
         (mapping,) = self.begin(host, exit)[1]
         if not isinstance(mapping, Mapping):
@@ -100,6 +106,19 @@ def test_the_same_is_one_name_until_its_last_use_is_over(world: World) -> None:
     second.release()
     assert not world.control.mapped
     assert world.map().name == first.name  # Tor may keep destinations apart by their names
+
+
+def test_what_tor_has_forgotten_is_told_it_once_more(world: World) -> None:
+    """While others use the name, too."""
+    first = world.map()
+    world.control.mapped.clear()
+    again = world.again()
+    assert again.name == first.name
+    assert world.control.mapped.keys() == {first.name}
+    first.release()
+    assert world.control.mapped
+    again.release()
+    assert not world.control.mapped
 
 
 def test_others_have_other_names(world: World) -> None:

@@ -81,6 +81,19 @@ def test_one_that_is_built_makes_them_count_anew(world: World) -> None:
     assert world.exits == [EXIT]
 
 
+def test_a_circuit_that_is_built_to_it_tells_that_it_is_back(world: World) -> None:
+    back: list[str] = []
+    world.watch = UnreachableExits(world.table, world.exits.append, back.append)
+    world.wait()
+    for _ in range(MOST_FAILURES):
+        world.circuit("FAILED")
+    world.circuit("BUILT", f"${OTHER}~o,${EXIT}~e,${'A' * 40}~a")
+    assert not back
+    world.circuit("BUILT", f"{PATH},${EXIT}~e", "another")
+    world.circuit("BUILT", f"{PATH},${EXIT}~e", "another")
+    assert back == [EXIT]
+
+
 def test_who_waits_no_more_hears_nothing(world: World) -> None:
     leave = world.watch.watch("u", EXIT, lambda: world.told.append("u"))
     world.circuit("FAILED")

@@ -95,7 +95,7 @@ class Gateway:
     def end_under_way(self) -> None:
         """End each request that is on its way, with an answer where none has begun."""
         while self.under_way:  # what ends may let a request begin that waited behind it
-            next(iter(self.under_way)).stop()
+            self.under_way.pop().stop()
 
     # --- new identities --------------------------------------------------------------------------
 

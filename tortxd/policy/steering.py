@@ -17,7 +17,7 @@ from tortxd.errors import BadRequest
 MOST_RETRIES = 3
 LONGEST_STICKY = 86_400
 """Seconds."""
-_MOST_NAMED = 256
+MOST_NAMED = 32
 """Countries or relays in one choice."""
 _COUNTRY = re.compile("[A-Za-z]{2}")
 _FINGERPRINT = re.compile(r"\$?([0-9A-Fa-f]{40})")
@@ -134,8 +134,11 @@ def _retry(value: bytes) -> int:
 
 def _listed(value: bytes) -> list[str]:
     """The members of a list (RFC 9110, section 5.6.1), of which empty ones do not count."""
-    members = (member.strip(b" \t") for member in value.split(b",", _MOST_NAMED))
-    return [member.decode("latin-1") for member in members if member]
+    members = [member.strip(b" \t") for member in value.split(b",")]
+    found = [member.decode("latin-1") for member in members if member]
+    if len(found) > MOST_NAMED:
+        raise ValueError(f"takes {MOST_NAMED} at most.")
+    return found
 
 
 _READ: Mapping[bytes, tuple[str, Callable[[bytes], Any]]] = {

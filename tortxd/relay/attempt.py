@@ -166,7 +166,11 @@ class Attempt:
             return
         link, key = self._carrier.link, self._pool_key
         leading = link.lead_to_exit(
-            key.host, self._exit, key.credentials.username, self._owner.exit_unreachable
+            key.host,
+            self._exit,
+            key.credentials.username,
+            self._owner.exit_unreachable,
+            anew=self._led_again,
         )
 
         def led(lead: ExitLead) -> None:

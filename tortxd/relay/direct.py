@@ -81,12 +81,18 @@ class SocksLink:
         """Fail: that takes a control port."""
         return fail(NotServed(_NO_CONTROL))
 
-    def has_exit(self, fingerprint: str, port: int) -> Deferred[bool]:
+    def has_exit(self, fingerprint: str, port: int, username: bytes) -> Deferred[bool]:
         """Fail: that takes a control port."""
         return fail(NotServed(_NO_CONTROL))
 
     def lead_to_exit(
-        self, host: str, fingerprint: str, username: bytes, unreachable: Callable[[], object]
+        self,
+        host: str,
+        fingerprint: str,
+        username: bytes,
+        unreachable: Callable[[], object],
+        *,
+        anew: bool = False,
     ) -> Deferred[ExitLead]:
         """Fail: that takes a control port."""
         return fail(NotServed(_NO_CONTROL))

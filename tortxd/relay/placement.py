@@ -24,11 +24,13 @@ from tortxd.tor.waiters import Waiters
 
 _REMEMBERED = 1_000
 """Exits that are kept for one caller."""
-_REMEMBERED_CALLERS = 1_024
+_REMEMBERED_IN_ALL = 20_000
 _GONE = (
-    "The exit that this key keeps has gone, or does not carry this port, and the key is to have no "
-    "other (strict). A new identity of the key lets it have one."
+    "The exit that is kept has gone, or does not carry this port, and there is to be no other "
+    "(strict). Ask without strict, or have a new identity made of the key."
 )
+_NONE_TO_ONIONS = "An onion service is reached without an exit, so none can be chosen."
+_NONE_TO_IPV6 = "An exit can be chosen for names and IPv4 addresses, not for an IPv6 address."
 
 
 @frozen
@@ -71,6 +73,10 @@ class Place:
 _Key = tuple[Isolation, Choice]
 
 
+def _whose(isolation: Isolation) -> tuple[bytes, bytes]:
+    return isolation.caller, isolation.origin
+
+
 @define(eq=False)
 class _Caller:
     """What one caller keeps, what was used longest ago first."""
@@ -92,7 +98,9 @@ class Placements:
         self._clock = clock
         self._link = link
         self._keys = keys
-        self._callers: OrderedDict[bytes, _Caller] = OrderedDict()
+        self._callers: OrderedDict[tuple[bytes, bytes], _Caller] = OrderedDict()
+        """What is kept for each, and each web origin that asks there."""
+        self._count = 0
         self._sticky: dict[Isolation, None] = {}
         """All that are."""
         self._drawing: dict[_Key, Waiters[None]] = {}
@@ -100,8 +108,9 @@ class Placements:
         self._salts = count(1)
 
     def steered(self, isolation: Isolation, steering: Steering) -> Steered | None:
-        """How a request is steered that asks for this; None: not at all."""
-        if steering is UNSTEERED and isolation not in self._sticky:
+        """How a request is steered that asks for this; None: not at all. Where a site stands for
+        the key, whoever asks for nothing is not bound by what another program has asked for."""
+        if steering is UNSTEERED and (isolation not in self._sticky or isolation.kind == "site"):
             return None
         return Steered(isolation, steering)
 
@@ -130,7 +139,7 @@ class Placements:
 
     def forget(self, isolation: Isolation) -> None:
         """Let an isolation have other exits."""
-        caller = self._callers.get(isolation.caller)
+        caller = self._callers.get(_whose(isolation))
         if caller is None:
             return
         for key in [key for key in caller.kept if key[0] == isolation]:
@@ -141,6 +150,7 @@ class Placements:
         """The same for all."""
         self._callers.clear()
         self._sticky.clear()
+        self._count = 0
 
     # --- inside ----------------------------------------------------------------------------------
 
@@ -149,13 +159,17 @@ class Placements:
     ) -> Place:
         isolation, steering = steered.isolation, steered.steering
         choice, sticky = steering.choice, steering.sticky
-        if choice.is_any and host.endswith(".onion"):
+        if host.endswith(".onion"):
+            if not choice.is_any:
+                raise ExitUnavailable(_NONE_TO_ONIONS)
             return Place(self._credentials(isolation, None, fresh))  # which has no exit to keep
         if choice.is_any:
             known = await self._sticky_choice(isolation)
             if known is None and sticky is None:
                 return await self._elsewhere(isolation, host, port, tried, fresh)
             choice = known or ANY
+        if ":" in host:
+            raise ExitUnavailable(_NONE_TO_IPV6)
         key = (isolation, choice)
         if sticky is not None:  # at once: requests that come meanwhile wait for its exit
             self._becomes_sticky(key)
@@ -170,7 +184,7 @@ class Placements:
         """Where a request that does not care is tried again: by an exit that was not tried, where
         that can be; else by whatever Tor chooses."""
         exit: str | None = None
-        if tried:
+        if tried and ":" not in host:
             with suppress(ExitUnavailable, NotServed):
                 exit = await self._link.choose_exit(ANY, host, port, tried)
         return Place(self._credentials(isolation, exit, fresh), exit)
@@ -191,7 +205,8 @@ class Placements:
             if kept is not None:
                 is_strict = kept.is_strict if sticky is None else sticky.strict
             if kept is not None and exit is not None and (is_strict or exit not in tried):
-                has = await self._link.has_exit(exit, port)
+                username = self._credentials(key[0], exit, fresh=False).username
+                has = await self._link.has_exit(exit, port, username)
                 if self._kept(key) is not kept or kept.exit != exit:
                     continue
                 if has:
@@ -242,15 +257,13 @@ class Placements:
     # --- what is kept ----------------------------------------------------------------------------
 
     def _caller(self, isolation: Isolation) -> _Caller:
-        caller = self._callers.setdefault(isolation.caller, _Caller())
-        self._callers.move_to_end(isolation.caller)
-        if len(self._callers) > _REMEMBERED_CALLERS:
-            for gone in self._callers.popitem(last=False)[1].sticky:
-                self._sticky.pop(gone, None)
+        whose = _whose(isolation)
+        caller = self._callers.setdefault(whose, _Caller())
+        self._callers.move_to_end(whose)
         return caller
 
     def _kept(self, key: _Key) -> Kept | None:
-        caller = self._callers.get(key[0].caller)
+        caller = self._callers.get(_whose(key[0]))
         kept = None if caller is None else caller.kept.get(key)
         if caller is None or kept is None:
             return None
@@ -262,8 +275,12 @@ class Placements:
     def _keep(self, key: _Key, exit: str) -> Kept:
         caller = self._caller(key[0])
         kept = caller.kept[key] = Kept(exit, self._clock.seconds() + DIRTY_SECONDS, exit)
+        self._count += 1
         if len(caller.kept) > _REMEMBERED:
             self._make_room(caller, key)
+        elif self._count > _REMEMBERED_IN_ALL:
+            # Who keeps most loses some: nobody can take away what others keep.
+            self._make_room(max(self._callers.values(), key=lambda one: len(one.kept)), key)
         return kept
 
     def _make_room(self, caller: _Caller, new: _Key) -> None:
@@ -289,6 +306,7 @@ class Placements:
 
     def _drop(self, caller: _Caller, key: _Key) -> None:
         del caller.kept[key]
+        self._count -= 1
         if caller.sticky.get(key[0]) == key[1]:
             self._is_no_longer_sticky(caller, key[0])
 
@@ -302,11 +320,13 @@ class Placements:
     def _is_no_longer_sticky(self, caller: _Caller, isolation: Isolation) -> None:
         caller.sticky.pop(isolation, None)
         self._sticky.pop(isolation, None)
+        if not caller.kept and not caller.sticky:
+            self._callers.pop(_whose(isolation), None)
 
     async def _sticky_choice(self, isolation: Isolation) -> Choice | None:
         """The choice with which an isolation is sticky, once that is known."""
         while isolation in self._sticky:
-            caller = self._callers.get(isolation.caller)
+            caller = self._callers.get(_whose(isolation))
             choice = None if caller is None else caller.sticky.get(isolation)
             if caller is None or choice is None:
                 self._sticky.pop(isolation, None)

@@ -22,8 +22,8 @@ from twisted.internet.interfaces import IReactorTime
 from tortxd.errors import ExitUnavailable
 from tortxd.policy.steering import Choice
 from tortxd.tor.consensus import Consensus, Node, read_nodes
+from tortxd.tor.exit_rules import ExitRules
 from tortxd.tor.exits import PortPolicy, parsed
-from tortxd.tor.nodes import ExitRules
 from tortxd.tor.relays import Relays
 from tortxd.tor.replies import CommandRefused
 from tortxd.tor.waiters import Shared
@@ -31,8 +31,8 @@ from tortxd.tor.waiters import Shared
 if TYPE_CHECKING:
     from tortxd.tor.control import Control
 
-UNREACHABLE_FOR = 120.0
-"""Seconds for which an exit that could not be reached is not chosen."""
+UNREACHABLE_FOR = 60.0
+"""Seconds for which an exit that could not be reached is not chosen, unless it is reached."""
 _DRAWS = 8
 """After so many in vain, each is looked at: most exits carry what most requests want."""
 _BATCH = 64
@@ -294,13 +294,15 @@ class ExitChooser:
                     return exit
         raise ExitUnavailable
 
-    async def has(self, fingerprint: str, port: int) -> bool:
+    async def has(self, fingerprint: str, port: int, *, has_circuit: bool = False) -> bool:
         """Whether that exit is there, and carries ``port``.
 
+        :param has_circuit: whether there is a circuit to it that will do: then it is of no matter
+            that others could not reach it.
         :raises TortxdError: Tor does not answer.
         """
         known = self._known
-        if not self._is_reachable(fingerprint):
+        if not has_circuit and not self._is_reachable(fingerprint):
             return False
         node = await known.listed(fingerprint)
         if node is None or not node.may_exit or not await known.is_permitted(node):
@@ -313,6 +315,10 @@ class ExitChooser:
         self._unreachable[fingerprint] = self._clock.seconds() + UNREACHABLE_FOR
         if len(self._unreachable) > _MOST_UNREACHABLE:
             del self._unreachable[next(iter(self._unreachable))]
+
+    def reached(self, fingerprint: str) -> None:
+        """A circuit to it was built."""
+        self._unreachable.pop(fingerprint, None)
 
     def _is_reachable(self, fingerprint: str) -> bool:
         until = self._unreachable.get(fingerprint)

@@ -161,17 +161,28 @@ class TorLink(Protocol):
         another TortxdError where Tor cannot be asked.
         """
 
-    def has_exit(self, fingerprint: str, port: int) -> Deferred[bool]:
+    def has_exit(self, fingerprint: str, port: int, username: bytes) -> Deferred[bool]:
         """Fire with whether that exit is there and carries ``port``, when Tor is ready.
-        Cancellable. Fails where Tor cannot be asked."""
+        Cancellable. Fails where Tor cannot be asked.
+
+        :param username: the SOCKS username of streams to it: where they have a circuit, it is of
+            no matter that others could not reach that exit.
+        """
 
     def lead_to_exit(
-        self, host: str, fingerprint: str, username: bytes, unreachable: Callable[[], object]
+        self,
+        host: str,
+        fingerprint: str,
+        username: bytes,
+        unreachable: Callable[[], object],
+        *,
+        anew: bool = False,
     ) -> Deferred[ExitLead]:
         """Fire with a name for ``host`` by that exit. Cancellable.
 
         :param username: the SOCKS username of the stream.
         :param unreachable: called where no circuit to that exit comes about.
+        :param anew: whether Tor did not know the name though it was told.
 
         Fails with ExitUnavailable where none can be made for such a host; with another TortxdError
         where Tor cannot be asked.

@@ -48,6 +48,7 @@ class _Mapped:
     host: str
     """What the client has asked for."""
     uses: int = 0
+    is_making: bool = False
     is_made: bool = False
     waiting: Waiters[TortxdError | None] = field(factory=Waiters)
     """Who waits until it is made, or (with why) is not."""
@@ -114,26 +115,28 @@ class Mappings:
         mapped = self._mapped.get(name)
         return None if mapped is None else mapped.host
 
-    async def map(self, host: str, exit: str) -> Mapping:
+    async def map(self, host: str, exit: str, *, anew: bool = False) -> Mapping:
         """A name for ``host`` by the relay with the fingerprint ``exit``.
 
+        :param anew: whether Tor is told it although it was.
         :raises ExitUnavailable: none can be made for this host.
         :raises TortxdError: Tor does not answer.
         """
         target = await self._target(host, exit)
         if self._is_closed:
             raise TorDown("Tor is being left.")
-        name = self._name(target)
+        name = self._name(host, target)
         mapped = self._mapped.get(name)
         if mapped is None:
             mapped = self._mapped[name] = _Mapped(name, host)
         mapped.uses += 1
         self._has_mapped = True
         mapping = Mapping(name, lambda: self._released(mapped))
+        mapped.is_made = mapped.is_made and not anew
         try:
             if not mapped.is_made:
                 made = mapped.waiting.add()
-                if mapped.uses == 1:
+                if not mapped.is_making:
                     self._make(mapped, target)
                 error = await made
                 if error is not None:
@@ -145,9 +148,9 @@ class Mappings:
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _name(self, target: str) -> str:
+    def _name(self, host: str, target: str) -> str:
         # The same for the same, since Tor may keep destinations apart (IsolateDestAddr).
-        digest = hmac.digest(self._secret, target.encode("ascii"), "sha256").hex()
+        digest = hmac.digest(self._secret, f"{host} {target}".encode("ascii"), "sha256").hex()
         return f"{PREFIX}{digest[:32]}.onion"
 
     async def _target(self, host: str, exit: str) -> str:
@@ -160,9 +163,9 @@ class Mappings:
                 )
             rewritten = through[1]
         if rewritten.lower().endswith(".onion"):
-            raise ExitUnavailable(NO_EXIT_TO_ONIONS)
+            raise ExitUnavailable("Tor's own MapAddress sends this to an onion service.")
         if not _HOST.fullmatch(rewritten):
-            raise ExitUnavailable(NO_EXIT_TO_IPV6)
+            raise ExitUnavailable("An exit cannot be chosen for what Tor makes of this host.")
         target = f"{rewritten}.{exit}.exit"
         if len(target) > _LONGEST:
             raise ExitUnavailable("The destination's name is too long for choosing an exit.")
@@ -185,11 +188,14 @@ class Mappings:
     def _make(self, mapped: _Mapped, target: str) -> None:
         """On its own: whoever gives up must not take it from those who wait for the same."""
 
+        mapped.is_making = True
+
         def made(_: str) -> None:
-            mapped.is_made = True
+            mapped.is_making, mapped.is_made = False, True
             mapped.waiting.fire(None)
 
         def refused(failure: Failure) -> None:
+            mapped.is_making = False
             error = failure.value
             if isinstance(error, CommandRefused) or not isinstance(error, TortxdError):
                 error = ExitUnavailable("Tor's control port does not let exits be chosen.")
@@ -210,10 +216,6 @@ class Mappings:
         while left:
             batch, left = left[:_MOST_AT_ONCE], left[_MOST_AT_ONCE:]
             await self._control.tell(f"MAPADDRESS {' '.join(f'{name}={name}' for name in batch)}")
-
-
-NO_EXIT_TO_ONIONS = "An onion service is reached without an exit, so none can be chosen."
-NO_EXIT_TO_IPV6 = "An exit can be chosen for names and IPv4 addresses, not for an IPv6 address."
 
 
 class UserMappings:

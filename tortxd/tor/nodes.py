@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
@@ -96,10 +95,12 @@ async def impossible_choice(control: Control) -> str | None:
     """
     nodes: list[Node] | None = None
     for option, flag, place, against in _OPTIONS:
-        chosen = await _patterns(control, option)
+        chosen = await configured_items(control, option)
         if not chosen:
             continue
-        excluded = [pattern for each in against for pattern in await _patterns(control, each)]
+        excluded = [
+            pattern for each in against for pattern in await configured_items(control, each)
+        ]
         if len(chosen) + len(excluded) >= _MOST_PATTERNS:
             continue
         if nodes is None:
@@ -119,41 +120,14 @@ async def impossible_choice(control: Control) -> str | None:
     return None
 
 
-async def _patterns(control: Control, option: str) -> list[str]:
+async def configured_items(control: Control, option: str) -> list[str]:
+    """The items of an option that is a list, 10,000 at most.
+
+    :raises TortxdError: Tor does not answer.
+    """
     values = await control.configured(option)
     items = (item.strip() for value in values for item in value.split(","))
     return list(islice(filter(None, items), _MOST_PATTERNS))
-
-
-@frozen
-class ExitRules:
-    """What a user's options say of exits."""
-
-    allowed: tuple[str, ...]
-    """The items of ExitNodes; none: all are allowed."""
-    excluded: tuple[str, ...]
-
-    @classmethod
-    async def read(cls, control: Control) -> ExitRules:
-        """Ask Tor for them.
-
-        :raises TortxdError: it does not answer.
-        """
-        _, _, _, against = _OPTIONS[0]
-        excluded = [pattern for option in against for pattern in await _patterns(control, option)]
-        return cls(tuple(await _patterns(control, "ExitNodes")), tuple(excluded))
-
-    def permit(self, node: Node, country: str | None, *, chosen: bool) -> bool:
-        """Whether it may be an exit.
-
-        :param chosen: whether it was asked for, which counts for more than ExitNodes, as it does
-            in Tor (tor(1), "ExitNodes").
-        """
-        countries = {node.address: country or "??"}
-        if any(matches(pattern, node, countries) for pattern in self.excluded):
-            return False
-        allowed = self.allowed
-        return chosen or not allowed or any(matches(one, node, countries) for one in allowed)
 
 
 class ChoiceWatch:

@@ -111,7 +111,7 @@ class Session:
         """Chooses exits."""
         self.mappings = Mappings(clock, control)
         """Sends streams by them."""
-        self.unreachable = UnreachableExits(table, self.chooser.unreachable)
+        self.unreachable = UnreachableExits(table, self.chooser.unreachable, self.chooser.reached)
         """Finds out which of them cannot be reached."""
         table.host_of = self.mappings.host_of
         self._sweep_again = False

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred
 
 from tortxd._types import Reactor
-from tortxd.errors import ExitUnavailable, NotFound, TorNotReady, TortxdError
+from tortxd.errors import NotFound, TorNotReady, TortxdError
 from tortxd.policy.steering import Choice
 from tortxd.tor.budget import CircuitBudget
 from tortxd.tor.changes import Bandwidth, C, CircuitChanged, Source
@@ -18,7 +18,6 @@ from tortxd.tor.identity import NewIdentity
 from tortxd.tor.isolation import Credentials
 from tortxd.tor.link import Circuit, ExitLead, SocksAddress, Stream
 from tortxd.tor.lives import Lives
-from tortxd.tor.mappings import NO_EXIT_TO_IPV6, NO_EXIT_TO_ONIONS
 from tortxd.tor.milestones import Milestones
 from tortxd.tor.session import NO_CIRCUIT, NO_STREAM, Session, Watch
 from tortxd.tor.settings import AttachSettings, LaunchSettings
@@ -297,32 +296,36 @@ class TorSupervisor:
         """See :meth:`tortxd.tor.link.TorLink.choose_exit`."""
 
         async def choose() -> str:
-            if host.endswith(".onion"):
-                raise ExitUnavailable(NO_EXIT_TO_ONIONS)
-            if ":" in host:
-                raise ExitUnavailable(NO_EXIT_TO_IPV6)
             session = await self._when_session()
             return await session.chooser.choose(choice, port, avoiding)
 
         return Deferred.fromCoroutine(choose())
 
-    def has_exit(self, fingerprint: str, port: int) -> Deferred[bool]:
+    def has_exit(self, fingerprint: str, port: int, username: bytes) -> Deferred[bool]:
         """See :meth:`tortxd.tor.link.TorLink.has_exit`."""
 
         async def has() -> bool:
             session = await self._when_session()
-            return await session.chooser.has(fingerprint, port)
+            now, name = self._reactor.seconds(), username.decode("ascii")
+            has_circuit = session.usage.carries(name, now, served=True)
+            return await session.chooser.has(fingerprint, port, has_circuit=has_circuit)
 
         return Deferred.fromCoroutine(has())
 
     def lead_to_exit(
-        self, host: str, fingerprint: str, username: bytes, unreachable: Callable[[], object]
+        self,
+        host: str,
+        fingerprint: str,
+        username: bytes,
+        unreachable: Callable[[], object],
+        *,
+        anew: bool = False,
     ) -> Deferred[ExitLead]:
         """See :meth:`tortxd.tor.link.TorLink.lead_to_exit`."""
 
         async def lead() -> ExitLead:
             session = await self._when_session()
-            mapping = await session.mappings.map(host, fingerprint)
+            mapping = await session.mappings.map(host, fingerprint, anew=anew)
             mapping.when_released(
                 session.unreachable.watch(username.decode("ascii"), fingerprint, unreachable)
             )

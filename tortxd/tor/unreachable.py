@@ -32,10 +32,19 @@ class UnreachableExits:
     """Listens to ``table`` for circuits that fail before the exit, until :meth:`close`.
 
     :param unreachable: called with the fingerprint of an exit that cannot be reached.
+    :param reached: called with that of one that could not, when a circuit to it is built.
     """
 
-    def __init__(self, table: Table, unreachable: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        table: Table,
+        unreachable: Callable[[str], object],
+        reached: Callable[[str], object] = lambda _: None,
+    ) -> None:
         self._unreachable = unreachable
+        self._reached = reached
+        self._lost: set[str] = set()
+        """Exits that could not be reached."""
         self._watched: dict[str, _Watched] = {}
         """By SOCKS username."""
         self._leave = (
@@ -68,9 +77,17 @@ class UnreachableExits:
         return end
 
     def _circuit_changed(self, circuit: CircuitChanged) -> None:
+        if circuit.state != "BUILT":
+            return
         watched = self._watched.get(circuit.username or "") if self._watched else None
-        if watched is not None and circuit.state == "BUILT":
+        if watched is not None:
             watched.failures = 0
+        if self._lost:
+            path = list(split_path(circuit.path))
+            exit = path[-1][0] if path else ""
+            if exit in self._lost:
+                self._lost.remove(exit)
+                self._reached(exit)
 
     def _circuit_closed(self, closed: CircuitClosed) -> None:
         if not self._watched or closed.circuit.state != "FAILED":
@@ -85,6 +102,7 @@ class UnreachableExits:
         watched.failures += 1
         if watched.failures >= MOST_FAILURES:
             del self._watched[username]
+            self._lost.add(watched.exit)
             self._unreachable(watched.exit)
             for tell in tuple(watched.waiting):  # who is told leaves
                 tell()

@@ -58,7 +58,8 @@ async def ip(context: Context, call: Call) -> Answer:
     if address is None:
         raise BadResponse("The service's answer names no address.")
     circuit = None if result.circuit is None else circuit_json(result.circuit)
-    return json_answer(200, {"exitIp": address, "viaTor": True, "circuit": circuit})
+    value = {"exitIp": address, "viaTor": True, "circuit": circuit}
+    return json_answer(200, value, result.headers)
 
 
 async def verify_tor(context: Context, call: Call) -> Answer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 
@@ -41,6 +41,8 @@ class ProbeResult:
     """Why there was none."""
     circuit: Circuit | None
     """The circuit on which the control port showed the probe's own stream."""
+    headers: Headers = field(factory=list)
+    """What is said of the way that the answer came."""
 
     @property
     def is_tors_fault(self) -> bool:
@@ -86,7 +88,7 @@ class Probe:
             answer = _read(await self._asking.body)
         except TortxdError as caught:
             error = caught
-        return ProbeResult(answer, error, self.circuit())
+        return ProbeResult(answer, error, self.circuit(), self._asking.headers)
 
 
 def _request(
@@ -107,7 +109,7 @@ def _request(
         has_body=False,
         chunked=False,
         expects_continue=False,
-        filter=lambda head: head.headers,
+        filter=lambda _: [],
         way="probe",
         keep=keep,
         steered=steered,
@@ -167,6 +169,8 @@ class _Asking:
     def __init__(self, gateway: Gateway, streams: _Streams, request: UpstreamRequest) -> None:
         self.upload_producer: UploadProducer = NoUpload()
         self.body: Deferred[bytes] = Deferred(lambda _: self._leave())
+        self.headers: Headers = []
+        """What the gateway says of the response."""
         self._received = LimitedBody(_too_long)
         self._timeouts = gateway.timeouts
         self._deadline = self._timeouts.clock.seconds() + request.timeout
@@ -182,6 +186,7 @@ class _Asking:
 
     def respond(self, start: Start, data: bytes) -> None:
         """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
+        self.headers = start.headers
         if start.status != 200:
             self._give_up(BadResponse("The service did not answer with a result."))
             return
