@@ -7,7 +7,7 @@ from enum import Enum
 from attrs import frozen
 
 from tortxd.gateway.control.schemas import Schema
-from tortxd.policy.steering import LONGEST_STICKY, MOST_RETRIES, header_of
+from tortxd.policy.steering import LONGEST_STICKY, MOST_NAMED, MOST_RETRIES, header_of
 
 
 class Where(Enum):
@@ -32,9 +32,8 @@ class Parameter:
 
 
 def _list_of(member: str) -> str:
-    """The pattern of a list of at least one such member, as HTTP has lists (RFC 9110, section
-    5.6.1)."""
-    return rf"^[ \t,]*{member}([ \t]*,[ \t,]*{member})*[ \t,]*$"
+    """The pattern of a list of some such members, as HTTP has lists (RFC 9110, section 5.6.1)."""
+    return rf"^[ \t,]*{member}([ \t]*,[ \t,]*{member}){{0,{MOST_NAMED - 1}}}[ \t,]*$"
 
 
 _SECONDS_AND_STRICT = (
