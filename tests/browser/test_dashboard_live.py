@@ -54,7 +54,8 @@ async def test_a_key_is_rotated_and_its_circuit_changes(
         circuit = text.partition("Circuit ")[2].partition(",")[0]
         circuits.append(circuit)
         said = await fresh.call(ROTATE, circuit)
-        assert said == f"The key of circuit {circuit} gets new circuits from its next request on."
+        begin = f"The key of circuit {circuit} gets new circuits from its next request on."
+        assert said.startswith(begin)
     assert circuits[0] != circuits[1]
     text, _ = await fresh.call(FETCH, "http://no-such-name.example/")
     assert "502 resolve_failed" in text

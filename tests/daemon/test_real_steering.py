@@ -17,9 +17,6 @@ from tests.daemon.process import Daemon, installed, soon
 from tests.daemon.steering import Witness, close_circuits, exits_in, socket_of, witness
 from tests.web_client import Reply, connect_to
 from tortxd.addresses import SocksAddress
-from tortxd.client import TorHttpClient
-from tortxd.config import Config
-from tortxd.errors import ExitUnavailable
 from tortxd.testing import Origin, PrivateNetwork
 from tortxd.tor.isolation import Credentials
 from tortxd.tor.socks import TorEndpoint
@@ -111,23 +108,6 @@ async def test_streams_are_shown_with_what_was_asked_for(
     hosts = {stream["target"].rpartition(":")[0] for stream in streams}
     assert "origin.test.example" in hosts
     assert not any("tortxd-" in host for host in hosts)
-
-
-@ensureDeferred
-async def test_a_client_beside_the_daemon_chooses_by_its_gateway(
-    daemon: Daemon, tor_network: PrivateNetwork, tor_origin: Origin
-) -> None:
-    config = Config(f"127.0.0.1:{daemon.socks}", f"127.0.0.1:{daemon.port}")
-    client = TorHttpClient(config, installed()).isolated("canary", exit_country="se", sticky=60)
-    client._ways.tls.context.load_verify_locations(str(tor_origin.ca_file))
-    for url in (tor_origin.http, tor_origin.https, tor_origin.https):
-        response = await client.get(url + "/ip")
-        assert response.tor.exit is not None
-        assert [response.tor.exit.fingerprint] == exits_in(tor_network, "se")
-        assert (await response.json())["ip"] == response.tor.exit.address
-        assert response.tor.attempts == 1
-    with pytest.raises(ExitUnavailable):
-        await client.isolated("canary", exit_country="us").get(tor_origin.https)
 
 
 # --- who keeps an exit --------------------------------------------------------------------------

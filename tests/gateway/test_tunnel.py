@@ -9,7 +9,7 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.task import deferLater
 
-from tests.gateway.conftest import Gateway, Policy
+from tests.gateway.conftest import CIRCUIT, FakeLink, Gateway, Policy
 from tests.gateway.tunnels import TOKEN, basic, far_end_has, head_of, refused
 from tests.socks_server import Served
 from tests.web_client import Wire, connect_to
@@ -18,6 +18,7 @@ from tortxd.gateway.front import connections
 from tortxd.gateway.limits import Limits
 from tortxd.policy.access import AccessPolicy
 from tortxd.relay import outbound
+from tortxd.tor.link import Circuit
 
 
 async def tunnel(gateway: Gateway, *headers: str) -> tuple[Wire, Served]:
@@ -45,6 +46,44 @@ async def test_bytes_go_both_ways(gateway: Gateway) -> None:
     served.transport.write(b"\x16\x03\x00down")
     await wire.when_came(b"\x16\x03\x00down")
     await far_end_has(gateway, served, b"\x00\xff\r\n\r\nup")
+
+
+@pytest.mark.parametrize("known", [1, 2, 99])
+@ensureDeferred
+async def test_the_circuit_is_told_that_was_named_just_now(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, known: int
+) -> None:
+    """Tor names it before it says that the stream is open, and may be read after that."""
+    asked: list[object] = []
+
+    def circuit_of(link: FakeLink, source: object) -> Circuit | None:
+        asked.append(source)
+        return CIRCUIT if len(asked) > known else None
+
+    monkeypatch.setattr(type(gateway.link), "circuit_of", circuit_of)
+    gateway.socks.behind = b"first"
+    wire, served = await tunnel(gateway)
+    assert ("Tortxd-Circuit: 7" in head_of(wire)) is (known < 2)
+    served.transport.write(b" second")
+    await wire.when_came(b"first second")
+    wire.send(b"up")
+    await far_end_has(gateway, served, b"up")
+
+
+@ensureDeferred
+async def test_a_client_that_leaves_just_then_leaves_nothing(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(gateway.link), "circuit_of", lambda *_: None)
+    gateway.socks.origin, gateway.socks.held = None, True
+    wire = await gateway.connect()
+    wire.send(connect_to("a.example:7000"))
+    served = await gateway.socks.asked(1)
+    (tunnel,) = gateway.core.under_way
+    monkeypatch.setattr(tunnel, "_go_on", lambda _: wire.transport.abortConnection())
+    served.answer(0)
+    await served.lost
+    assert not gateway.core.under_way
 
 
 @ensureDeferred

@@ -42,6 +42,9 @@ class Tunnel(Outbound):
             carrier, sink, request.pool_key, request.timeout, "connect", request.steered
         )
         self._headers = request.headers
+        self._asks_again = True
+        self._first = b""
+        """What the destination has said before the client has its answer."""
 
     def _is_repeatable(self) -> bool:
         return self._phase is CONNECTING  # nothing of the client's has gone
@@ -50,12 +53,30 @@ class Tunnel(Outbound):
         """``upstream`` takes bytes now: a tunnel's only once the destination is reached."""
         self._upstream = upstream
 
+    def reached(self) -> None:
+        """See :class:`~tortxd.relay.attempt.Trying`. Only the answer can tell the circuit. Tor has
+        named it before it said that the stream is open, which may have been read first: then it is
+        asked for once more when all is read that there is."""
+        upstream = self._upstream
+        if upstream is None or not self._asks_again or self._carrier.annotate(upstream):
+            super().reached()
+            return
+        self._asks_again = False
+        upstream.transport.pauseProducing()
+        self._carrier.timeouts.clock.callLater(0, self._go_on, upstream)
+
+    def _go_on(self, upstream: Upstream) -> None:
+        if self._phase is CONNECTING and self._upstream is upstream:
+            upstream.transport.resumeProducing()
+            super().reached()
+
     def _established(self) -> None:
         upstream = self._upstream
         assert upstream is not None
         self._responds(200)
         headers = [*self._headers, *self._carrier.annotate(upstream), *self._own_headers()]
-        self._sink.respond(Start(200, b"OK", headers, None, True, switches=True), b"")
+        first, self._first = self._first, b""
+        self._sink.respond(Start(200, b"OK", headers, None, True, switches=True), first)
         if self._phase is OVER:
             return
         self._wait(TUNNEL_IDLE_TIME)
@@ -75,11 +96,18 @@ class Tunnel(Outbound):
     def upstream_data(self, data: bytes) -> None:
         """Bytes from the destination."""
         self._received += len(data)
+        if self._phase is CONNECTING:
+            self._first += data
+            return
         self._sink.write(data)
         self._touch()
 
     def upstream_lost(self, reason: Failure) -> None:
         """The connection to the destination is gone."""
         upstream, self._upstream = self._upstream, None
-        if upstream is not None:
+        if upstream is None:
+            return
+        if self._phase is CONNECTING and not self._asks_again:
+            self._attempt_failed(self._why_lost())  # while the circuit was asked for
+        else:
             self._closed(upstream, reason)
