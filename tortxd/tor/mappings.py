@@ -13,6 +13,7 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ _MOST_REWRITES = 16
 """As Tor has it (addressmap.c, addressmap_rewrite)."""
 _MOST_AT_ONCE = 100
 """Names in one command."""
+_REMEMBERED = 10_000
+"""Names whose hosts are known."""
 _LONGEST = 255
 """Characters of an address that Tor keeps whole (MAX_SOCKS_ADDR_LEN)."""
 _EXIT = re.compile(r"(.+)\.\$?([0-9A-Fa-f]{40})(?:[=~][^.]*)?\.exit", re.IGNORECASE)
@@ -45,8 +48,6 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+")
 @define(eq=False)
 class _Mapped:
     name: str
-    host: str
-    """What the client has asked for."""
     uses: int = 0
     is_making: bool = False
     is_made: bool = False
@@ -80,6 +81,8 @@ class Mappings:
         self._control = control
         self._secret = secrets.token_bytes(16)
         self._mapped: dict[str, _Mapped] = {}
+        self._hosts: OrderedDict[str, str] = OrderedDict()
+        """For which hosts the last names stand, or stood."""
         self._has_mapped = False
         self._is_closed = False
         self._rewrites: Shared[UserMappings] | None = None
@@ -111,9 +114,9 @@ class Mappings:
             await self._control.ask("version")  # what was said before is done by then
 
     def host_of(self, name: str) -> str | None:
-        """For which host a name of ours stands; None: it is none, or is used no more."""
-        mapped = self._mapped.get(name)
-        return None if mapped is None else mapped.host
+        """For which host a name of ours stands, or stood a short while ago: Tor's word on a stream
+        may be read when that is over. None: it is none."""
+        return self._hosts.get(name)
 
     async def map(self, host: str, exit: str, *, anew: bool = False) -> Mapping:
         """A name for ``host`` by the relay with the fingerprint ``exit``.
@@ -128,7 +131,11 @@ class Mappings:
         name = self._name(host, target)
         mapped = self._mapped.get(name)
         if mapped is None:
-            mapped = self._mapped[name] = _Mapped(name, host)
+            mapped = self._mapped[name] = _Mapped(name)
+            self._hosts[name] = host
+            self._hosts.move_to_end(name)
+            if len(self._hosts) > _REMEMBERED:
+                self._hosts.popitem(last=False)
         mapped.uses += 1
         self._has_mapped = True
         mapping = Mapping(name, lambda: self._released(mapped))
