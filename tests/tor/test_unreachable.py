@@ -54,11 +54,12 @@ def test_some_in_a_row_are_enough(world: World) -> None:
     ("state", "path", "username"),
     [
         ("FAILED", f"${'A' * 40}~a", "u"),
+        ("FAILED", f"${'A' * 40}~a,${'B' * 40}~b", "u"),
         ("FAILED", f"{PATH},${EXIT}~e", "u"),
         ("FAILED", PATH, "other"),
         ("CLOSED", PATH, "u"),
     ],
-    ids=["at the guard", "behind the exit", "another's", "closed"],
+    ids=["at the guard", "in the middle", "behind the exit", "another's", "closed"],
 )
 def test_other_failures_say_nothing_of_it(
     world: World, state: str, path: str, username: str

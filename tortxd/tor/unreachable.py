@@ -1,7 +1,8 @@
 """Finds out that an exit which streams must leave by cannot be reached, though it is listed.
 
 Tor goes on trying, once a second, for as long as a client waits (measured on 0.4.9.11): each
-circuit comes as far as the relay before the exit, and fails there.
+circuit comes as far as the relay before the exit, and fails there. Circuits to an exit that was
+chosen have four relays: one that fails earlier says something of a relay in the middle.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from tortxd.tor.table import Table
 
 MOST_FAILURES = 3
 """Circuits in a row that fail before the exit."""
-_LEAST_HOPS = 2
-"""Relays of a circuit that failed for the sake of the next one, not of its guard."""
+_BEFORE_EXIT = 3
+"""Relays of a circuit that lacks its exit alone."""
 
 
 @define(eq=False)
@@ -97,7 +98,7 @@ class UnreachableExits:
         if watched is None:
             return
         path = [fingerprint for fingerprint, _ in split_path(closed.circuit.path)]
-        if len(path) < _LEAST_HOPS or watched.exit in path:
+        if len(path) < _BEFORE_EXIT or watched.exit in path:
             return
         watched.failures += 1
         if watched.failures >= MOST_FAILURES:
