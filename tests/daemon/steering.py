@@ -25,8 +25,6 @@ class Witness:
     control: Control
     exits: dict[str, str] = field(factory=dict)
     """The last relay of each circuit that was built, by its id."""
-    sets: dict[str, str] = field(factory=dict)
-    """The conflux set of each circuit that is a leg of one (proposal 329)."""
     on: dict[str, set[str]] = field(factory=dict)
     """The circuits on which the streams were that came from each port of a client."""
     _streams: dict[str, str] = field(factory=dict)
@@ -35,9 +33,6 @@ class Witness:
         id, state, *rest = line.split()
         if state == "BUILT" and rest and rest[0].startswith("$"):
             self.exits[id] = rest[0].rpartition("$")[2][:40]
-        for word in rest:
-            if word.startswith("CONFLUX_ID="):
-                self.sets[id] = word
 
     def stream_event(self, line: str) -> None:
         id, state, circuit, *rest = line.split()

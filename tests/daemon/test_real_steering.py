@@ -170,8 +170,8 @@ async def test_each_further_try_is_by_another_exit(daemon: Daemon, tor_origin: O
 # --- others -------------------------------------------------------------------------------------
 
 
-async def foreign(seen: Witness, daemon: Daemon, origin: Origin, name: bytes) -> set[str]:
-    """The circuit of a stream that another program opens at Tor's own SOCKS port."""
+async def foreign(daemon: Daemon, origin: Origin, name: bytes) -> Any:
+    """The transport of a stream that another program opens at Tor's own SOCKS port."""
     endpoint = TorEndpoint(
         installed(),
         SocksAddress("127.0.0.1", daemon.socks),
@@ -181,32 +181,36 @@ async def foreign(seen: Witness, daemon: Daemon, origin: Origin, name: bytes) ->
     )
     factory = Factory.forProtocol(Protocol)
     factory.noisy = False
-    transport: Any = (await soon(endpoint.connect(factory))).transport  # type: ignore[attr-defined]
-    port = str(transport.getHost().port)
-    transport.loseConnection()
+    return (await soon(endpoint.connect(factory))).transport  # type: ignore[attr-defined]
+
+
+async def circuits_of(seen: Witness, transport: Any) -> set[str]:
+    """The circuits on which that stream is or was."""
     await seen.has_heard_all()
-    return seen.on[port]
-
-
-def whole(seen: Witness, circuits: set[str]) -> set[str]:
-    """The same, with the legs of a conflux set as one: a stream may be on either."""
-    return {seen.sets.get(circuit, circuit) for circuit in circuits}
+    return seen.on[str(transport.getHost().port)]
 
 
 @ensureDeferred
 async def test_rule_31_nobody_elses_streams_change(daemon: Daemon, tor_origin: Origin) -> None:
-    """Another program keeps its circuit while exits are chosen, and new ones go everywhere."""
+    """Another program's stream stays where it is while exits are chosen, and new ones go
+    everywhere, over circuits of their own."""
     async with witness(socket_of(daemon)) as seen:
-        circuits = [await foreign(seen, daemon, tor_origin, b"stranger")]
+        stranger = await foreign(daemon, tor_origin, b"stranger")
+        before, ours = await circuits_of(seen, stranger), set()
         for country in COUNTRIES:
             reply = await daemon.fetch(tor_origin.http, f"Tortxd-Exit-Country: {country}")
             assert reply.status == 200
-            circuits.append(await foreign(seen, daemon, tor_origin, b"stranger"))
-        assert [whole(seen, one) for one in circuits] == [whole(seen, circuits[0])] * 5
-        assert len({seen.exits[circuit] for one in circuits for circuit in one}) == 1
+            ours.add(reply["Tortxd-Circuit"])
+        assert len(before) == 1
+        assert await circuits_of(seen, stranger) == before
+        assert stranger.connected
+        stranger.loseConnection()
         exits: Counter[str] = Counter()
         for number in range(60):
-            (circuit,) = await foreign(seen, daemon, tor_origin, b"stranger %d" % number)
+            one = await foreign(daemon, tor_origin, b"stranger %d" % number)
+            (circuit,) = await circuits_of(seen, one)
+            one.loseConnection()
+            assert circuit not in ours
             exits[seen.exits[circuit]] += 1
             if len(exits) > 2:
                 break

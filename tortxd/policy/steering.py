@@ -77,6 +77,8 @@ class Asked:
 
     def steering(self) -> Steering:
         """What that comes to."""
+        if self is NOTHING:
+            return UNSTEERED
         choice = Choice(self.countries or frozenset(), self.fingerprints or frozenset())
         steering = Steering(choice, self.sticky, self.retry or 0)
         return UNSTEERED if steering == UNSTEERED else steering  # compared by identity
