@@ -1,0 +1,51 @@
+"""tortxd's gateway over a SOCKS port of which nothing else is known, since no Tor is behind it.
+
+usage: ``python -m bench.gateways.over_socks PORT SOCKS_PORT``
+
+All of its policies are in force. The daemon's process is made as ``twistd tortxd`` makes it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, cast
+
+from twisted.internet import reactor as installed
+from twisted.python import log
+
+from tortxd import process
+from tortxd.config import SocksAddress
+from tortxd.gateway.admission.admission import GatewayPolicy
+from tortxd.gateway.control.app import Api
+from tortxd.gateway.front.listener import FrontFactory
+from tortxd.gateway.gateway import Gateway
+from tortxd.gateway.limits import Limits
+from tortxd.policy.access import AccessPolicy
+from tortxd.policy.headers import UserAgent
+from tortxd.policy.target import TargetPolicy
+from tortxd.relay.direct import SocksLink
+from tortxd.tor.link import TorView
+
+_NOT_ASKED = "http://check.test.example/"
+
+
+def main(port: int, socks_port: int) -> None:
+    """Serve until a signal comes."""
+    reactor: Any = installed
+    log.startLogging(sys.stderr)
+    process.set_up(reactor, None)
+    # Requests ask no more of it than a TorLink has; operators, who do, are not here.
+    link = cast(TorView, SocksLink(SocksAddress("127.0.0.1", socks_port)))
+    policy = GatewayPolicy(
+        AccessPolicy(), TargetPolicy(own_ports=frozenset({port})), UserAgent.of("auto")
+    )
+    gateway = Gateway(reactor, link, policy, limits=Limits.here())
+    factory = FrontFactory(gateway, lambda: Api(gateway, _NOT_ASKED, _NOT_ASKED))
+    factory.listens_on(reactor.listenTCP(port, factory, interface="127.0.0.1"))
+    reactor.callLater(0, gateway.prepare)
+    reactor.callLater(0, factory.prepare)
+    reactor.run()
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

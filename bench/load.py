@@ -1,0 +1,73 @@
+"""The load client, and what the gateway spends while it is at work."""
+
+from __future__ import annotations
+
+import tempfile
+
+from attrs import frozen
+
+from bench.build import native
+from bench.processes import ProcessError, running
+from bench.usage import Cpu, cpu
+from bench.ways import Asked, Way, conversation
+
+
+@frozen
+class Answered:
+    """What the load client says, and what the gateway spent."""
+
+    requests: int
+    seconds: float
+    bytes: int
+    p50: float
+    """Seconds that half of the responses took, at most."""
+    p99: float
+    cpu: Cpu
+
+
+@frozen
+class Target:
+    """What is asked."""
+
+    host: str
+    port: int
+    pid: int
+    """The process that is measured; 0: none is."""
+
+
+def load(
+    target: Target,
+    way: Way,
+    asked: Asked,
+    *,
+    clients: int,
+    seconds: float,
+    requests: int = 0,
+) -> Answered:
+    """Ask for the same, again and again.
+
+    :param requests: how many responses are wanted in all, within ``seconds``; 0: as many as there
+        are until then.
+    :raises ProcessError: a request failed, or not all were answered in time.
+    """
+    with tempfile.NamedTemporaryFile("w", suffix=".conversation") as file:
+        file.write("".join(f"{line}\n" for line in conversation(way, asked)))
+        file.flush()
+        where = (target.host, str(target.port), file.name)
+        how = (str(clients), str(seconds), str(requests))
+        with running("load", (native("load"), *where, *how), talks=True) as client:
+            assert client.process.stdout is not None
+            client.process.stdout.readline()  # it has begun
+            before = cpu(target.pid) if target.pid else Cpu()
+            said = client.read_json()
+            spent = (cpu(target.pid) if target.pid else Cpu()) - before
+    if said["failed"] or said["requests"] < max(requests, 1):
+        raise ProcessError(f"{said['failed']} requests failed, {said['requests']} were answered")
+    return Answered(
+        said["requests"],
+        said["seconds"],
+        said["bytes"],
+        said["p50"] / 1e6,
+        said["p99"] / 1e6,
+        spent,
+    )

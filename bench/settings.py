@@ -1,0 +1,81 @@
+"""What lies behind the gateways: a SOCKS server that is every destination itself, near or far, or
+a Tor network with that server behind its exits."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from attrs import frozen
+from cryptography.hazmat.primitives import serialization
+
+from bench.build import native
+from bench.processes import running
+from tortxd.testing.certificates import issue
+
+ORIGIN = "origin.test.example"
+"""The destination's name."""
+
+ROUND_TRIP = 300
+"""Milliseconds to a far destination and back, as it is through the public Tor network."""
+
+
+@frozen
+class Behind:
+    """What a gateway is started for."""
+
+    socks_host: str
+    socks_port: int
+    http_port: int
+    """Of the destination."""
+    https_port: int
+    ca_file: Path
+    """Whose certificates are to be trusted."""
+    control: str | None = None
+    """The control port of the Tor, as an endpoint of Twisted's; None: there is none."""
+    tunnel: tuple[str, int] | None = None
+    """The HTTPTunnelPort of the Tor."""
+
+    def url(self, size: int, *, tls: bool = False, host: str = ORIGIN) -> str:
+        """The URL of a response with a body of this size."""
+        if tls:
+            return f"https://{host}:{self.https_port}/{size}"
+        return f"http://{host}:{self.http_port}/{size}"
+
+
+@frozen
+class Setting:
+    """One of the surroundings in which gateways are compared."""
+
+    key: str
+    title: str
+    open: Callable[[], AbstractContextManager[Behind]]
+
+
+@contextmanager
+def _socks_server(delay: int) -> Iterator[Behind]:
+    with tempfile.TemporaryDirectory(prefix="tortxd-bench-") as name:
+        ca_file, certificate, key = (Path(name, file) for file in ("ca.pem", "crt.pem", "key.pem"))
+        _write_certificate(ca_file, certificate, key)
+        command = (native("socks"), certificate, key, str(delay))
+        with running("the SOCKS server", command, talks=True) as server:
+            ports = server.read_json()
+            yield Behind("127.0.0.1", ports["socks"], ports["http"], ports["https"], ca_file)
+
+
+def _write_certificate(ca_file: Path, certificate: Path, key: Path) -> None:
+    issued = issue((ORIGIN,), ca_file).context
+    certificate.write_bytes(issued.certificate.public_bytes(serialization.Encoding.PEM))
+    key.write_bytes(
+        issued.privateKey.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+
+
+NEAR = Setting("near", "A SOCKS server beside", lambda: _socks_server(0))
+FAR = Setting("far", f"A SOCKS server {ROUND_TRIP} ms away", lambda: _socks_server(ROUND_TRIP))

@@ -1,0 +1,65 @@
+"""How a gateway is asked for a URL, as bytes: the conversation that the load client has with it."""
+
+from __future__ import annotations
+
+from enum import Enum
+from urllib.parse import quote, urlsplit
+
+from attrs import frozen
+
+
+class Way(Enum):
+    """A way to have something fetched."""
+
+    URL = "/proxy?url="
+    """The URL is a parameter; what fetches it does TLS, too."""
+    PROXY = "proxy"
+    """An ordinary HTTP proxy is asked for the whole URL."""
+    CONNECT = "CONNECT"
+    """A tunnel through an HTTP proxy."""
+    SOCKS = "SOCKS"
+    """A connection through a SOCKS5 proxy."""
+
+
+@frozen
+class Asked:
+    """What is asked for."""
+
+    url: str
+    upload: int = 0
+    """Bytes of a body to be sent; 0: it is a GET."""
+
+
+def conversation(way: Way, asked: Asked) -> list[str]:
+    """The lines of a conversation, as ``native/load.c`` reads them."""
+    parts = urlsplit(asked.url)
+    host, port = parts.hostname or "", parts.port or 80
+    if way is Way.URL:
+        return [_request(f"/proxy?url={quote(asked.url, safe='')}", "localhost", asked.upload)]
+    if way is Way.PROXY:
+        return [_request(asked.url, parts.netloc, asked.upload)]
+    request = _request(parts.path, parts.netloc, asked.upload)
+    if way is Way.CONNECT:
+        head = f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n"
+        return [f"{head.encode().hex()} head", request]
+    return [*_socks(host, port), request]
+
+
+def _request(target: str, host: str, upload: int) -> str:
+    method = "POST" if upload else "GET"
+    length = f"Content-Length: {upload}\r\n" if upload else ""
+    head = (
+        f"{method} {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench\r\nAccept: */*\r\n"
+        f"{length}\r\n"
+    )
+    return f"{head.encode().hex()} {f'{upload} ' if upload else ''}again"
+
+
+def _socks(host: str, port: int) -> list[str]:
+    address = bytes((len(host),)) + host.encode() + port.to_bytes(2, "big")
+    messages = (
+        (b"\x05\x01\x02", 2),
+        (b"\x01\x05bench\x05bench", 2),
+        (b"\x05\x01\x00\x03" + address, 10),
+    )
+    return [f"{message.hex()} {answer}" for message, answer in messages]
