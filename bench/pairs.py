@@ -6,18 +6,11 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from bench.cases import Case, Figures
-from bench.peers import Peer
-from bench.spread import Spread, ratios
+from bench.cases import Case
+from bench.peers import TORTXD, Peer
+from bench.results import Pair
 from bench.ways import Way
-
-
-@frozen
-class Pair:
-    """What came of one turn."""
-
-    tortxd: Figures
-    peer: Figures
+from bench.world import World
 
 
 @frozen
@@ -41,23 +34,10 @@ class Comparison:
         own_way = next(one for one in nearest if one in own_ways and one in case.ways)
         return cls(case, peer, way, own_way)
 
-
-@frozen
-class Result:
-    """What came of all turns of one comparison in one setting."""
-
-    setting: str
-    comparison: Comparison
-    pairs: Sequence[Pair]
-
-    def ratio(self, metric: str) -> Spread | None:
-        """tortxd's by the peer's."""
-        return ratios([(pair.tortxd[metric], pair.peer[metric]) for pair in self.pairs])
-
-    def tortxd(self, metric: str) -> Spread:
-        """tortxd's own."""
-        return Spread.of([pair.tortxd[metric] for pair in self.pairs])
-
-    def peer(self, metric: str) -> Spread:
-        """The peer's."""
-        return Spread.of([pair.peer[metric] for pair in self.pairs])
+    def measure(self, world: World, turn: int) -> Pair:
+        """Measure both. Raises ProcessError."""
+        if turn % 2:
+            peer = self.case.measure(world, self.peer, self.way)
+            return Pair(self.case.measure(world, TORTXD, self.own_way), peer)
+        own = self.case.measure(world, TORTXD, self.own_way)
+        return Pair(own, self.case.measure(world, self.peer, self.way))

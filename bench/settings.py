@@ -3,16 +3,17 @@ a Tor network with that server behind its exits."""
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 from cryptography.hazmat.primitives import serialization
 
 from bench.build import native
-from bench.processes import running
+from bench.processes import free_port, running
 from tortxd.testing.certificates import issue
 
 ORIGIN = "origin.test.example"
@@ -37,6 +38,8 @@ class Behind:
     """The control port of the Tor, as an endpoint of Twisted's; None: there is none."""
     tunnel: tuple[str, int] | None = None
     """The HTTPTunnelPort of the Tor."""
+    torrc: Path | None = None
+    """What makes another Tor a client of the same network."""
 
     def url(self, size: int, *, tls: bool = False, host: str = ORIGIN) -> str:
         """The URL of a response with a body of this size."""
@@ -65,6 +68,22 @@ def _socks_server(delay: int) -> Iterator[Behind]:
             yield Behind("127.0.0.1", ports["socks"], ports["http"], ports["https"], ca_file)
 
 
+@contextmanager
+def _tor_network() -> Iterator[Behind]:
+    tunnel_port = free_port()
+    command = (sys.executable, "-m", "bench.gateways.network", ORIGIN, str(tunnel_port))
+    with _socks_server(0) as behind, running("the Tor network", command, talks=True) as network:
+        said = network.read_json()
+        yield evolve(
+            behind,
+            socks_host=said["socks"][0],
+            socks_port=said["socks"][1],
+            control=said["control"],
+            tunnel=("127.0.0.1", tunnel_port),
+            torrc=Path(said["torrc"]),
+        )
+
+
 def _write_certificate(ca_file: Path, certificate: Path, key: Path) -> None:
     issued = issue((ORIGIN,), ca_file).context
     certificate.write_bytes(issued.certificate.public_bytes(serialization.Encoding.PEM))
@@ -77,5 +96,6 @@ def _write_certificate(ca_file: Path, certificate: Path, key: Path) -> None:
     )
 
 
-NEAR = Setting("near", "A SOCKS server beside", lambda: _socks_server(0))
-FAR = Setting("far", f"A SOCKS server {ROUND_TRIP} ms away", lambda: _socks_server(ROUND_TRIP))
+NEAR = Setting("near", "a plain SOCKS server", lambda: _socks_server(0))
+FAR = Setting("far", f"a round trip of {ROUND_TRIP} ms", lambda: _socks_server(ROUND_TRIP))
+TOR = Setting("tor", "a private Tor network", _tor_network)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,7 +57,15 @@ def _children(pid: int) -> Iterator[int]:
 def _cpu_of_one(pid: int) -> Cpu:
     # The command's name stands in parentheses, and may hold any character.
     fields = _read(pid, "stat").rpartition(")")[2].split()
-    return Cpu(int(fields[11]) / _TICKS, int(fields[12]) / _TICKS) if fields else Cpu()
+    if not fields:
+        return Cpu()
+    system = int(fields[12]) / _TICKS
+    try:
+        # The clock of another process (clock_getcpuclockid(3)): it counts finer than in ticks.
+        total = time.clock_gettime(~pid << 3 | 2)
+    except OSError:
+        total = int(fields[11]) / _TICKS + system
+    return Cpu(total - system, system)
 
 
 def _rss_of_one(pid: int) -> int:

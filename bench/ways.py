@@ -45,6 +45,12 @@ def conversation(way: Way, asked: Asked) -> list[str]:
     return [*_socks(host, port), request]
 
 
+def message(way: Way, asked: Asked) -> bytes:
+    """The request of a way that needs nothing before it."""
+    (line,) = conversation(way, asked)
+    return bytes.fromhex(line.split()[0])
+
+
 def _request(target: str, host: str, upload: int) -> str:
     method = "POST" if upload else "GET"
     length = f"Content-Length: {upload}\r\n" if upload else ""

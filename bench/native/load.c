@@ -380,7 +380,7 @@ int main(int count, char **arguments)
     client_count = strtoull(arguments[4], NULL, 10);
     uint64_t duration = (uint64_t)(strtod(arguments[5], NULL) * 1e6);
     target = strtoull(arguments[6], NULL, 10);
-    memset(filler, 'x', sizeof filler);
+    memset(filler, '~', sizeof filler);
     epoll = epoll_create1(0);
     clients = calloc(client_count, sizeof *clients);
     if (clients == NULL)

@@ -416,7 +416,7 @@ int main(int count, char **arguments)
     open_files();
     prepare_tls(arguments[1], arguments[2]);
     delay = count > 3 ? strtoull(arguments[3], NULL, 10) * 1000 : 0;
-    memset(filler, 'x', sizeof filler);
+    memset(filler, '~', sizeof filler);
     epoll = epoll_create1(0);
     socks_listener = listen_on(&socks_port);
     http_listener = listen_on(&http_port);

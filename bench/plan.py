@@ -1,0 +1,89 @@
+"""Which cases are measured in which setting, at full length or quickly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import frozen
+
+from bench.cases import Case, bulk, coldstart, memory, requests
+from bench.options import Options
+from bench.pairs import Comparison
+from bench.peers import TORTXD, Peer
+from bench.settings import FAR, NEAR, TOR, Setting
+
+_MB = 1_000_000
+_STARTING = {NEAR.key: 6.0, FAR.key: 6.0, TOR.key: 20.0}
+"""Seconds until what lies behind and the gateways are up."""
+
+
+@frozen
+class Part:
+    """What is measured in one setting."""
+
+    setting: Setting
+    comparisons: Sequence[Sequence[Comparison]]
+    """Of one case after the other."""
+
+    def seconds(self, turns: int) -> float:
+        """How long it takes, more or less."""
+        once = sum(2 * one.case.seconds for case in self.comparisons for one in case)
+        return _STARTING[self.setting.key] + turns * once
+
+
+def parts(options: Options, peers: Sequence[Peer]) -> list[Part]:
+    """All that is wanted, with those peers that are there."""
+    cases = _quick() if options.quick else _full()
+    made = [_part(setting, of_setting, options, peers) for setting, of_setting in cases]
+    return [part for part in made if part.comparisons]
+
+
+def _part(setting: Setting, cases: Sequence[Case], options: Options, peers: Sequence[Peer]) -> Part:
+    wanted = [case for case in cases if options.wants(setting.key, case.key)]
+    compared = [
+        [
+            comparison
+            for peer in case.peers
+            if peer in peers and (setting is TOR or not peer.needs_tunnel)
+            if (comparison := Comparison.of(case, peer, TORTXD.ways)) is not None
+        ]
+        for case in wanted
+    ]
+    return Part(setting, [comparisons for comparisons in compared if comparisons])
+
+
+def _full() -> list[tuple[Setting, list[Case]]]:
+    near = [
+        *(requests.small(clients, 1.5) for clients in (1, 50, 200)),
+        requests.small(50, 1.5, tls=True),
+        bulk.download(200 * _MB, 0.5),
+        bulk.upload(100 * _MB, 0.5),
+        bulk.parallel(50, 4 * _MB, 0.5),
+        bulk.download_https(200 * _MB, 0.7),
+        bulk.tunnel(200 * _MB, 0.5),
+        memory.stalled(500, 4.0),
+        memory.idle(5000, 8.0),
+    ]
+    tor = [
+        *(requests.small(clients, 1.5) for clients in (1, 50, 200)),
+        requests.small(50, 1.5, tls=True),
+        bulk.download(25 * _MB, 2.0),
+        bulk.upload(25 * _MB, 2.0),
+        bulk.parallel(50, _MB // 2, 2.0),
+        bulk.download_https(25 * _MB, 2.0),
+        bulk.tunnel(25 * _MB, 2.0),
+        memory.stalled(500, 5.0),
+        coldstart.fresh(5.0),
+        coldstart.cached(7.0),
+    ]
+    return [(NEAR, near), (FAR, [requests.cold()]), (TOR, tor)]
+
+
+def _quick() -> list[tuple[Setting, list[Case]]]:
+    near = [
+        *(requests.small(clients, 0.7) for clients in (50, 200)),
+        requests.small(50, 0.7, tls=True),
+        bulk.download(200 * _MB, 0.5),
+        bulk.tunnel(200 * _MB, 0.5),
+    ]
+    return [(NEAR, near), (FAR, [requests.cold()]), (TOR, [requests.small(50, 0.7)])]
