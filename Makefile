@@ -14,7 +14,7 @@ COMPILE = .tools/bin/uv pip compile --quiet --universal --python-version 3.11 --
 	--custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test fuzz check lint format docs lock clean setup ready
+.PHONY: help demo run test bench fuzz check lint format docs lock clean setup ready
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,10 @@ test: ## Run the tests, those on a private Tor network among them, and report co
 	@if .venv/bin/python -m pytest --cov=tortxd $(ANY_COVERAGE) -n 3 --no-loadscope-reorder $(ARGS); then \
 	    echo "The tests passed."; \
 	else echo "The tests failed."; exit 1; fi
+
+bench: ## Measure tortxd beside other gateways, in 2 hours; in 3 minutes with ARGS=--quick
+	@tools/setup.sh gcc privoxy node:nodejs npm /usr/include/openssl/ssl.h:libssl-dev
+	@.venv/bin/python -m bench $(ARGS)
 
 fuzz: setup ## Fuzz on with random inputs, FUZZ_SECONDS=60 for each of some 25 properties
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} .venv/bin/python -m pytest tests/fuzz $(ARGS)
@@ -57,9 +61,9 @@ lock: ## Write both lock files anew from pyproject.toml; newest versions with AR
 	$(COMPILE) --group run --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
 
 clean: ## Remove all that was installed or made here
-	rm -rf .venv .tools build dist site tortxd.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .tools .bench build dist site tortxd.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf .coverage .coverage.* htmlcov _trial_temp* twisted/plugins/dropin.cache
-	find tortxd tests twisted docs -type d -name __pycache__ -prune -exec rm -rf {} +
+	find tortxd tests twisted docs bench -type d -name __pycache__ -prune -exec rm -rf {} +
 
 setup:
 	@tools/setup.sh

@@ -18,4 +18,5 @@ class Metric:
     title: str
     scale: float = 1.0
     """What it is multiplied with where it is shown."""
-    more_is_better: bool = False
+    is_compared: bool = True
+    """Whether tortxd's is shown by the peer's, too."""

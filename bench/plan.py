@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from bench.cases import Case, bulk, coldstart, memory, requests
 from bench.options import Options
@@ -81,9 +81,16 @@ def _full() -> list[tuple[Setting, list[Case]]]:
 
 def _quick() -> list[tuple[Setting, list[Case]]]:
     near = [
-        *(requests.small(clients, 0.7) for clients in (50, 200)),
-        requests.small(50, 0.7, tls=True),
-        bulk.download(200 * _MB, 0.5),
-        bulk.tunnel(200 * _MB, 0.5),
+        requests.small(50, 0.7),
+        _beside(requests.small(200, 0.7), "privoxy"),
+        _beside(requests.small(50, 0.7, tls=True), "node-kept", "aiohttp"),
+        _beside(bulk.download(200 * _MB, 0.6), "privoxy", "node-kept"),
+        bulk.tunnel(200 * _MB, 0.6),
     ]
-    return [(NEAR, near), (FAR, [requests.cold()]), (TOR, [requests.small(50, 0.7)])]
+    tor = [_beside(requests.small(50, 0.7), "privoxy", "socks")]
+    return [(NEAR, near), (FAR, [requests.cold()]), (TOR, tor)]
+
+
+def _beside(case: Case, *peers: str) -> Case:
+    """The same with these peers alone."""
+    return evolve(case, peers=tuple(peer for peer in case.peers if peer.key in peers))

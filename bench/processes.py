@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from bench.usage import tree
 
 _PATIENCE = 60.0
 _STOPPED_WITHIN = 10.0
+_PR_SET_PDEATHSIG = 1
 
 
 class ProcessError(Exception):
@@ -95,8 +97,7 @@ def running(
     :param environ: beside what this process has.
     :param talks: whether its standard output is read, and its standard input kept open.
     """
-    # Whoever kills this process by Ctrl-C kills a whole group: its end is ours to see to.
-    log = tempfile.TemporaryFile("w+", errors="replace")
+    log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - closed by stop
     process = subprocess.Popen(
         [str(word) for word in command],
         cwd=ROOT,
@@ -105,13 +106,19 @@ def running(
         stdout=subprocess.PIPE if talks else log,
         stderr=log,
         text=True,
-        start_new_session=True,
+        start_new_session=True,  # Ctrl-C is for this process, which ends the others
+        preexec_fn=_end_with_parent,
     )
     program = Program(name, process, log)
     try:
         yield program
     finally:
         program.stop()
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process when its parent is gone, however that went (prctl(2))."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def free_port() -> int:

@@ -20,6 +20,9 @@ from bench.results import Pair, Report, Result
 from bench.settings import Setting
 from bench.world import World
 
+_TRIES = 3
+"""After so many failures a peer is not asked any more."""
+
 
 def run(options: Options) -> Report:
     """Measure what is wanted, and say meanwhile how far that is."""
@@ -69,21 +72,23 @@ def _measure_case(
     progress: Progress,
 ) -> list[Result]:
     pairs: dict[str, list[Pair]] = {one.peer.key: [] for one in comparisons}
-    problems: dict[str, str] = {}
+    problems: dict[str, list[str]] = {one.peer.key: [] for one in comparisons}
     for turn in range(turns):
         for one in comparisons:
             progress.show(f"{one.case.title}: {one.peer.title}, {turn + 1} of {turns}")
-            if one.peer.key not in problems:
+            if len(problems[one.peer.key]) < _TRIES:
                 try:
                     pairs[one.peer.key].append(one.measure(world, turn))
                 except ProcessError as error:
-                    problems[one.peer.key] = str(error)
+                    problems[one.peer.key].append(str(error))
             progress.advance(2 * one.case.seconds)
-    return [_result(setting, one, pairs[one.peer.key], problems) for one in comparisons]
+    return [
+        _result(setting, one, pairs[one.peer.key], problems[one.peer.key]) for one in comparisons
+    ]
 
 
 def _result(
-    setting: Setting, one: Comparison, pairs: Sequence[Pair], problems: Mapping[str, str]
+    setting: Setting, one: Comparison, pairs: Sequence[Pair], problems: Sequence[str]
 ) -> Result:
     return Result(
         setting.key,
@@ -95,7 +100,7 @@ def _result(
         one.own_way.value,
         one.case.metrics,
         pairs,
-        problems.get(one.peer.key),
+        f"{len(problems)} turns failed: {problems[-1]}" if problems else None,
     )
 
 

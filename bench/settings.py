@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from attrs import evolve, frozen
 from cryptography.hazmat.primitives import serialization
@@ -86,9 +87,11 @@ def _tor_network() -> Iterator[Behind]:
 
 def _write_certificate(ca_file: Path, certificate: Path, key: Path) -> None:
     issued = issue((ORIGIN,), ca_file).context
-    certificate.write_bytes(issued.certificate.public_bytes(serialization.Encoding.PEM))
+    # Typed as pyOpenSSL's; they are cryptography's, see there.
+    made: Any = issued
+    certificate.write_bytes(made.certificate.public_bytes(serialization.Encoding.PEM))
     key.write_bytes(
-        issued.privateKey.private_bytes(
+        made.privateKey.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),

@@ -41,14 +41,14 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 def of_case(results: Sequence[Result]) -> str:
     """All figures of one case in one setting: medians, and tortxd's ratios to each peer's."""
     metrics = results[0].metrics
-    compared = metrics[:2]
+    compared = [metric for metric in metrics if metric.is_compared]
     rows = [
         ["", *(metric.title for metric in metrics), *(f"ratio: {one.title}" for one in compared)]
     ]
     for own_way, group in groupby(sorted(results, key=_own_way), _own_way):
         beside = list(group)
         own = [_median(of_tortxd(beside, metric), metric) for metric in metrics]
-        rows.append([f"**tortxd**, asked by {own_way}", *own, *([_NOTHING] * len(compared))])
+        rows.append([f"**tortxd**, {own_way}", *own, *([_NOTHING] * len(compared))])
         for result in beside:
             theirs = [_median(result.of_peer(metric), metric) for metric in metrics]
             rows.append([_name(result), *theirs, *(ratio(result.ratio(one)) for one in compared)])
@@ -94,7 +94,7 @@ def _own_way(result: Result) -> str:
 def _name(result: Result) -> str:
     if result.problem is None:
         return result.peer_title
-    return f"{result.peer_title} ({len(result.pairs)} pairs: {result.problem})"
+    return f"{result.peer_title} ({result.problem})"
 
 
 def _median(spread: Spread | None, metric: Metric) -> str:

@@ -11,13 +11,13 @@ from attrs import frozen
 class Way(Enum):
     """A way to have something fetched."""
 
-    URL = "/proxy?url="
+    URL = "by /proxy?url="
     """The URL is a parameter; what fetches it does TLS, too."""
-    PROXY = "proxy"
+    PROXY = "as an HTTP proxy"
     """An ordinary HTTP proxy is asked for the whole URL."""
-    CONNECT = "CONNECT"
+    CONNECT = "by CONNECT"
     """A tunnel through an HTTP proxy."""
-    SOCKS = "SOCKS"
+    SOCKS = "by SOCKS"
     """A connection through a SOCKS5 proxy."""
 
 

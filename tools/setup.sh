@@ -5,7 +5,7 @@
 # usage: tools/setup.sh [--run] [PROGRAM[:PACKAGE]...]
 #
 #   --run       what running needs, without the tools of development; and curl, for the commands to try
-#   PROGRAM     further system programs that are needed, as strace
+#   PROGRAM     further system programs that are needed, as strace, or files, as /usr/include/zlib.h
 #
 # PYTHON in the environment names the Python to use; without it, a recent one is looked for.
 set -eu
@@ -26,6 +26,11 @@ fail() {
 
 have() {
     command -v "$1" >/dev/null 2>&1
+}
+
+# The same for what may be a file, whose path is given.
+have_or_exists() {
+    have "$1" || { [ "${1#/}" != "$1" ] && [ -e "$1" ]; }
 }
 
 recent() {
@@ -128,7 +133,7 @@ if have apt-get; then
     [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 fi
 for wanted in "$@"; do
-    have "${wanted%%:*}" || missing="$missing ${wanted##*:}"
+    have_or_exists "${wanted%%:*}" || missing="$missing ${wanted##*:}"
 done
 
 if [ "$todo" = make ]; then

@@ -13,9 +13,9 @@ from bench.world import World
 
 _PATIENCE = 300.0
 
-SPEED = Metric("speed", "MB/s", 1e-6, more_is_better=True)
+SPEED = Metric("speed", "MB/s", 1e-6)
 CPU_A_GB = Metric("cpu", "CPU, s/GB", 1e9)
-SYSTEM_A_GB = Metric("system", "of it in the kernel", 1e9)
+SYSTEM_A_GB = Metric("system", "of it in the kernel", 1e9, is_compared=False)
 
 _PLAIN = frozenset((Way.URL, Way.PROXY, Way.SOCKS))
 

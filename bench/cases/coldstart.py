@@ -27,7 +27,7 @@ _PATIENCE = 60.0
 _POLL = 0.001
 
 FIRST_RESPONSE = Metric("first", "first response, s")
-LISTENING = Metric("listening", "listens, s")
+LISTENING = Metric("listening", "listens, s", is_compared=False)
 
 
 def fresh(seconds: float) -> Case:

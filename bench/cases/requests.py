@@ -19,11 +19,11 @@ _STARTING = 0.6
 """Seconds that a measurement takes beyond the time that is measured."""
 _PATIENCE = 30.0
 
-RATE = Metric("rate", "requests/s", more_is_better=True)
+RATE = Metric("rate", "requests/s")
 CPU = Metric("cpu", "CPU, ms/request", 1e3)
-SYSTEM = Metric("system", "of it in the kernel", 1e3)
-P50 = Metric("p50", "median, ms", 1e3)
-P99 = Metric("p99", "99 % within, ms", 1e3)
+SYSTEM = Metric("system", "of it in the kernel", 1e3, is_compared=False)
+P50 = Metric("p50", "median, ms", 1e3, is_compared=False)
+P99 = Metric("p99", "99 % within, ms", 1e3, is_compared=False)
 ROUND_TRIPS = Metric("round_trips", "round trips")
 
 _numbers = count()

@@ -2,8 +2,8 @@
 
 usage: ``python -m bench.gateways.network NAME TUNNEL_PORT``
 
-NAME becomes the destination on loopback; TUNNEL_PORT is that of the client's HTTP tunnels. It prints
-a line of JSON when both are up, and goes when a signal comes or its standard input ends.
+NAME becomes the destination on loopback; TUNNEL_PORT is that of the client's HTTP tunnels. When
+both are up, it prints a line of JSON. It goes when a signal comes, or when its standard input ends.
 """
 
 from __future__ import annotations

@@ -13,7 +13,10 @@ from typing import Any
 from klein import Klein
 from treq.client import HTTPClient
 from twisted.internet import reactor as installed
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
 from twisted.web.client import HTTPConnectionPool
 from twisted.web.http_headers import Headers
 from twisted.web.server import Site
@@ -29,6 +32,26 @@ def _kept(headers: Headers) -> Headers:
     return Headers({name: values for name, values in pairs if name.lower() not in _DROPPED})
 
 
+class _Body(Protocol):
+    """Passes a response's body on, no faster than the client takes it."""
+
+    transport: Any
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+        self.over: Deferred[None] = Deferred()
+
+    def connectionMade(self) -> None:
+        self._request.registerProducer(self.transport, True)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._request.write(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._request.unregisterProducer()
+        self.over.callback(None)
+
+
 def application(reactor: Any, socks_host: str, socks_port: int) -> Klein:
     """``/proxy?url=`` through a SOCKS server."""
     pool = HTTPConnectionPool(reactor)
@@ -40,12 +63,12 @@ def application(reactor: Any, socks_host: str, socks_port: int) -> Klein:
 
     @app.route("/proxy", methods=["GET", "POST"])
     async def proxy(request: Any) -> None:
-        body = request.content.read()
+        upload = request.content.read()
         answer = await client.request(
             request.method.decode(),
             request.args[b"url"][0].decode(),
             headers=_kept(request.requestHeaders),
-            data=body or None,
+            data=upload or None,
             allow_redirects=False,
             unbuffered=True,
         )
@@ -53,7 +76,9 @@ def application(reactor: Any, socks_host: str, socks_port: int) -> Klein:
         request.responseHeaders = _kept(answer.headers)
         if isinstance(answer.length, int):
             request.setHeader(b"Content-Length", b"%d" % answer.length)
-        await answer.collect(request.write)
+        body = _Body(request)
+        answer.original.deliverBody(body)
+        await body.over
 
     return app
 

@@ -21,13 +21,17 @@ TWISTD = Path(sys.executable).with_name("twistd")
 def _start(behind: Behind) -> Iterator[Target]:
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="tortxd-bench-") as directory:
-        command = (sys.executable, "-m", "bench.gateways.over_socks", str(port))
-        command = (*command, str(behind.socks_port))
+        command = _gateway(port, behind.socks_port)
         if behind.control is not None:
             command = daemon(port, directory, "--control", behind.control)
         environ = {"SSL_CERT_FILE": str(behind.ca_file)}
         with listening("tortxd", port, command, environ) as target:
             yield target
+
+
+def _gateway(port: int, socks_port: int) -> tuple[str, ...]:
+    module = ("-m", "bench.gateways.over_socks")
+    return (sys.executable, *module, str(port), str(socks_port))
 
 
 def daemon(port: int, directory: str, *options: str) -> tuple[str, ...]:
