@@ -32,7 +32,7 @@ test: ## Run the tests, those on a private Tor network among them, and report co
 	else echo "The tests failed."; exit 1; fi
 
 bench: ## Measure tortxd beside other gateways, in 2 hours; in 3 minutes with ARGS=--quick
-	@tools/setup.sh gcc privoxy node:nodejs npm /usr/include/openssl/ssl.h:libssl-dev
+	@tools/setup.sh gcc privoxy node:nodejs npm ip:iproute2 /usr/include/openssl/ssl.h:libssl-dev
 	@.venv/bin/python -m bench $(ARGS)
 
 fuzz: setup ## Fuzz on with random inputs, FUZZ_SECONDS=60 for each of some 25 properties

@@ -62,6 +62,10 @@ class Options:
             parsed.docs,
         )
 
+    def wants_peer(self, key: str) -> bool:
+        """Whether tortxd is to be compared with this one."""
+        return not self.peers or key in self.peers
+
     def wants(self, setting: str, case: str) -> bool:
         """Whether this case is to be measured there."""
         return not self.only or bool({setting, case, f"{setting}/{case}"}.intersection(self.only))

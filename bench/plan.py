@@ -44,7 +44,7 @@ def _part(setting: Setting, cases: Sequence[Case], options: Options, peers: Sequ
         [
             comparison
             for peer in case.peers
-            if peer in peers and (setting is TOR or not peer.needs_tunnel)
+            if peer in peers and (setting.is_tor or not peer.needs_tunnel)
             if (comparison := Comparison.of(case, peer, TORTXD.ways)) is not None
         ]
         for case in wanted
@@ -60,19 +60,19 @@ def _full() -> list[tuple[Setting, list[Case]]]:
         bulk.upload(100 * _MB, 0.5),
         bulk.parallel(50, 4 * _MB, 0.5),
         bulk.download_https(200 * _MB, 0.7),
-        bulk.tunnel(200 * _MB, 0.5),
-        memory.stalled(500, 4.0),
-        memory.idle(5000, 8.0),
+        bulk.tunnel(200 * _MB, 0.4),
+        memory.stalled(500, 5.0),
+        memory.idle(5000, 9.0),
     ]
     tor = [
         *(requests.small(clients, 1.5) for clients in (1, 50, 200)),
         requests.small(50, 1.5, tls=True),
         bulk.download(25 * _MB, 2.0),
-        bulk.upload(25 * _MB, 2.0),
+        bulk.upload(25 * _MB, 3.0),
         bulk.parallel(50, _MB // 2, 2.0),
         bulk.download_https(25 * _MB, 2.0),
         bulk.tunnel(25 * _MB, 2.0),
-        memory.stalled(500, 5.0),
+        memory.stalled(500, 6.0),
         coldstart.fresh(5.0),
         coldstart.cached(7.0),
     ]

@@ -1,14 +1,13 @@
-"""A run: all that is planned, by turns, with its progress."""
+"""A run: all that is planned, by turns."""
 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
-from attrs import define, field
-
-from bench import tables
+from bench import loopback, tables
+from bench.build import native
 from bench.machine import describe, today
 from bench.options import Options
 from bench.pairs import Comparison
@@ -16,9 +15,13 @@ from bench.peers import PEERS, TORTXD, Missing
 from bench.peers.bare import TOR
 from bench.plan import Part, parts
 from bench.processes import ProcessError
+from bench.progress import Progress, minutes
 from bench.results import Pair, Report, Result
 from bench.settings import Setting
 from bench.world import World
+
+_AT_ONCE = "acknowledges at once in the Tor network"
+_DELAYED = "delays acknowledgements in the Tor network, too"
 
 _TRIES = 3
 """After so many failures a peer is not asked any more."""
@@ -27,22 +30,28 @@ _TRIES = 3
 def run(options: Options) -> Report:
     """Measure what is wanted, and say meanwhile how far that is."""
     versions, missing = _prepare(options)
+    is_own = loopback.make_own()  # from here on, nothing can be fetched
     peers = [peer for peer in (*PEERS, TOR) if peer.title in versions]
     planned = parts(options, peers)
     progress = Progress(sum(part.seconds(options.turns) for part in planned))
-    print(f"This takes about {_minutes(progress.planned)}.", flush=True)
+    print(f"This takes {minutes(progress.planned)}.", flush=True)
     results: list[Result] = []
     for part in planned:
-        results += _measure(part, options.turns, progress)
+        with _loopback(part.setting, is_own=is_own):
+            results += _measure(part, options.turns, progress)
     progress.clear()
-    return Report(today(), options.turns, describe(), versions, missing, results)
+    machine = {**describe(), "loopback": _AT_ONCE if is_own else _DELAYED}
+    return Report(today(), options.turns, machine, versions, missing, results)
 
 
 def _prepare(options: Options) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Make all that is needed; the result is which versions there are, and what is missing."""
+    for program in ("socks", "load"):
+        native(program)
     versions: dict[str, str] = {}
     missing: dict[str, str] = {}
     for peer in (TORTXD, *PEERS, TOR):
-        if options.peers and peer.key not in options.peers and peer is not TORTXD:
+        if not options.wants_peer(peer.key) and peer is not TORTXD:
             continue
         try:
             versions[peer.title] = peer.prepare()
@@ -50,6 +59,10 @@ def _prepare(options: Options) -> tuple[Mapping[str, str], Mapping[str, str]]:
             missing[peer.title] = str(error)
             print(f"{peer.title} is not measured: {error}.", file=sys.stderr)
     return versions, missing
+
+
+def _loopback(setting: Setting, *, is_own: bool) -> AbstractContextManager[None]:
+    return loopback.acknowledging_at_once() if is_own and setting.is_tor else nullcontext()
 
 
 def _measure(part: Part, turns: int, progress: Progress) -> list[Result]:
@@ -71,20 +84,18 @@ def _measure_case(
     turns: int,
     progress: Progress,
 ) -> list[Result]:
-    pairs: dict[str, list[Pair]] = {one.peer.key: [] for one in comparisons}
-    problems: dict[str, list[str]] = {one.peer.key: [] for one in comparisons}
+    pairs: dict[Comparison, list[Pair]] = {one: [] for one in comparisons}
+    problems: dict[Comparison, list[str]] = {one: [] for one in comparisons}
     for turn in range(turns):
         for one in comparisons:
             progress.show(f"{one.case.title}: {one.peer.title}, {turn + 1} of {turns}")
-            if len(problems[one.peer.key]) < _TRIES:
+            if len(problems[one]) < _TRIES:
                 try:
-                    pairs[one.peer.key].append(one.measure(world, turn))
+                    pairs[one].append(one.measure(world, turn))
                 except ProcessError as error:
-                    problems[one.peer.key].append(str(error))
+                    problems[one].append(str(error))
             progress.advance(2 * one.case.seconds)
-    return [
-        _result(setting, one, pairs[one.peer.key], problems[one.peer.key]) for one in comparisons
-    ]
+    return [_result(setting, one, pairs[one], problems[one]) for one in comparisons]
 
 
 def _result(
@@ -102,42 +113,3 @@ def _result(
         pairs,
         f"{len(problems)} turns failed: {problems[-1]}" if problems else None,
     )
-
-
-@define
-class Progress:
-    """Says how far a run is: in a terminal all the time, elsewhere once a minute."""
-
-    planned: float
-    """Seconds that all is expected to take."""
-    _done: float = 0.0
-    _began: float = field(factory=time.monotonic)
-    _shown: float = -60.0
-
-    def advance(self, seconds: float) -> None:
-        """So much of what was planned is done."""
-        self._done += seconds
-
-    def show(self, what: str) -> None:
-        """Say what is measured now."""
-        passed = time.monotonic() - self._began
-        share = self._done / self.planned
-        # What was planned is an estimate; what has passed corrects it.
-        pace = passed / self._done if self._done > 0.05 * self.planned else 1.0
-        left = _minutes((self.planned - self._done) * pace)
-        line = f"{share:4.0%}, {left} left. {what}"
-        if sys.stdout.isatty():
-            print(f"\r\033[K{line}", end="", flush=True)
-        elif passed - self._shown >= 60:
-            self._shown = passed
-            print(line, flush=True)
-
-    def clear(self) -> None:
-        """Make room for what is to stay."""
-        if sys.stdout.isatty():
-            print("\r\033[K", end="")
-
-
-def _minutes(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return "less than a minute" if minutes < 1 else f"{minutes} minute{'s' * (minutes > 1)}"

@@ -56,6 +56,7 @@ class Setting:
     key: str
     title: str
     open: Callable[[], AbstractContextManager[Behind]]
+    is_tor: bool = False
 
 
 @contextmanager
@@ -101,4 +102,4 @@ def _write_certificate(ca_file: Path, certificate: Path, key: Path) -> None:
 
 NEAR = Setting("near", "a plain SOCKS server", lambda: _socks_server(0))
 FAR = Setting("far", f"a round trip of {ROUND_TRIP} ms", lambda: _socks_server(ROUND_TRIP))
-TOR = Setting("tor", "a private Tor network", _tor_network)
+TOR = Setting("tor", "a private Tor network", _tor_network, is_tor=True)

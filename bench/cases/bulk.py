@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from bench.cases.model import Case
 from bench.load import load
 from bench.metrics import Figures, Metric
-from bench.peers import Peer
+from bench.peers import LASTING, Peer
 from bench.ways import Asked, Way
 from bench.world import World
 
@@ -72,7 +72,8 @@ def _bulk(
             SYSTEM_A_GB.key: said.cpu.system / carried,
         }
 
-    return Case(key, title, (SPEED, CPU_A_GB, SYSTEM_A_GB), frozenset(ways), measure, seconds)
+    metrics = (SPEED, CPU_A_GB, SYSTEM_A_GB)
+    return Case(key, title, metrics, frozenset(ways), measure, seconds, LASTING)
 
 
 def _megabytes(size: int) -> str:

@@ -12,7 +12,7 @@ from bench.cases.model import Case
 from bench.cases.requests import SMALL
 from bench.load import Target
 from bench.metrics import Figures, Metric
-from bench.peers import Peer
+from bench.peers import LASTING, Peer
 from bench.processes import ProcessError
 from bench.usage import rss
 from bench.ways import Asked, Way, message
@@ -46,7 +46,7 @@ def stalled(clients: int, seconds: float) -> Case:
             return _figures(before, _when_steady(target), clients)
 
     title = f"{clients} downloads that nobody reads"
-    return Case("stalled", title, (RSS, EACH, AT_START), _WAYS, measure, seconds)
+    return Case("stalled", title, (RSS, EACH, AT_START), _WAYS, measure, seconds, LASTING)
 
 
 def idle(clients: int, seconds: float) -> Case:
@@ -61,7 +61,7 @@ def idle(clients: int, seconds: float) -> Case:
             return _figures(before, _when_steady(target), clients)
 
     title = f"{clients} connections that wait"
-    return Case("idle", title, (EACH, RSS, AT_START), _WAYS, measure, seconds)
+    return Case("idle", title, (EACH, RSS, AT_START), _WAYS, measure, seconds, LASTING)
 
 
 def _figures(before: int, after: int, clients: int) -> Figures:

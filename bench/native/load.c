@@ -11,8 +11,9 @@
                   the same, with N bytes of a request's body behind these
 
    CLIENTS connections go through it side by side, each asking again as soon as it has its response,
-   for SECONDS, or until there are REQUESTS responses where that is not 0. Where it is, all runs for
-   half a second before it counts. When counting begins, the line "measuring" is printed.
+   for SECONDS, or until there are REQUESTS responses where that is not 0. Where it is, nothing is
+   counted for the first 0.3 s, nor before every client has had a response, within 3 s. When counting
+   begins, the line "measuring" is printed.
 
    The result is a line of JSON: how many requests were answered, failed (refused or broken off),
    after which time in all, with how many bytes of bodies, and how long a response took, in
@@ -31,6 +32,7 @@
 
 #include "http.h"
 
+enum { AT_LEAST_BEFORE = 300000, AT_MOST_BEFORE = 3000000 }; /* microseconds before it counts */
 enum { BLOCK = 256 * 1024, HEAD = 16 * 1024, ROUND = 512, STEPS = 8, TOO_MANY_FAILURES = 1000 };
 
 struct step {
@@ -48,7 +50,7 @@ struct client {
     uint64_t asked;   /* when, in microseconds */
     char head[HEAD];
     size_t head_has;
-    bool in_body, to_close;
+    bool in_body, to_close, was_served;
     struct body body;
     uint32_t watched;
 };
@@ -57,7 +59,7 @@ static struct step steps[STEPS];
 static size_t step_count;
 static struct sockaddr_in server;
 static struct client *clients;
-static size_t client_count;
+static size_t client_count, served_count;
 static int epoll;
 static char input[BLOCK], filler[BLOCK];
 
@@ -255,6 +257,8 @@ static void finish_response(struct client *c)
         return;
     }
     count_response(now() - c->asked);
+    served_count += !c->was_served;
+    c->was_served = true;
     if (closing)
         disconnect(c);
     ask(c, closing);
@@ -347,12 +351,22 @@ static void measure(void)
     fflush(stdout);
 }
 
-static void run_until(uint64_t end)
+static bool all_are_served(void)
+{
+    return served_count == client_count;
+}
+
+static bool all_is_done(void)
+{
+    return target != 0 && answered + failed >= target;
+}
+
+/* Go on until that time, or until THEN is so, if that is sooner. */
+static void run_until(uint64_t end, bool (*then)(void))
 {
     struct epoll_event events[ROUND];
-    while (now() < end && (target == 0 || answered + failed < target)) {
-        int wait = (int)((end - now()) / 1000) + 1;
-        int ready = epoll_wait(epoll, events, ROUND, wait);
+    for (uint64_t time = now(); time < end && !then(); time = now()) {
+        int ready = epoll_wait(epoll, events, ROUND, (int)((end - time) / 1000) + 1);
         for (int i = 0; i < ready; i++)
             serve(events[i].data.ptr, events[i].events);
     }
@@ -390,10 +404,12 @@ int main(int count, char **arguments)
     for (size_t i = 0; i < client_count; i++)
         ask(&clients[i], true);
     if (target == 0) {
-        run_until(now() + 500000);
+        uint64_t start = now();
+        run_until(start + AT_MOST_BEFORE, all_are_served);
+        run_until(start + AT_LEAST_BEFORE, all_is_done);
         measure();
     }
-    run_until(began + duration);
+    run_until(began + duration, all_is_done);
     print_result();
     return 0;
 }

@@ -9,7 +9,10 @@ from bench.peers.privoxy import PRIVOXY
 from bench.peers.python import AIOHTTP, TREQ
 from bench.peers.tortxd import TORTXD
 
-__all__ = ["PEERS", "TORTXD", "Missing", "Peer"]
+__all__ = ["LASTING", "PEERS", "TORTXD", "Missing", "Peer"]
 
 PEERS = (PRIVOXY, NODE_ONCE, NODE_KEPT, AIOHTTP, TREQ, RAW_SOCKS, TUNNEL)
 """What tortxd is compared with."""
+
+LASTING = tuple(peer for peer in PEERS if peer is not NODE_ONCE)
+"""The same, where an agent for each request makes no difference."""
