@@ -35,6 +35,6 @@ setup(
     data_files=[
         ("share/doc/tortxd", glob("docs/*.md")),
         ("share/doc/tortxd/examples", glob("docs/examples/*.*")),
-        ("share/doc/tortxd/images", glob("docs/images/*.png")),
+        ("share/doc/tortxd/images", glob("docs/images/*.*")),
     ],
 )

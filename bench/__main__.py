@@ -6,6 +6,7 @@ import signal
 import sys
 from types import FrameType
 
+from bench import document
 from bench.build import BuildError
 from bench.options import Options
 from bench.processes import ProcessError
@@ -16,12 +17,14 @@ from bench.run import run
 def main(options: Options) -> None:
     """Do what the command line says."""
     if options.report is not None:
-        report = Report.from_json(options.report.read_text())
-    else:
-        report = run(options)
-        options.json.parent.mkdir(exist_ok=True)
-        options.json.write_text(report.to_json())
-        print(f"\nAll figures: {options.json}")
+        document.write(Report.from_json(options.report.read_text()))
+        return
+    report = run(options)
+    options.json.write_text(report.to_json())
+    print(f"\nAll figures: {options.json}")
+    if options.is_whole:
+        document.write(report)
+        print(f"Tables and pictures: {document.PAGE}")
 
 
 def _end(number: int, _: FrameType | None) -> None:

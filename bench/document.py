@@ -17,12 +17,10 @@ END = "<!-- what precedes is written by make bench -->"
 
 def write(report: Report, page: Path = PAGE, images: Path = IMAGES) -> None:
     """Put tables and pictures into the documentation."""
-    page.write_text(between_markers(page.read_text(), tables.of_report(report)))
-    pictures.write(report, images)
-
-
-def between_markers(text: str, tables: str) -> str:
-    """The text with what stands between its markers made new."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}"
+    drawn = [
+        f"![{picture.title}](images/{picture.file})" for picture in pictures.write(report, images)
+    ]
+    parts = (BEGIN, *drawn, tables.of_report(report), END)
+    before, _, rest = page.read_text().partition(BEGIN)
+    _, _, behind = rest.partition(END)
+    page.write_text(before + "\n\n".join(parts) + behind)

@@ -27,7 +27,11 @@ class Options:
     json: Path = MADE / "results.json"
     report: Path | None = None
     """Results of an earlier run, of which the documentation is made anew."""
-    docs: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all is measured, as it is shown in the documentation."""
+        return not (self.quick or self.only or self.peers)
 
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> Options:
@@ -46,7 +50,6 @@ class Options:
         parser.add_argument(
             "--json", type=Path, default=cls().json, help="where results go [%(default)s]"
         )
-        parser.add_argument("--docs", action="store_true", help="write docs/performance.md, too")
         parser.add_argument(
             "--report", type=Path, help="measure nothing; write the documentation of these results"
         )
@@ -59,7 +62,6 @@ class Options:
             tuple(parsed.peers),
             parsed.json,
             parsed.report,
-            parsed.docs,
         )
 
     def wants_peer(self, key: str) -> bool:

@@ -78,8 +78,9 @@ PICTURES = (
 )
 
 
-def write(report: Report, folder: Path) -> None:
-    """Draw what there is of the run."""
+def write(report: Report, folder: Path) -> list[Picture]:
+    """Draw what was measured in the run; the result is which pictures those are."""
+    made: list[Picture] = []
     cases = {(case[0].setting, case[0].case): case for case in report.cases()}
     for picture in PICTURES:
         results = cases.get((picture.setting, picture.case))
@@ -87,6 +88,8 @@ def write(report: Report, folder: Path) -> None:
             (metric,) = (one for one in results[0].metrics if one.key == picture.metric)
             drawn = draw(picture.title, list(_bars(results, metric)), metric.scale)
             (folder / picture.file).write_text(drawn)
+            made.append(picture)
+    return made
 
 
 def draw(title: str, bars: Sequence[Bar], scale: float = 1.0) -> str:
