@@ -38,6 +38,12 @@ def parts(options: Options, peers: Sequence[Peer]) -> list[Part]:
     return [part for part in made if part.comparisons]
 
 
+def names(peers: Sequence[Peer]) -> str:
+    """By which names a part of it can be chosen."""
+    cases = [f"{setting.key}/{case.key}" for setting, cases in _full() for case in cases]
+    return f"{', '.join(cases)}; peers: {', '.join(peer.key for peer in peers)}."
+
+
 def _part(setting: Setting, cases: Sequence[Case], options: Options, peers: Sequence[Peer]) -> Part:
     wanted = [case for case in cases if options.wants(setting.key, case.key)]
     compared = [
@@ -57,12 +63,12 @@ def _full() -> list[tuple[Setting, list[Case]]]:
         *(requests.small(clients, 1.5) for clients in (1, 50, 200)),
         requests.small(50, 1.5, tls=True),
         bulk.download(200 * _MB, 0.5),
-        bulk.upload(100 * _MB, 0.5),
+        bulk.upload(100 * _MB, 0.3),
         bulk.parallel(50, 4 * _MB, 0.5),
         bulk.download_https(200 * _MB, 0.7),
         bulk.tunnel(200 * _MB, 0.4),
         memory.stalled(500, 5.0),
-        memory.idle(5000, 9.0),
+        memory.idle(5000, 6.0),
     ]
     tor = [
         *(requests.small(clients, 1.5) for clients in (1, 50, 200)),

@@ -13,7 +13,7 @@ from bench.options import Options
 from bench.pairs import Comparison
 from bench.peers import PEERS, TORTXD, Missing
 from bench.peers.bare import TOR
-from bench.plan import Part, parts
+from bench.plan import Part, names, parts
 from bench.processes import ProcessError
 from bench.progress import Progress, minutes
 from bench.results import Pair, Report, Result
@@ -33,6 +33,8 @@ def run(options: Options) -> Report:
     is_own = loopback.make_own()  # from here on, nothing can be fetched
     peers = [peer for peer in (*PEERS, TOR) if peer.title in versions]
     planned = parts(options, peers)
+    if not planned:
+        raise ProcessError(f"that leaves nothing to measure. There are {names(peers)}")
     progress = Progress(sum(part.seconds(options.turns) for part in planned))
     print(f"This takes {minutes(progress.planned)}.", flush=True)
     results: list[Result] = []

@@ -65,6 +65,7 @@ def _cpu_of_one(pid: int) -> Cpu:
         total = time.clock_gettime(~pid << 3 | 2)
     except OSError:
         total = int(fields[11]) / _TICKS + system
+    system = min(system, total)
     return Cpu(total - system, system)
 
 
