@@ -83,11 +83,12 @@ def write(report: Report, folder: Path) -> list[Picture]:
     made: list[Picture] = []
     cases = {(case[0].setting, case[0].case): case for case in report.cases()}
     for picture in PICTURES:
-        results = cases.get((picture.setting, picture.case))
-        if results is not None:
-            (metric,) = (one for one in results[0].metrics if one.key == picture.metric)
-            drawn = draw(picture.title, list(_bars(results, metric)), metric.scale)
-            (folder / picture.file).write_text(drawn)
+        results = cases.get((picture.setting, picture.case), [])
+        metrics = {metric.key: metric for result in results for metric in result.metrics}
+        metric = metrics.get(picture.metric)
+        bars = [] if metric is None else list(_bars(results, metric))
+        if metric is not None and bars:
+            (folder / picture.file).write_text(draw(picture.title, bars, metric.scale))
             made.append(picture)
     return made
 

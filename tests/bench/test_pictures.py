@@ -68,6 +68,11 @@ def test_pictures_are_drawn_of_what_was_measured(tmp_path: Path) -> None:
     assert "tortxd, as an HTTP proxy" in text and "Privoxy" in text
 
 
+def test_nothing_is_drawn_where_everyone_failed(tmp_path: Path) -> None:
+    failed = result("privoxy", [], problem="3 turns failed: it ended")
+    assert pictures.write(report(failed), tmp_path) == []
+
+
 def test_only_what_stands_between_the_markers_is_written_anew(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"Before\n\n{document.BEGIN}\n\nold\n\n{document.END}\n\nBehind\n")
