@@ -262,6 +262,18 @@ def test_where_none_is_found_it_is_not_sticky(world: World) -> None:
     assert not world.is_sticky(ALICE)
 
 
+def test_of_what_was_in_vain_nothing_is_remembered(world: World) -> None:
+    world.link.exits = []
+    for number in range(50):
+        with pytest.raises(ExitUnavailable):
+            world.place(Isolation("key", b"%d" % number, b"caller"), DE, Sticky(86_400))
+    world.link.held = []
+    giving_up, _ = world.begin(BOB, DE, Sticky(86_400))
+    giving_up.cancel()
+    assert not world.placements._sticky
+    assert not world.placements._callers
+
+
 def test_a_new_identity_meanwhile_counts(world: World) -> None:
     """Nothing leaves by the old identity's exit with the new one's credentials."""
     old = world.exit(ALICE, DE, Sticky(100))

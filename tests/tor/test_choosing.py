@@ -44,6 +44,8 @@ class Control:
         self.known = {f"md/id/{one}": f"onion-key\n{WEB}\nid ed25519 x" for one in (A, B, C, D)}
         self.options: dict[str, list[str]] = {}
         self.lines: dict[str, list[str]] = {}
+        self.refuses = False
+        """To say what is configured."""
         self.asked: list[tuple[str, ...]] = []
         self.held: list[Deferred[None]] | None = None
         """Where questions of many lines wait, if it is not None."""
@@ -66,6 +68,8 @@ class Control:
             take(line)
 
     async def configured(self, option: str) -> list[str]:
+        if self.refuses:
+            raise CommandRefused("Tor refused a command (510).", 510)
         return self.options.get(option, [])
 
 
@@ -292,6 +296,13 @@ def test_exit_nodes_count_where_nobody_chooses() -> None:
     world = World(node(A))
     world.control.options["ExitNodes"] = ["{us}"]
     assert world.unavailable()
+
+
+def test_where_the_users_rules_cannot_be_known_no_exit_is_chosen() -> None:
+    world = World(node(A))
+    world.control.refuses = True
+    for _ in range(2):
+        assert world.unavailable()
 
 
 def test_options_that_change_count_at_once() -> None:

@@ -173,7 +173,10 @@ class Placements:
         key = (isolation, choice)
         if sticky is not None:  # at once: requests that come meanwhile wait for its exit
             self._becomes_sticky(key)
-        kept, exit = await self._exit(key, sticky, host, port, tried)
+        try:
+            kept, exit = await self._exit(key, sticky, host, port, tried)
+        finally:
+            self._settle(key)
         changed = kept.is_sticky and exit != kept.told
         credentials = self._credentials(isolation, exit, fresh)
         return Place(credentials, exit, kept.is_sticky, changed, kept)
@@ -316,6 +319,16 @@ class Placements:
         isolation, choice = key
         self._caller(isolation).sticky[isolation] = choice
         self._sticky[isolation] = None
+
+    def _settle(self, key: _Key) -> None:
+        """Where nothing came of being sticky, nothing is remembered of it."""
+        isolation, choice = key
+        caller = self._callers.get(_whose(isolation))
+        if caller is None or caller.sticky.get(isolation) != choice or key in self._drawing:
+            return
+        kept = self._kept(key)
+        if kept is None or not kept.is_sticky:
+            self._is_no_longer_sticky(caller, isolation)
 
     def _is_no_longer_sticky(self, caller: _Caller, isolation: Isolation) -> None:
         caller.sticky.pop(isolation, None)

@@ -115,12 +115,12 @@ class _Known:
         """By fingerprint."""
         self._pools: OrderedDict[Choice, _Pool] = OrderedDict()
         self._weights = Shared(self._read_weights)
-        self._rules = Shared(lambda: ExitRules.read(control))
+        self._rules = Shared(self._read_rules)
 
     def options_changed(self) -> None:
         """The user may permit other exits now."""
         self._pools.clear()
-        self._rules = Shared(lambda: ExitRules.read(self._control))
+        self._rules = Shared(self._read_rules)
 
     async def weights(self) -> Mapping[str, int]:
         """Those of the consensus."""
@@ -214,6 +214,12 @@ class _Known:
             except CommandRefused:
                 continue
         return ""
+
+    async def _read_rules(self) -> ExitRules:
+        try:
+            return await ExitRules.read(self._control)
+        except CommandRefused:  # a filter before the port: what the user forbids is not known
+            raise ExitUnavailable("Tor's control port does not let exits be chosen.") from None
 
     async def _read_weights(self) -> dict[str, int]:
         found: dict[str, int] = {}

@@ -194,7 +194,6 @@ class Mappings:
 
     def _make(self, mapped: _Mapped, target: str) -> None:
         """On its own: whoever gives up must not take it from those who wait for the same."""
-
         mapped.is_making = True
 
         def made(_: str) -> None:
