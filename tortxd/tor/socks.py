@@ -39,6 +39,7 @@ from tortxd.errors import OriginTimeout, Overloaded, TorDown, TorNotReady, TorTi
 from tortxd.tor.isolation import Credentials
 from tortxd.tor.tls import ClientTls, over_tls
 from tortxd.wire import socks5
+from tortxd.writing import write_together
 
 P = TypeVar("P", bound=IProtocol)
 Source = tuple[str, int]
@@ -281,6 +282,7 @@ class _Leg(Protocol):
         transport, opening = self.transport, self._opening
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
+        write_together(transport)
         transport.source = _source(transport)
         transport.write(opening.handshake.request)
         if opening.early:

@@ -46,7 +46,7 @@ from tortxd.gateway.front.requests import (
     refusal,
 )
 from tortxd.gateway.gateway import Gateway, peer_name
-from tortxd.gateway.transports import ClientTransport
+from tortxd.gateway.transports import ClientTransport, socket_of
 from tortxd.relay.interfaces import UploadProducer
 from tortxd.relay.outbound import STOPPING
 from tortxd.relay.timeouts import Timeout
@@ -57,6 +57,7 @@ from tortxd.wire.http1 import (
     RequestReader,
     known_head,
 )
+from tortxd.writing import write_together
 
 HEAD_TIME = 10.0
 """Seconds for a request head from its first byte."""
@@ -140,6 +141,7 @@ class Front(TwistedProtocol):
         self._peer = peer_name(self.transport.getPeer())
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
+        write_together(socket_of(self.transport))
         self.transport.registerProducer(ClientWriting(self), True)
         if self._admitted:
             self._await_request()
