@@ -1,25 +1,22 @@
-"""Sends what connections write in one round of the reactor together, at the round's end.
+"""Sends what is written to a connection in one round of the reactor together, at the round's end.
 
-When something is written to a connection of Twisted's, the reactor is told to wait until the
+Where something is written to a connection of Twisted's, the reactor is told to wait until the
 socket takes it (``epoll_ctl``), hears in its next round that it does, and stops to wait
-(``epoll_ctl``). A socket nearly always takes it. So here it is sent first, and the reactor waits
-only for those that did not take all. Not at once, in the midst of the round: whoever reads at the
+(``epoll_ctl``). A socket nearly always takes it. So here it is sent first, and only what the socket
+did not take is Twisted's to send. Not at once, in the midst of the round: whoever reads at the
 other end would be woken once for each piece.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from twisted.internet.tcp import Connection
-from twisted.logger import Logger
 
-from tortxd._types import Reactor
-
-log = Logger()
-
-_together: WeakKeyDictionary[Any, _Together] = WeakKeyDictionary()
+_rounds: WeakKeyDictionary[Any, _Round] = WeakKeyDictionary()
+"""By reactor."""
 
 
 def write_together(transport: object) -> None:
@@ -27,42 +24,102 @@ def write_together(transport: object) -> None:
     about it changes. Without effect on what is no TCP or unix connection of a reactor."""
     if not isinstance(transport, Connection):
         return
-    reactor: Any = transport.reactor
-    together = _together.get(reactor)
-    if together is None:
-        together = _together[reactor] = _Together(reactor)
-    together.take_in(transport)
+    this_round = _rounds.get(transport.reactor)
+    if this_round is None:
+        this_round = _rounds[transport.reactor] = _Round()
+    _Joined(this_round, transport)
 
 
-class _Together:
+class _Joined:
+    """Takes the place of a connection's ``write``."""
+
+    __slots__ = (
+        "_connection",
+        "_pieces",
+        "_round",
+        "_size",
+        "_start_writing",
+        "_stop_writing",
+        "_waits",
+        "_write",
+    )
+
+    def __init__(self, this_round: _Round, connection: Any) -> None:
+        self._round = this_round
+        self._connection = connection
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._waits = False
+        """Whether the reactor waits until the socket takes something."""
+        self._write, connection.write = connection.write, self.write
+        connection.writeSequence = self.write_sequence
+        self._start_writing, connection.startWriting = connection.startWriting, self.start_writing
+        self._stop_writing, connection.stopWriting = connection.stopWriting, self.stop_writing
+
+    def write(self, data: bytes) -> None:
+        """See ``ITransport``."""
+        connection = self._connection
+        if self._waits or connection.TLS or not isinstance(data, bytes):
+            self.send()
+            self._write(data)
+        elif data and connection.connected:
+            pieces = self._pieces
+            if not pieces:
+                self._round.joined(self, connection.reactor)
+            pieces.append(data)
+            self._size += len(data)
+            if self._size > connection.bufferSize:
+                self.send()
+
+    def write_sequence(self, pieces: Iterable[bytes]) -> None:
+        """See ``ITransport``."""
+        self.write(b"".join(pieces))
+
+    def start_writing(self) -> None:
+        """See ``FileDescriptor``: there is more than the socket took, or the end is to follow. The
+        reactor may turn to it before the round's end comes, which is after it if a timer runs."""
+        self.send()
+        self._waits = True
+        self._start_writing()
+
+    def stop_writing(self) -> None:
+        """See ``FileDescriptor``: everything is sent, or nothing more is."""
+        self._waits = False
+        self._stop_writing()
+
+    def send(self) -> None:
+        """Send what there is; harmless if that is nothing."""
+        pieces = self._pieces
+        if not pieces:
+            return
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._pieces, self._size = [], 0
+        connection = self._connection
+        if not connection.connected:
+            return
+        try:
+            sent = connection.socket.send(data)
+        except OSError:
+            sent = 0  # Twisted finds out why, where the socket is not merely full
+        if sent < len(data):
+            self._write(data[sent:])
+        elif connection.producer is not None and not connection.streamingProducer:
+            connection.startWriting()  # there Twisted asks it for more
+
+
+class _Round:
     """The connections of one reactor to which something was written in this round."""
 
-    def __init__(self, reactor: Reactor) -> None:
-        self._reactor = reactor
-        self._due: dict[Connection, None] = {}
+    def __init__(self) -> None:
+        self._due: list[_Joined] = []
 
-    def take_in(self, connection: Connection) -> None:
-        """Stand in for the reactor where ``connection`` has something to send."""
-
-        def start_writing() -> None:
-            # What did not go before waits for the reactor, and all that is behind it.
-            if not connection.dataBuffer:
-                if not self._due:
-                    self._reactor.callLater(0, self._send)
-                self._due[connection] = None
-
-        connection.startWriting = start_writing  # type: ignore[method-assign]
+    def joined(self, joined: _Joined, reactor: Any) -> None:
+        """It has something to send at the round's end."""
+        if not self._due:
+            reactor.callLater(0, self._send)
+        self._due.append(joined)
 
     def _send(self) -> None:
-        due, self._due = self._due, {}
-        for connection in due:
-            if connection.connected:
-                try:
-                    ends = connection.doWrite() is not None
-                except Exception:
-                    log.failure("A connection could not be written to.")
-                    connection.abortConnection()
-                    continue
-                if ends or connection.dataBuffer:
-                    # The reactor also finds out once more that the connection has ended.
-                    connection.reactor.addWriter(connection)
+        due, self._due = self._due, []
+        for joined in due:
+            joined.send()
