@@ -174,7 +174,10 @@ class Pool:
         """Raised when everything is retired."""
         self._limit = limit
         self._by_key: dict[PoolKey, list[Upstream]] = {}
-        self._waiting: dict[Upstream, Timeout] = {}
+        self._waiting: dict[Upstream, None] = {}
+        """The one that has waited longest first."""
+        self._next_look: Timeout | None = None
+        """At those that wait; one timer does for all, since they wait equally long."""
         self._retired: dict[bytes, None] = {}
         self._distrusted: dict[PoolKey, float] = {}
         """Destinations that said more than they were asked, and until when that counts."""
@@ -215,9 +218,13 @@ class Pool:
         ``fresh``, only if that was in the last :data:`FRESH` seconds."""
         while waiting := self._by_key.get(pool_key):
             upstream = waiting[-1]
-            if fresh and self.timeouts.clock.seconds() - upstream.waiting_since > FRESH:
+            now = self.timeouts.clock.seconds()
+            if fresh and now - upstream.waiting_since > FRESH:
                 return None
             self.forget(upstream)
+            if now - upstream.born > LIFETIME:
+                upstream.abort()
+                continue
             unasked = upstream.unasked(ends=fresh)
             if unasked is not None:
                 upstream.abort()
@@ -231,17 +238,33 @@ class Pool:
     def give(self, upstream: Upstream) -> None:
         """Keep a connection whose exchange has ended cleanly, if it is young enough."""
         upstream.exchange = None
-        left = LIFETIME - (self.timeouts.clock.seconds() - upstream.born)
-        if left < 1 or self._is_retired(upstream) or self._is_distrusted(upstream.pool_key):
+        pool_key, now = upstream.pool_key, self.timeouts.clock.seconds()
+        old = now - upstream.born > LIFETIME
+        if old or self._is_retired(upstream) or self._is_distrusted(pool_key):
             upstream.abort()
             return
         if len(self._waiting) >= self._limit:
             self.discard(next(iter(self._waiting)))
-        self._by_key.setdefault(upstream.pool_key, []).append(upstream)
-        upstream.waiting_since = self.timeouts.clock.seconds()
-        self._waiting[upstream] = self.timeouts.start(
-            min(IDLE, int(left)), lambda: self.discard(upstream)
-        )
+        waiting = self._by_key.get(pool_key)
+        if waiting is None:
+            self._by_key[pool_key] = [upstream]
+        else:
+            waiting.append(upstream)
+        upstream.waiting_since = now
+        self._waiting[upstream] = None
+        if self._next_look is None:
+            self._next_look = self.timeouts.start(IDLE, self._look)
+
+    def _look(self) -> None:
+        """Close those that have waited long enough."""
+        self._next_look = None
+        now = self.timeouts.clock.seconds()
+        for upstream in tuple(self._waiting):
+            left = IDLE - (now - upstream.waiting_since)
+            if left > 0:
+                self._next_look = self.timeouts.start(left, self._look)
+                return
+            self.discard(upstream)
 
     def discard(self, upstream: Upstream) -> None:
         """Close a waiting connection."""
@@ -250,10 +273,9 @@ class Pool:
 
     def forget(self, upstream: Upstream) -> None:
         """Let go of a connection, which waits no longer; harmless if it did not."""
-        timeout = self._waiting.pop(upstream, None)
-        if timeout is None:
+        if upstream not in self._waiting:
             return
-        timeout.cancel()
+        del self._waiting[upstream]
         waiting = self._by_key[upstream.pool_key]
         waiting.remove(upstream)
         if not waiting:
