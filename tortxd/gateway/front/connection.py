@@ -127,6 +127,9 @@ class Front(TwistedProtocol):
         self._last: LastBytes | None = None
         """What sees its last bytes off."""
         self._timeout: Timeout | None = None
+        self._idle_timeout: Timeout | None = None
+        """One for all its requests: it is asked when it fires how long there has been none."""
+        self._idle_since = 0.0
         self._admitted = False
         self._may_half_close = False
         self._peer = b""
@@ -165,6 +168,8 @@ class Front(TwistedProtocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._state = ENDING
         self._wait(0, None)
+        if self._idle_timeout is not None:
+            self._idle_timeout.cancel()
         if self._last is not None:
             self._last.cancel()
         self._gateway.disconnects.forget(self)
@@ -265,7 +270,21 @@ class Front(TwistedProtocol):
     def _await_request(self) -> None:
         self._state = READING
         self.rest()
-        self._wait(IDLE_TIME, self.leave)
+        timeouts = self._gateway.timeouts
+        self._idle_since = timeouts.clock.seconds()
+        if self._idle_timeout is None:
+            self._idle_timeout = timeouts.start(IDLE_TIME, self._leave_if_idle)
+
+    def _leave_if_idle(self) -> None:
+        self._idle_timeout = None
+        if self._state is not READING or self._reader is not None:
+            return
+        timeouts = self._gateway.timeouts
+        left = self._idle_since + IDLE_TIME - timeouts.clock.seconds()
+        if left > 0:
+            self._idle_timeout = timeouts.start(left, self._leave_if_idle)
+        else:
+            self.leave()
 
     def _read_head(self, data: bytes) -> None:
         try:
@@ -303,7 +322,8 @@ class Front(TwistedProtocol):
 
     def _begin(self, head: RequestHead, body: BodyReader, rest: bytes) -> None:
         """Serve the request that begins with ``head``; ``rest`` came behind that."""
-        self._wait(0, None)
+        if self._timeout is not None:
+            self._wait(0, None)
         self._connections.is_busy(self)
         request = self._surroundings.dispatch.request(self, head, body, self._peer)
         self._state = SERVING
