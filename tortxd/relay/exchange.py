@@ -75,6 +75,8 @@ class Exchange(Outbound):
         self._reader: ResponseReader | None = None
         self._body: BodyReader | None = None
         self._head: ResponseHead | None = None
+        self._drawn_from = False
+        """Whether the client may have paused the destination."""
         self._has_spoken = False
         """Whether the client has had an interim response."""
 
@@ -211,6 +213,7 @@ class Exchange(Outbound):
             self._complete()
             return
         self._wait(TUNNEL_IDLE_TIME if switches else self.request.idle_timeout)
+        self._drawn_from = True
         self._sink.draw_from(upstream.transport)
         if switches:
             self._draw_from_client()
@@ -230,8 +233,9 @@ class Exchange(Outbound):
         )
         self._end(OK)
         if reusable:
-            # A slow client may have left it paused; nobody else would resume it.
-            upstream.transport.resumeProducing()
+            if self._drawn_from:
+                # A slow client may have left it paused; nobody else would resume it.
+                upstream.transport.resumeProducing()
             self._carrier.pool.give(upstream)
         else:
             self._drop(upstream)

@@ -15,7 +15,7 @@ def chunk(data: bytes) -> bytes:
 
 def head_bytes(first_line: bytes, headers: Headers) -> bytes:
     """A head as it goes out."""
-    return b"%b\r\n%b\r\n" % (first_line, field_lines(headers))
+    return b"\r\n".join((first_line, *map(b": ".join, headers), b"", b""))
 
 
 def field_lines(headers: Headers) -> bytes:
