@@ -176,3 +176,36 @@ async def test_what_goes_before_the_socks_reply(
     served.answer()
     await asking
     assert bool(served.early) is early
+
+
+@ensureDeferred
+async def test_a_destination_that_was_paused_at_its_end_serves_the_next_request(
+    gateway: Gateway,
+) -> None:
+    """Its client takes nothing more just as the last bytes are written to it."""
+    gateway.socks.origin = None
+    wire = await gateway.connect()
+    (front,) = gateway.factory.connections
+    request = f"GET {gateway.path('/')} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    wire.send(request)
+    served = await gateway.socks.asked()
+    await gateway.heard(served)
+    served.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
+    await wire.when_came(b"\r\n\r\no")
+    write = front.transport.write
+
+    def fill(data: bytes) -> None:
+        write(data)
+        front.set_congested(True)
+
+    front.transport.write = fill  # type: ignore[method-assign]
+    served.transport.write(b"k")
+    assert (await wire.reply()).body == b"ok"
+    front.transport.write = write  # type: ignore[method-assign]
+    front.set_congested(False)
+    wire.send(request)
+    await gateway.heard(served, 2)
+    served.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nagain")
+    reply = await wire.reply().addTimeout(5.0, gateway.reactor)
+    assert reply.body == b"again"
+    assert len(gateway.socks.served) == 1
