@@ -25,6 +25,10 @@ class Spread:
             return cls(values[0], values[0], values[0])
         return cls(*quantiles(values, n=4, method="inclusive"))
 
+    def scaled(self, by: float) -> Spread:
+        """The same in another unit, ``by`` times as small."""
+        return Spread(self.low * by, self.median * by, self.high * by)
+
 
 def ratios(pairs: Sequence[tuple[float, float]]) -> Spread | None:
     """The spread of first by second over pairs that were measured side by side.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+from bench.goals import outcomes
 from bench.metrics import Metric
 from bench.results import Report, Result, of_tortxd
 from bench.spread import Spread
@@ -69,9 +70,30 @@ def of_setting(cases: Sequence[Sequence[Result]]) -> str:
     return table(rows)
 
 
+def of_goals(report: Report) -> str:
+    """What tortxd aims at beside what came of it."""
+    rows = [["", "wanted", "measured", "missed by"]]
+    for outcome in outcomes(report):
+        goal, result, metric = outcome.goal, outcome.result, outcome.metric
+        title = metric.title if goal.peer is None else _without_unit(metric)
+        what = f"{result.case_title}, over {result.setting_title}: {title}"
+        if goal.peer is not None:
+            what += f" by {result.peer_title}'s"
+        bound = f"{'at least' if goal.at_least else 'at most'} {goal.bound:g}"
+        missed = f"{outcome.missed_by:.0%}".replace("%", " %") if outcome.missed_by > 0 else ""
+        rows.append([what, bound, ratio(outcome.spread), missed])
+    return table(rows)
+
+
+def _without_unit(metric: Metric) -> str:
+    return metric.title.partition(",")[0]
+
+
 def of_report(report: Report) -> str:
     """All of it, as sections of Markdown."""
     sections = [_about(report)]
+    if any(outcomes(report)):
+        sections.append(f"### What is aimed at\n\n{of_goals(report)}")
     for _, group in groupby(report.cases(), lambda case: case[0].setting):
         cases = list(group)
         sections.append(f"### Over {cases[0][0].setting_title}\n\n{of_setting(cases)}")
