@@ -11,7 +11,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
 from tests.socks_server import SocksServer
-from tortxd.client import TorHttpClient
+from tortxd.client.http import TorHttpClient
 from tortxd.config import Config
 
 Answer = Callable[["Request"], bytes | None]

@@ -234,7 +234,7 @@ async def test_https(
 
 ASYNCIO = """
 import asyncio, sys
-from tortxd.client import TorHttpClient
+from tortxd.client.http import TorHttpClient
 assert "twisted.internet.reactor" not in sys.modules
 
 async def main():

@@ -11,7 +11,8 @@ from twisted.internet.defer import CancelledError
 
 from tests.client_world import Request, moved, ok, world
 from tests.socks_server import Served
-from tortxd.client import SocksClient, tor_client
+from tortxd.client.http import tor_client
+from tortxd.client.socks import SocksClient
 from tortxd.config import Config
 from tortxd.errors import (
     BadRequest,

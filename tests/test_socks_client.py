@@ -15,7 +15,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from tests.client_world import world
-from tortxd.client import SocksClient
+from tortxd.client.socks import SocksClient
 from tortxd.config import Config
 from tortxd.errors import (
     BadResponse,

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from tortxd._version import __version__
 
 if TYPE_CHECKING:
-    from tortxd.client import SocksClient, TorHttpClient, tor_client
+    from tortxd.client.http import TorHttpClient, tor_client
+    from tortxd.client.socks import SocksClient
     from tortxd.client.tor_info import TorInfo
     from tortxd.client.treq_client import TreqClient
     from tortxd.client.treq_response import Response
@@ -126,7 +127,8 @@ __all__ = [
 ]
 
 _PLACES = {
-    "tortxd.client": ("SocksClient", "TorHttpClient", "tor_client"),
+    "tortxd.client.http": ("TorHttpClient", "tor_client"),
+    "tortxd.client.socks": ("SocksClient",),
     "tortxd.client.tor_info": ("TorInfo",),
     "tortxd.client.treq_client": ("TreqClient",),
     "tortxd.client.treq_response": ("Response",),

@@ -7,14 +7,17 @@ import os
 import shlex
 from collections.abc import Callable, Sequence
 from errno import EADDRINUSE
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -29,6 +32,10 @@ from tortxd.service import TorService
 from tortxd.tor.datadir import TOKEN_NAME
 from tortxd.tor.ports import unavailable
 
+if TYPE_CHECKING:
+    from tortxd.gateway.front.connection import Front
+    from tortxd.gateway.front.listener import FrontFactory
+
 DRAIN = 2.0
 """Seconds that requests under way have left when the daemon stops. With those that Tor has, it must
 be gone within 5."""
@@ -41,6 +48,9 @@ class Daemon(Service):
 
     Ports are opened and the data directory is locked before Tor is started; when it stops, ports
     are closed first, then requests under way get a few seconds, then Tor is stopped.
+
+    What serves clients is loaded once Tor has been launched, so that Tor starts meanwhile. Who
+    connects before waits for it: nothing is accepted until then.
 
     :param on_failure: called with the error when Tor turns out not to start as configured.
     :param run_dirs: where it says that it runs, for the command to find it; see
@@ -58,7 +68,6 @@ class Daemon(Service):
         self._config = config
         self._reactor = reactor
         self._on_failure = on_failure
-        self._factory = self.tor.gateway_factory()
         self._ports: list[IListeningPort] = []
         self._gateways: list[str] = []
         self._run_dirs = run_dirs
@@ -99,11 +108,10 @@ class Daemon(Service):
                 port.stopListening()
             self.tor.stopService()
             raise
-        self._factory.gateway.endpoints = tuple(self._gateways)
         self._say_first()
         self._announce()
         self.tor.startService()
-        self._reactor.callLater(0, self._factory.prepare)
+        Deferred.fromCoroutine(self._load())
         self.tor.when_failed().addCallback(self._on_failure)
         self.tor.when_ready().addCallbacks(self._say_ready, lambda failure: failure.trap(TorDown))
         super().startService()  # type: ignore[no-untyped-call]
@@ -121,9 +129,32 @@ class Daemon(Service):
         self.tor.wind_down()
         for stopping in [port.stopListening() for port in self._ports]:
             await _when_done(stopping)
-        await self._factory.drain(DRAIN)
+        if "_front" in vars(self):
+            await self._front.drain(DRAIN)
         await self.tor.stopService()
         log.info("tortxd has stopped.")
+
+    # --- what serves -----------------------------------------------------------------------------
+
+    @cached_property
+    def _front(self) -> FrontFactory:
+        """What serves those who connect."""
+        front = self.tor.gateway_factory()
+        front.gateway.endpoints = tuple(self._gateways)
+        for port in self._ports:
+            front.listens_on(port)
+        return front
+
+    async def _load(self) -> None:
+        """Load the front, and when all is there that relaying needs, the control plane. Between
+        them the reactor has its turn, in which Tor and clients are heard."""
+        await deferLater(self._reactor, 0)
+        if self.running:
+            _ = self._front
+        await self.tor.loaded
+        await deferLater(self._reactor, 0)
+        if self.running:
+            self._front.prepare()
 
     # --- ports -----------------------------------------------------------------------------------
 
@@ -150,14 +181,13 @@ class Daemon(Service):
     def _listen_on(self, description: str) -> IListeningPort:
         outcome: list[Any] = []
         endpoint = serverFromString(self._reactor, description)
-        endpoint.listen(self._factory).addBoth(outcome.append)
+        endpoint.listen(_Door(lambda: self._front)).addBoth(outcome.append)
         # Twisted's own stream endpoints listen at once; with others, Tor would start before a
         # failure is known.
         result = outcome[0] if outcome else Failure(SetupError("it does not listen at once"))
         if isinstance(result, Failure):
             result.raiseException()
         port: IListeningPort = result
-        self._factory.listens_on(port)
         return port
 
     def _may_lack(self, description: str, reason: str) -> bool:
@@ -203,6 +233,22 @@ class Daemon(Service):
 
 
 # --- ports ----------------------------------------------------------------------------------------
+
+
+class _Door(Factory):
+    """Listens for the front, whose module loads when it is needed."""
+
+    noisy = False
+
+    def __init__(self, front: Callable[[], FrontFactory]) -> None:
+        self._front = front
+
+    def buildProtocol(self, addr: IAddress | None) -> Front | None:
+        return self._front().buildProtocol(addr)
+
+    def logPrefix(self) -> str:
+        """What the log calls it."""
+        return "Gateway"
 
 
 def _unavailable(description: str) -> str | None:

@@ -6,33 +6,30 @@ from __future__ import annotations
 import shlex
 import stat
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.web.resource import IResource
 
 from tortxd._types import Reactor
 from tortxd.client.installed import installed
 from tortxd.config import DaemonConfig
 from tortxd.errors import SetupError, TortxdError
 from tortxd.files import read_whole
-from tortxd.gateway.admission.admission import GatewayPolicy
-from tortxd.gateway.front.listener import FrontFactory
-from tortxd.gateway.gateway import Gateway, Renewal
+from tortxd.gateway.admission.policy import GatewayPolicy
 from tortxd.gateway.limits import Limits
-from tortxd.gateway.request_log import log_request
 from tortxd.policy.access import AccessPolicy
 from tortxd.policy.directives import isolation_key
 from tortxd.policy.headers import UserAgent
 from tortxd.policy.hosts import MAP_IT, public_host
 from tortxd.policy.steering import steering_for
 from tortxd.policy.target import TargetPolicy, parse_alias
-from tortxd.relay.endpoint import StreamEndpoint
 from tortxd.settings import describe
 from tortxd.tor.budget import CircuitBudget
 from tortxd.tor.datadir import operator_token, prepare
@@ -43,9 +40,13 @@ from tortxd.tor.supervisor import AttachSettings, LaunchSettings, TorSupervisor
 from tortxd.tor.torrc import exposed_listener
 
 if TYPE_CHECKING:
+    from twisted.web.resource import IResource
+
     from tortxd.client.agent import TorAgent
     from tortxd.client.treq_client import TreqClient
     from tortxd.gateway.control.app import Api
+    from tortxd.gateway.front.listener import FrontFactory
+    from tortxd.gateway.gateway import Gateway, Renewal
 
 _EMBEDDER = b"\x00embedder"
 """The caller that the embedding app is, unlike any peer or token."""
@@ -63,22 +64,24 @@ class TorService(Service):
     def __init__(self, config: DaemonConfig | None = None, reactor: Reactor | None = None) -> None:
         self.config = config or DaemonConfig()
         reactor = self.reactor = installed(reactor)
-        keys = IsolationKeys()
+        self._keys = IsolationKeys()
         with self.config.names_as_given():
             budget = CircuitBudget(
                 reactor, self.config.circuit_rate, self.config.caller_circuit_rate
             )
             self._supervisor = TorSupervisor(
-                reactor, _settings(self.config), username_prefix=keys.username_prefix, budget=budget
+                reactor,
+                _settings(self.config),
+                username_prefix=self._keys.username_prefix,
+                budget=budget,
             )
-            policy = _policy(self.config, None)
-            _check_services(self.config, policy.targets)
-        self._gateway = Gateway(reactor, self._supervisor, policy, keys, limits=Limits.here())
-        if self.config.log_requests:
-            self._gateway.journal.listen(log_request)
+            self._policy = _policy(self.config, None)
+            _check_services(self.config, self._policy.targets)
         self._http: TreqClient | None = None
         self._api: Api | None = None
         self._prepared: GatewayPolicy | None = None
+        self.loaded: Deferred[None] = succeed(None)
+        """Fires when all has been loaded that the first request would wait for."""
 
     # --- IService --------------------------------------------------------------------------------
 
@@ -103,22 +106,49 @@ class TorService(Service):
         if self._prepared is None:
             self.prepare()
         assert self._prepared is not None
-        self._gateway.policy, self._prepared = self._prepared, None
+        self._policy, self._prepared = self._prepared, None
+        if "_gateway" in vars(self):
+            self._gateway.policy = self._policy
         _warn_of_readers(self.config)
         self._supervisor.start()
-        self.reactor.callLater(0, self._gateway.prepare)
+        self.loaded = Deferred.fromCoroutine(self._load())
         super().startService()  # type: ignore[no-untyped-call]
 
     def stopService(self) -> Deferred[None]:
         """End what is under way and close what is kept, then stop Tor; fires when it is gone."""
         super().stopService()  # type: ignore[no-untyped-call]
         self._prepared = None
-        self._gateway.stop()
+        if "_gateway" in vars(self):
+            self._gateway.stop()
         return self._supervisor.stop()
 
     def wind_down(self) -> None:
         """Let what is under way go on, but start no Tor again: :meth:`stopService` follows soon."""
         self._supervisor.wind_down()
+
+    @cached_property
+    def _gateway(self) -> Gateway:
+        """What carries requests. It is loaded when it is first needed, so that Tor can be launched
+        before, and starts meanwhile."""
+        from tortxd.gateway.gateway import Gateway
+        from tortxd.gateway.request_log import log_request
+
+        gateway = Gateway(
+            self.reactor, self._supervisor, self._policy, self._keys, limits=Limits.here()
+        )
+        if self.config.log_requests:
+            gateway.journal.listen(log_request)
+        return gateway
+
+    async def _load(self) -> None:
+        """Load the gateway, and then what the first request would wait for. Between the two the
+        reactor has its turn."""
+        await deferLater(self.reactor, 0)
+        if self.running:
+            _ = self._gateway
+            await deferLater(self.reactor, 0)
+        if self.running:
+            self._gateway.prepare()
 
     # --- what Tor does ---------------------------------------------------------------------------
 
@@ -242,6 +272,8 @@ class TorService(Service):
         :param isolation: as in :meth:`agent`, as are the others.
         :param retry: how many further tries to open the stream there may be.
         """
+        from tortxd.relay.endpoint import StreamEndpoint
+
         name = public_host(host)
         key = None if isolation is None else isolation_key(isolation)
         return StreamEndpoint(
@@ -268,6 +300,8 @@ class TorService(Service):
     def gateway_factory(self) -> FrontFactory:
         """The gateway as a protocol factory, to listen with on an endpoint of your own. Give its
         ``listens_on`` the port, so that all who come at once are answered from the first on."""
+        from tortxd.gateway.front.listener import FrontFactory
+
         return FrontFactory(self._gateway, self._make_api)
 
     def _make_api(self) -> Api:

@@ -15,7 +15,7 @@ from twisted.python import log
 
 from tortxd import process
 from tortxd.config import SocksAddress
-from tortxd.gateway.admission.admission import GatewayPolicy
+from tortxd.gateway.admission.policy import GatewayPolicy
 from tortxd.gateway.control.app import Api
 from tortxd.gateway.front.listener import FrontFactory
 from tortxd.gateway.gateway import Gateway

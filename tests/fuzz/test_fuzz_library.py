@@ -16,7 +16,7 @@ from tests.fuzz.addresses import REFERENCES, URLS
 from tests.fuzz.cutting import CUTS, SPOILING, Cuts, Spoiling, cut, spoil
 from tests.fuzz.messages import METHODS, mostly, orderly_responses, responses
 from tests.fuzz.profile import fuzzed
-from tortxd.client import TorHttpClient
+from tortxd.client.http import TorHttpClient
 from tortxd.errors import TortxdError
 
 URL = "http://example.com/"

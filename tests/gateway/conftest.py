@@ -20,7 +20,7 @@ from tests.socks_server import Served, SocksServer
 from tests.web_client import Reply, Wire, ask, connect
 from tortxd.config import SocksAddress
 from tortxd.errors import ExitUnavailable, NotFound, TorTimeout
-from tortxd.gateway.admission.admission import GatewayPolicy
+from tortxd.gateway.admission.policy import GatewayPolicy
 from tortxd.gateway.front.listener import FrontFactory
 from tortxd.gateway.gateway import Gateway as Core
 from tortxd.policy.access import AccessPolicy

@@ -5,8 +5,3 @@
 
 Everything that takes time returns a Deferred, which starts at once and can be awaited.
 """
-
-from tortxd.client.http import TorHttpClient, tor_client
-from tortxd.client.socks import SocksClient
-
-__all__ = ["SocksClient", "TorHttpClient", "tor_client"]

@@ -10,7 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 
 from tortxd._types import Reactor
-from tortxd.gateway.admission.admission import Admission, GatewayPolicy
+from tortxd.gateway.admission.admission import Admission
+from tortxd.gateway.admission.policy import GatewayPolicy
 from tortxd.gateway.disconnects import DisconnectWatch
 from tortxd.gateway.journal import RequestJournal
 from tortxd.gateway.limits import Limits

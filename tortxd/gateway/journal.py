@@ -6,7 +6,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from statistics import median
 from typing import Protocol
 
 from attrs import define, field, frozen
@@ -57,6 +56,8 @@ class Interval:
     @property
     def median(self) -> float | None:
         """Of the times; None where there are none."""
+        from statistics import median  # loads a good deal, which no start waits for
+
         return median(self.times) if self.times else None
 
     @property

@@ -17,6 +17,7 @@ from attrs import evolve, frozen
 from tortxd.errors import BadRequest, ForbiddenHost, TortxdError
 from tortxd.gateway.admission import proxy_mode
 from tortxd.gateway.admission.hops import counted_down, hops_left, last_answer
+from tortxd.gateway.admission.policy import GatewayPolicy
 from tortxd.gateway.admission.proxy_mode import OF_TOR
 from tortxd.gateway.admission.responses import (
     NOBODY,
@@ -27,14 +28,14 @@ from tortxd.gateway.admission.responses import (
     through_route,
 )
 from tortxd.gateway.answers import OWN_HEADERS, Answer, error_answer
-from tortxd.policy.access import AccessPolicy, Audience, Caller
+from tortxd.policy.access import Audience, Caller
 from tortxd.policy.directives import Directives, read_directives, with_parameters
-from tortxd.policy.headers import UserAgent, outgoing, outgoing_proxy_mode
+from tortxd.policy.headers import outgoing, outgoing_proxy_mode
 from tortxd.policy.query import target_of
 from tortxd.policy.redirects import check_redirected
 from tortxd.policy.request import Fields, gateway_fields
 from tortxd.policy.steering import NOTHING
-from tortxd.policy.target import HTTP_SCHEMES, WEBSOCKET_SCHEMES, TargetPolicy
+from tortxd.policy.target import HTTP_SCHEMES, WEBSOCKET_SCHEMES
 from tortxd.relay.exchange import UpstreamRequest
 from tortxd.relay.journal import Way
 from tortxd.relay.placement import Placements, Steered
@@ -98,19 +99,6 @@ def way_of(head: RequestHead) -> Way:
     if head.method == b"CONNECT":
         return "connect"
     return "absolute-form" if proxy_mode.is_proxy_mode(head) else "proxy"
-
-
-@frozen
-class GatewayPolicy:
-    """Whom the gateway serves, with what."""
-
-    access: AccessPolicy
-    targets: TargetPolicy
-    user_agent: UserAgent
-    timeout: float = 60.0
-    """Seconds from a request to the head of its response."""
-    idle_timeout: float = 300.0
-    """Seconds without a byte of a body either way."""
 
 
 @frozen(eq=False)

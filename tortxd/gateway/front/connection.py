@@ -15,14 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, ITCPTransport
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.server import Site
 from zope.interface import alsoProvides
 
 from tortxd.errors import (
@@ -58,6 +57,9 @@ from tortxd.wire.http1 import (
     known_head,
 )
 from tortxd.writing import write_together
+
+if TYPE_CHECKING:
+    from twisted.web.server import Site
 
 HEAD_TIME = 10.0
 """Seconds for a request head from its first byte."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from twisted.logger import Logger
-from twisted.web.server import Site
 
 from tortxd.errors import InternalError, TortxdError
 from tortxd.gateway.admission.admission import PROXY, way_of
@@ -22,6 +21,9 @@ from tortxd.gateway.front.requests import (
 )
 from tortxd.gateway.gateway import Gateway
 from tortxd.wire.http1 import BodyReader, RequestHead
+
+if TYPE_CHECKING:
+    from twisted.web.server import Site
 
 log = Logger()
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
-from twisted.web.server import Site
 
 from tortxd.gateway.front.connection import Front
 from tortxd.gateway.front.connections import Connections
@@ -18,6 +18,9 @@ from tortxd.gateway.front.foreign import ForeignProtocol, recognise
 from tortxd.gateway.front.ports import Ports
 from tortxd.gateway.gateway import Gateway
 from tortxd.tor.repeats import Repeats
+
+if TYPE_CHECKING:
+    from twisted.web.server import Site
 
 log = Logger()
 
