@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
+from tortxd.process import loading
+
 PROGRAM = """
-import json, socket, sys
-from twisted.internet import reactor
+import gc, json, socket, sys
 from tortxd.config import DaemonConfig
-from tortxd.daemon import Daemon
+from tortxd.tap import make_daemon
 
 def spawn(*_, **__):
     with socket.create_connection((port.host, port.port)):
-        print(json.dumps(sorted(sys.modules)))
+        print(json.dumps((sorted(sys.modules), gc.get_freeze_count())))
     reactor.stop()
     raise OSError("This Tor is not to be started.")
 
+daemon = make_daemon(DaemonConfig(data_dir=sys.argv[1], http="tcp:0:interface=127.0.0.1"))
+from twisted.internet import reactor
 reactor.spawnProcess = spawn
-config = DaemonConfig(data_dir=sys.argv[1], http="tcp:0:interface=127.0.0.1")
-daemon = Daemon(config, reactor, lambda _: None)
 daemon.startService()
 port = daemon._ports[0].getHost()
 reactor.run()
@@ -32,22 +35,46 @@ reactor.run()
 LATER = (
     *("klein", "werkzeug", "prometheus_client", "tortxd.gateway.control"),
     *("txtorcon", "tortxd.tor.control"),
-    *("twisted.web", "treq", "tortxd.client.agent"),
+    *("twisted.web", "treq", "tortxd.client.http"),
     *("publicsuffixlist", "statistics"),
     *("tortxd.relay", "tortxd.gateway.front", "tortxd.gateway.gateway", "tortxd.wire.http1"),
 )
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """The modules that are loaded when Tor is launched, and the gateway listens."""
+def at_launch(tmp_path_factory: pytest.TempPathFactory) -> tuple[set[str], int]:
+    """The modules that are loaded when Tor is launched and the gateway listens, and how many
+    objects no collection of garbage looks at."""
     folder = tmp_path_factory.mktemp("data")
     command = [sys.executable, "-c", PROGRAM, str(folder / "data")]
     said = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=30).stdout
-    return set(json.loads(said.splitlines()[0]))
+    modules, frozen = json.loads(said.splitlines()[0])
+    return set(modules), frozen
 
 
 @pytest.mark.parametrize("name", LATER)
-def test_what_tor_does_not_need_is_loaded_when_it_was_launched(loaded: set[str], name: str) -> None:
-    assert "tortxd.tor.launched" in loaded
-    assert not {one for one in loaded if f"{one}.".startswith(f"{name}.")}
+def test_what_tor_does_not_need_is_loaded_when_it_was_launched(
+    at_launch: tuple[set[str], int], name: str
+) -> None:
+    modules, _ = at_launch
+    assert "tortxd.tor.launched" in modules
+    assert not {one for one in modules if f"{one}.".startswith(f"{name}.")}
+
+
+def test_what_is_loaded_is_no_garbage(at_launch: tuple[set[str], int]) -> None:
+    assert at_launch[1] > 10_000
+
+
+@pytest.fixture
+def thawed() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("thawed")
+def test_garbage_is_collected_again_when_something_was_loaded() -> None:
+    assert gc.isenabled()
+    with pytest.raises(ImportError), loading():
+        assert not gc.isenabled()
+        raise ImportError
+    assert gc.isenabled()

@@ -195,10 +195,11 @@ def make_daemon(
     :param twistd: the options of the twistd that runs it. Without them, ports and data directory
         are checked when the service is started, not before.
     """
-    from tortxd.client.installed import installed
-    from tortxd.daemon import Daemon
+    with process.loading():
+        from tortxd.client.installed import installed
+        from tortxd.daemon import Daemon
 
-    reactor = installed(None)
+        reactor = installed(None)
 
     last_line = process.set_up(reactor, None if log_is_seen else log)
     with process.or_end():
