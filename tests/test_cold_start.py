@@ -1,4 +1,4 @@
-"""What a start loads before the gateway listens and Tor is launched: the rest can wait for Tor."""
+"""What a start loads before the gateway listens and Tor is launched, and what it loads later."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from twisted.internet.testing import MemoryReactorClock
 
+from tortxd.config import DaemonConfig
+from tortxd.daemon import LATER, Daemon
 from tortxd.process import loading
 
 PROGRAM = """
@@ -32,7 +37,7 @@ reactor.run()
 """
 """Connects to the gateway where Tor would be launched, and says what is loaded by then."""
 
-LATER = (
+UNNEEDED = (
     *("klein", "werkzeug", "prometheus_client", "tortxd.gateway.control"),
     *("txtorcon", "tortxd.tor.control"),
     *("twisted.web", "treq", "tortxd.client.http"),
@@ -52,7 +57,7 @@ def at_launch(tmp_path_factory: pytest.TempPathFactory) -> tuple[set[str], int]:
     return set(modules), frozen
 
 
-@pytest.mark.parametrize("name", LATER)
+@pytest.mark.parametrize("name", UNNEEDED)
 def test_what_tor_does_not_need_is_loaded_when_it_was_launched(
     at_launch: tuple[set[str], int], name: str
 ) -> None:
@@ -78,3 +83,48 @@ def test_garbage_is_collected_again_when_something_was_loaded() -> None:
         assert not gc.isenabled()
         raise ImportError
     assert gc.isenabled()
+
+
+@pytest.fixture
+def reactor() -> Any:
+    return MemoryReactorClock()
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, reactor: Any) -> Daemon:
+    """It has just begun to listen, and attaches, so that nothing is launched."""
+    http = "tcp:0:interface=127.0.0.1"
+    config = DaemonConfig(data_dir=tmp_path, http=http, control="tcp:127.0.0.1:1")
+    daemon = Daemon(config, reactor, lambda _: None)
+    daemon.startService()
+    return daemon
+
+
+def test_the_control_plane_is_loaded_when_the_first_requests_are_gone(
+    daemon: Daemon, reactor: Any
+) -> None:
+    assert "_front" not in vars(daemon)
+    reactor.advance(0)
+    front = daemon._front
+    assert front.gateway.endpoints
+    reactor.pump([0, LATER / 2])
+    assert "control" not in vars(front)
+    reactor.advance(LATER / 2)
+    assert "control" in vars(front)
+    daemon.stopService()
+
+
+def test_who_comes_early_is_served(daemon: Daemon, reactor: Any) -> None:
+    door = reactor.tcpServers[0][1]
+    assert type(door.buildProtocol(None)) is type(daemon._front.buildProtocol(None))
+    daemon.stopService()
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+def test_nothing_is_loaded_once_it_stops(daemon: Daemon, reactor: Any, turns: int) -> None:
+    reactor.pump([0] * turns)
+    daemon.stopService()
+    reactor.pump([0, LATER])
+    front = vars(daemon).get("_front")
+    assert (front is not None) == bool(turns)
+    assert front is None or "control" not in vars(front)

@@ -40,6 +40,11 @@ DRAIN = 2.0
 """Seconds that requests under way have left when the daemon stops. With those that Tor has, it must
 be gone within 5."""
 
+LATER = 0.5
+"""Seconds from the start on that the first requests have to themselves: until then the control
+plane is not loaded, unless somebody asks it for something. Whoever waits for Tor does not notice,
+nor does a Tor that takes longer."""
+
 log = Logger()
 
 
@@ -146,13 +151,11 @@ class Daemon(Service):
         return front
 
     async def _load(self) -> None:
-        """Load the front, and when all is there that relaying needs, the control plane. Between
-        them the reactor has its turn, in which Tor and clients are heard."""
+        """Load the front, and a while later the control plane."""
         await deferLater(self._reactor, 0)
         if self.running:
             _ = self._front
-        await self.tor.loaded
-        await deferLater(self._reactor, 0)
+            await deferLater(self._reactor, LATER)
         if self.running:
             self._front.prepare()
 

@@ -12,7 +12,7 @@ from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -80,8 +80,6 @@ class TorService(Service):
         self._http: TreqClient | None = None
         self._api: Api | None = None
         self._prepared: GatewayPolicy | None = None
-        self.loaded: Deferred[None] = succeed(None)
-        """Fires when all has been loaded that the first request would wait for."""
 
     # --- IService --------------------------------------------------------------------------------
 
@@ -111,7 +109,7 @@ class TorService(Service):
             self._gateway.policy = self._policy
         _warn_of_readers(self.config)
         self._supervisor.start()
-        self.loaded = Deferred.fromCoroutine(self._load())
+        Deferred.fromCoroutine(self._load())
         super().startService()  # type: ignore[no-untyped-call]
 
     def stopService(self) -> Deferred[None]:
