@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import socket
+import weakref
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -12,6 +14,7 @@ from twisted.internet import main
 from twisted.internet.protocol import Protocol
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
 
 from tortxd.writing import write_together
 
@@ -210,3 +213,17 @@ def test_other_transports_are_left_as_they_are() -> None:
     write_together(transport)
     transport.write(b"at once")
     assert transport.value() == b"at once"
+
+
+def test_a_connection_that_is_lost_is_freed_at_once(ends: Ends) -> None:
+    lost = weakref.ref(ends.connection)
+    gc.collect()
+    gc.disable()
+    try:
+        ends.connection.write(MUCH)
+        ends.end_round()
+        ends.connection.connectionLost(Failure(main.CONNECTION_DONE))
+        ends.connection = None
+        assert lost() is None
+    finally:
+        gc.enable()

@@ -30,6 +30,9 @@ def write_together(transport: object) -> None:
     _Joined(this_round, transport)
 
 
+_REPLACED = ("write", "writeSequence", "startWriting", "stopWriting")
+
+
 class _Joined:
     """Takes the place of a connection's ``write``."""
 
@@ -86,6 +89,13 @@ class _Joined:
         """See ``FileDescriptor``: everything is sent, or nothing more is."""
         self._waits = False
         self._stop_writing()
+        if not self._connection.connected:
+            self._step_aside()
+
+    def _step_aside(self) -> None:
+        """At the end, so that nothing of a connection leads back to it: it is freed at once."""
+        for name in _REPLACED:
+            vars(self._connection).pop(name, None)
 
     def send(self) -> None:
         """Send what there is; harmless if that is nothing."""
