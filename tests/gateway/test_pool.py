@@ -74,6 +74,17 @@ def test_waiting_starts_anew_with_each_request(pool: Pool, clock: Clock) -> None
     assert len(pool) == 0
 
 
+def test_nothing_is_left_of_those_that_are_closed(pool: Pool, clock: Clock) -> None:
+    upstream = used(pool)
+    pool.give(upstream)
+    pool.clear()
+    assert was_closed(upstream)
+    assert not any(queue.entries for queue in pool.timeouts._queues.values())
+    pool.give(used(pool))
+    clock.advance(IDLE)
+    assert len(pool) == 0
+
+
 def test_what_grew_old_in_use_is_not_kept(pool: Pool, clock: Clock) -> None:
     """Rule 9: 10 minutes."""
     upstream = used(pool)

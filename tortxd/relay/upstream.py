@@ -328,6 +328,9 @@ class Pool:
         """Close every waiting connection."""
         for upstream in list(self._waiting):
             self.discard(upstream)
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
 
     def _is_retired(self, upstream: Upstream) -> bool:
         return (
