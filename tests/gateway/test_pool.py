@@ -101,3 +101,31 @@ def test_what_grew_old_waiting_is_not_used(pool: Pool, clock: Clock) -> None:
     clock.advance(2)
     assert pool.take(upstream.pool_key, NOBODY) is None
     assert len(pool) == 0
+
+
+class Compared(Upstream):
+    """Counts how often one is compared with another."""
+
+    comparisons = 0
+
+    def unasked(self, *, ends: bool = True) -> bytes | None:
+        return None
+
+    def __eq__(self, other: object) -> bool:
+        Compared.comparisons += 1
+        return self is other
+
+    __hash__ = Upstream.__hash__
+
+
+def test_one_is_taken_without_a_look_at_all_that_wait(pool: Pool) -> None:
+    key = PoolKey(CREDENTIALS, "http", "site.test.example", 80)
+    made = [Compared(pool, key, NOBODY) for _ in range(100)]
+    for one in made:
+        pool.give(one)
+    before = Compared.comparisons
+    taken = [pool.take(key, NOBODY) for _ in made]
+    assert Compared.comparisons == before
+    assert all(one is other for one, other in zip(taken, reversed(made), strict=True))
+    assert pool.take(key, NOBODY) is None
+    assert len(pool) == 0

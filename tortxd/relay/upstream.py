@@ -277,7 +277,10 @@ class Pool:
             return
         del self._waiting[upstream]
         waiting = self._by_key[upstream.pool_key]
-        waiting.remove(upstream)
+        if waiting[-1] is upstream:  # the one that is taken, which is not looked for from the first
+            waiting.pop()
+        else:
+            waiting.remove(upstream)
         if not waiting:
             del self._by_key[upstream.pool_key]
 
