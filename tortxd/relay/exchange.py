@@ -231,7 +231,7 @@ class Exchange(Outbound):
             and not self._body.rest
             and not (self._tries is not None and self._tries.is_fresh)
         )
-        self._end(OK)
+        sink = self._end(OK)
         if reusable:
             if self._drawn_from:
                 # A slow client may have left it paused; nobody else would resume it.
@@ -239,7 +239,7 @@ class Exchange(Outbound):
             self._carrier.pool.give(upstream)
         else:
             self._drop(upstream)
-        self._sink.finish()
+        sink.finish()
 
     def upstream_lost(self, reason: Failure) -> None:
         """The connection to the destination is gone."""

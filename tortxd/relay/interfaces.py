@@ -99,6 +99,39 @@ class ResponseSink(Protocol):
         """Pause ``producer`` while the client takes no more; None ends that."""
 
 
+class Nobody:
+    """A :class:`ResponseSink` that takes nothing: the client has all that it will get."""
+
+    upload_producer: UploadProducer = NoUpload()
+
+    def proceed(self) -> None:
+        pass
+
+    def interim(self, interim: Interim) -> None:
+        pass
+
+    def respond(self, start: Start, data: bytes) -> None:
+        pass
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
+
+    def truncate(self, error: TortxdError) -> None:
+        pass
+
+    def fail(self, error: TortxdError) -> None:
+        pass
+
+    def draw_from(self, producer: IPushProducer | None) -> None:
+        pass
+
+
+NOBODY = Nobody()
+
+
 class Stoppable(Protocol):
     """Something under way."""
 

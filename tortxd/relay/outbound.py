@@ -22,7 +22,7 @@ from tortxd.errors import (
     TortxdError,
 )
 from tortxd.relay.attempt import TIMER_MARGIN, Attempt
-from tortxd.relay.interfaces import Carrier, ResponseSink
+from tortxd.relay.interfaces import NOBODY, Carrier, ResponseSink
 from tortxd.relay.journal import CLIENT_GONE, OK, Summary, Way
 from tortxd.relay.pending import Pending
 from tortxd.relay.placement import Place, Steered
@@ -111,7 +111,7 @@ class Outbound:
     ) -> None:
         self.way: Way = way
         self._carrier = carrier
-        self._sink = sink
+        self._sink: ResponseSink = sink
         self._pool_key = pool_key
         self._phase = CONNECTING
         self._attempt: Attempt | None = None
@@ -360,8 +360,7 @@ class Outbound:
 
     def _end_at_close(self, whole: bool) -> None:
         if whole:
-            self._end(OK)
-            self._sink.finish()
+            self._end(OK).finish()
         else:
             self._fail(OriginReset())
 
@@ -391,14 +390,12 @@ class Outbound:
         if self._tries is not None:
             error = self._tries.verdict(error)
         if phase is RESPONDING:
-            self._end(error.code, error)
-            self._sink.truncate(error)
+            self._end(error.code, error).truncate(error)
             return
         if isinstance(error, TorTimeout | TorDown | Overloaded) and not serves(status):
             error = not_ready(status)
         error.attempts = self._attempts + self._reused
-        self._end(error.code, error)
-        self._sink.fail(error)
+        self._end(error.code, error).fail(error)
 
     def _responds(self, status: int) -> None:
         """The client is about to get the start of a response."""
@@ -409,8 +406,13 @@ class Outbound:
         self._to_head = now - self._begun
         carrier.journal.responded(now, self._to_head)
 
-    def _end(self, outcome: str, error: TortxdError | None = None) -> None:
-        """Let go of everything but the client, and have it written down."""
+    def _end(self, outcome: str, error: TortxdError | None = None) -> ResponseSink:
+        """Let go of everything, and have it written down.
+
+        :return: the client, to be told. Nothing here leads to it any more: so the request, which
+            leads here, is freed with its connection's last word of it, and the collector of cycles,
+            which takes the longer the more there is, has nothing to do.
+        """
         self._phase = OVER
         journal = self._carrier.journal
         if outcome is OK and not journal.is_followed:
@@ -423,7 +425,9 @@ class Outbound:
             self._timeout = None
         self._let_go()
         self._held.clear()
-        self._sink.draw_from(None)
+        sink, self._sink = self._sink, NOBODY
+        sink.draw_from(None)
+        return sink
 
     def _summary(self, outcome: str, error: TortxdError | None) -> Summary:
         last = self._last

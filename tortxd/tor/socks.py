@@ -231,8 +231,15 @@ class _Opening(ClientFactory, Generic[P]):
             self._factory.doStop()
 
     def buildProtocol(self, addr: object) -> _Leg:
-        self._leg = _Leg(self)
-        return self._leg
+        self._connector = None
+        self._leg = leg = _Leg(self)
+        return leg
+
+    def clientConnectionLost(self, connector: IConnector, reason: Failure) -> None:
+        # As Twisted does where none came about: what was a connection leads to its protocol, and
+        # by its connector to us. See _let_go.
+        lost: Any = connector
+        del lost.transport.connector
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
         self._connector = None
@@ -248,6 +255,7 @@ class _Opening(ClientFactory, Generic[P]):
         if not self.over:
             self.over = True
             self._timer.cancel()
+            self._let_go()
             self.opened.callback(self._application)
 
     def fail(self, error: Exception) -> None:
@@ -261,8 +269,14 @@ class _Opening(ClientFactory, Generic[P]):
             self._leg.abort(error)
         elif self._connector is not None:
             self._connector.stopConnecting()
+        self._let_go()
         if not self.opened.called:  # the protocol may have cancelled it
             self.opened.errback(error)
+
+    def _let_go(self) -> None:
+        """Lead to nothing that leads back here: such circles would stay in memory until Python's
+        collector comes, which takes the longer the more there is."""
+        self._leg = self._connector = None
 
     def _timed_out(self) -> None:
         answered = self._leg is not None and self._leg.answered

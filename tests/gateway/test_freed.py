@@ -1,0 +1,84 @@
+"""What is over is freed at once. What led back to itself would stay in memory until Python's
+collector of cycles comes, whose work grows with all that is in memory: with each connection and key
+that waits, every request would cost more."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.tcp import Client
+
+from tests.gateway.conftest import Gateway
+from tests.web_client import connect_to
+from tortxd.gateway.front.requests import RelayedRequest
+from tortxd.relay.attempt import Attempt
+from tortxd.relay.exchange import Exchange
+from tortxd.relay.tunnel import Tunnel
+from tortxd.relay.upstream import Upstream
+from tortxd.tor.socks import _Leg, _Opening
+
+REQUEST = (RelayedRequest, Exchange, Tunnel, Attempt)
+CONNECTION = (Upstream, _Opening, _Leg)
+
+
+@pytest.fixture(autouse=True)
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def alive(*kinds: type) -> list[str]:
+    """The names of what there is of these kinds."""
+    return [type(one).__name__ for one in gc.get_objects() if type(one) in kinds]
+
+
+def transports() -> list[object]:
+    """The transports that there are of streams through Tor."""
+    return [one for one in gc.get_objects() if type(one) is Client and hasattr(one, "source")]
+
+
+@ensureDeferred
+async def test_a_request_that_was_answered(gateway: Gateway) -> None:
+    for _ in range(2):  # over a new connection, and over one that has waited
+        await gateway.fetch("/bytes/1")
+    assert len(gateway.socks.served) == 1
+    assert alive(*REQUEST) == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/respond?header=Connection: close&body=x",
+        "/close/5",  # how it ended is asked of the control port
+    ],
+)
+@ensureDeferred
+async def test_a_connection_that_was_closed(gateway: Gateway, path: str) -> None:
+    await gateway.fetch(path)
+    await gateway.socks.served[0].lost
+    assert alive(*REQUEST, *CONNECTION) == []
+    assert transports() == []
+
+
+@ensureDeferred
+async def test_a_stream_that_is_not_opened(gateway: Gateway) -> None:
+    gateway.socks.code = 5
+    assert (await gateway.fetch("/bytes/1")).status == 502
+    await gateway.socks.served[0].lost
+    assert alive(*REQUEST, *CONNECTION) == []
+
+
+@ensureDeferred
+async def test_a_tunnel_whose_client_has_left(gateway: Gateway) -> None:
+    wire = await gateway.connect()
+    wire.send(connect_to("origin.test.example:80"))
+    await wire.when_came(b"\r\n\r\n")
+    wire.transport.abortConnection()
+    await gateway.socks.served[0].lost
+    assert alive(*REQUEST, *CONNECTION) == []
+    assert transports() == []
