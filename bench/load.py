@@ -8,7 +8,7 @@ from attrs import frozen
 
 from bench.build import native
 from bench.processes import ProcessError, running
-from bench.usage import Cpu, cpu
+from bench.usage import Cpu, cpu, rss
 from bench.ways import Asked, Way, conversation
 
 
@@ -23,6 +23,8 @@ class Answered:
     """Seconds that half of the responses took, at most."""
     p99: float
     cpu: Cpu
+    rss: int
+    """Bytes of the gateway's memory at the end, with all clients still there or just gone."""
 
 
 @frozen
@@ -54,13 +56,14 @@ def load(
         file.write("".join(f"{line}\n" for line in conversation(way, asked)))
         file.flush()
         where = (target.host, str(target.port), file.name)
-        how = (str(clients), str(seconds), str(requests))
+        how = (str(clients), str(seconds), str(requests), str(asked.keys))
         with running("load", (native("load"), *where, *how), talks=True) as client:
             assert client.process.stdout is not None
             client.process.stdout.readline()  # it has begun
             before = cpu(target.pid) if target.pid else Cpu()
             said = client.read_json()
             spent = (cpu(target.pid) if target.pid else Cpu()) - before
+            memory = rss(target.pid) if target.pid else 0
     if said["failed"] or said["requests"] < max(requests, 1):
         raise ProcessError(f"{said['failed']} requests failed, {said['requests']} were answered")
     return Answered(
@@ -70,4 +73,5 @@ def load(
         said["p50"] / 1e6,
         said["p99"] / 1e6,
         spent,
+        memory,
     )

@@ -42,11 +42,15 @@ class Behind:
     torrc: Path | None = None
     """What makes another Tor a client of the same network."""
 
-    def url(self, size: int, *, tls: bool = False, host: str = ORIGIN) -> str:
-        """The URL of a response with a body of this size."""
+    def url(self, size: int, *, tls: bool = False, host: str = ORIGIN, last: bool = False) -> str:
+        """The URL of a response with a body of this size.
+
+        :param last: the destination answers nothing else on that connection.
+        """
+        path = f"/{size}?last" if last else f"/{size}"
         if tls:
-            return f"https://{host}:{self.https_port}/{size}"
-        return f"http://{host}:{self.http_port}/{size}"
+            return f"https://{host}:{self.https_port}{path}"
+        return f"http://{host}:{self.http_port}{path}"
 
 
 @frozen

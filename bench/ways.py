@@ -28,6 +28,12 @@ class Asked:
     url: str
     upload: int = 0
     """Bytes of a body to be sent; 0: it is a GET."""
+    keys: int = 0
+    """How many isolation keys take turns, one for each request; 0: none is said."""
+
+
+_KEY = "########"
+"""For which the load client puts the number of a key."""
 
 
 def conversation(way: Way, asked: Asked) -> list[str]:
@@ -35,10 +41,11 @@ def conversation(way: Way, asked: Asked) -> list[str]:
     parts = urlsplit(asked.url)
     host, port = parts.hostname or "", parts.port or 80
     if way is Way.URL:
-        return [_request(f"/proxy?url={quote(asked.url, safe='')}", "localhost", asked.upload)]
+        return [_request(f"/proxy?url={quote(asked.url, safe='')}", "localhost", asked)]
     if way is Way.PROXY:
-        return [_request(asked.url, parts.netloc, asked.upload)]
-    request = _request(parts.path, parts.netloc, asked.upload)
+        return [_request(asked.url, parts.netloc, asked)]
+    path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+    request = _request(path, parts.netloc, asked)
     if way is Way.CONNECT:
         head = f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n"
         return [f"{head.encode().hex()} head", request]
@@ -51,12 +58,14 @@ def message(way: Way, asked: Asked) -> bytes:
     return bytes.fromhex(line.split()[0])
 
 
-def _request(target: str, host: str, upload: int) -> str:
+def _request(target: str, host: str, asked: Asked) -> str:
+    upload = asked.upload
     method = "POST" if upload else "GET"
     length = f"Content-Length: {upload}\r\n" if upload else ""
+    key = f"Tor-Stream-Isolation: {_KEY}\r\n" if asked.keys else ""
     head = (
         f"{method} {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench\r\nAccept: */*\r\n"
-        f"{length}\r\n"
+        f"{key}{length}\r\n"
     )
     return f"{head.encode().hex()} {f'{upload} ' if upload else ''}again"
 

@@ -1,6 +1,6 @@
 /* Asks the same again and again, over many connections at once, and says how that went.
 
-   usage: load HOST PORT CONVERSATION CLIENTS SECONDS REQUESTS
+   usage: load HOST PORT CONVERSATION CLIENTS SECONDS REQUESTS KEYS
 
    CONVERSATION is a file of lines, each of bytes in hexadecimal and of what is awaited for them:
 
@@ -14,6 +14,9 @@
    for SECONDS, or until there are REQUESTS responses where that is not 0. Where it is, nothing is
    counted for the first 0.3 s, nor before every client has had a response, within 3 s. When counting
    begins, the line "measuring" is printed.
+
+   Where KEYS is not 0, the eight signs ######## in what is asked again stand for a number below it:
+   each request has the next one, and behind the last of them comes the first again.
 
    The result is a line of JSON: how many requests were answered, failed (refused or broken off),
    after which time in all, with how many bytes of bodies, and how long a response took, in
@@ -33,11 +36,13 @@
 #include "http.h"
 
 enum { AT_LEAST_BEFORE = 300000, AT_MOST_BEFORE = 3000000 }; /* microseconds before it counts */
+enum { KEY_DIGITS = 8 };
 enum { BLOCK = 256 * 1024, HEAD = 16 * 1024, ROUND = 512, STEPS = 8, TOO_MANY_FAILURES = 1000 };
 
 struct step {
     char *bytes;
     size_t size;
+    char *key; /* the digits of it among these bytes, or NULL */
     uint64_t upload;
     enum { COUNT, ONLY_HEAD, AGAIN } awaited;
     size_t count;
@@ -47,6 +52,7 @@ struct client {
     int fd;
     size_t step;
     uint64_t to_send; /* of the step's bytes and its upload */
+    uint64_t key;     /* of its request */
     uint64_t asked;   /* when, in microseconds */
     char head[HEAD];
     size_t head_has;
@@ -64,7 +70,7 @@ static int epoll;
 static char input[BLOCK], filler[BLOCK];
 
 static bool is_measuring;
-static uint64_t began, target, asked_for;
+static uint64_t began, target, asked_for, keys, next_key;
 static uint64_t answered, failed, bytes;
 static uint32_t *times;
 static size_t times_size;
@@ -95,6 +101,7 @@ static void read_step(struct step *step, char *line)
     step->bytes = malloc(step->size + 1);
     for (size_t i = 0; i < step->size; i++)
         sscanf(hex + 2 * i, "%2hhx", (unsigned char *)step->bytes + i);
+    step->key = keys == 0 ? NULL : memmem(step->bytes, step->size, "########", KEY_DIGITS);
     if (strcmp(word, "head") == 0) {
         step->awaited = ONLY_HEAD;
     } else if (strcmp(word, "again") == 0) {
@@ -178,6 +185,8 @@ static void begin_step(struct client *c, size_t step)
     c->to_send = steps[step].size + steps[step].upload;
     c->head_has = 0;
     c->in_body = c->to_close = false;
+    if (steps[step].key != NULL)
+        c->key = next_key++ % keys;
     c->asked = now();
 }
 
@@ -220,9 +229,18 @@ static void ask(struct client *c, bool anew)
         connect_client(c);
 }
 
+/* The bytes of a step are everybody's: the key is written into them just before they are sent. */
+static void write_key(const struct step *step, uint64_t key)
+{
+    for (size_t i = KEY_DIGITS; i-- > 0; key /= 10)
+        step->key[i] = (char)('0' + key % 10);
+}
+
 static void send_step(struct client *c)
 {
     const struct step *step = &steps[c->step];
+    if (step->key != NULL)
+        write_key(step, c->key);
     while (c->to_send > 0) {
         const char *from = filler;
         size_t size = c->to_send < BLOCK ? c->to_send : BLOCK;
@@ -382,14 +400,15 @@ static void open_files(void)
 
 int main(int count, char **arguments)
 {
-    if (count != 7) {
-        fprintf(stderr, "usage: load HOST PORT CONVERSATION CLIENTS SECONDS REQUESTS\n");
+    if (count != 8) {
+        fprintf(stderr, "usage: load HOST PORT CONVERSATION CLIENTS SECONDS REQUESTS KEYS\n");
         return 2;
     }
     open_files();
     server.sin_family = AF_INET;
     server.sin_port = htons((in_port_t)atoi(arguments[2]));
     inet_pton(AF_INET, arguments[1], &server.sin_addr);
+    keys = strtoull(arguments[7], NULL, 10);
     read_conversation(arguments[3]);
     client_count = strtoull(arguments[4], NULL, 10);
     uint64_t duration = (uint64_t)(strtod(arguments[5], NULL) * 1e6);

@@ -9,7 +9,8 @@
      http    the same server for those that come without SOCKS, as the exits of a Tor network
      https   the same over TLS, with the certificate and the key from these files
 
-   GET /N has N bytes. Any other request is read to its end, and answered with few. Whoever is
+   GET /N has N bytes; GET /N?last has them, too, and is the last that is answered on its connection,
+   as the response says. Any other request is read to its end, and answered with few. Whoever is
    answered may ask again: the client closes the connection.
 
    DELAY is the round trip to the destinations in milliseconds: the answer to CONNECT and each
@@ -239,7 +240,7 @@ static int send_due_answers(void)
 
 /* --- HTTP ------------------------------------------------------------------------------------- */
 
-static bool respond(struct connection *c, uint64_t size)
+static bool respond(struct connection *c, uint64_t size, bool is_last)
 {
     static char date[64];
     static time_t dated;
@@ -251,8 +252,8 @@ static bool respond(struct connection *c, uint64_t size)
     }
     int length = snprintf(head, sizeof head,
                           "HTTP/1.1 200 OK\r\nServer: bench\r\nDate: %s\r\n"
-                          "Content-Type: text/plain\r\nContent-Length: %llu\r\n\r\n",
-                          date, (unsigned long long)size);
+                          "Content-Type: text/plain\r\nContent-Length: %llu\r\n%s\r\n",
+                          date, (unsigned long long)size, is_last ? "Connection: close\r\n" : "");
     c->stage = REQUEST;
     return answer(c, head, (size_t)length, size);
 }
@@ -270,11 +271,14 @@ static ssize_t read_head(struct connection *c, const char *data, size_t size)
     size_t taken = whole - c->head_has;
     c->head[whole] = 0;
     c->head_has = 0;
-    if (strncmp(c->head, "GET /", 5) == 0)
-        return respond(c, strtoull(c->head + 5, NULL, 10)) ? (ssize_t)taken : -1;
+    if (strncmp(c->head, "GET /", 5) == 0) {
+        char *behind;
+        uint64_t bytes = strtoull(c->head + 5, &behind, 10);
+        return respond(c, bytes, strncmp(behind, "?last ", 6) == 0) ? (ssize_t)taken : -1;
+    }
     c->stage = BODY;
     c->body = body_of(c->head, (struct body){.kind = LENGTH});
-    if (body_is_over(&c->body) && !respond(c, 2))
+    if (body_is_over(&c->body) && !respond(c, 2, false))
         return -1;
     return (ssize_t)taken;
 }
@@ -289,7 +293,7 @@ static bool read_http(struct connection *c, const char *data, size_t size)
                 return false;
         } else {
             taken = (ssize_t)pass_over(&c->body, data, size);
-            if (body_is_over(&c->body) && !respond(c, 2))
+            if (body_is_over(&c->body) && !respond(c, 2, false))
                 return false;
         }
         data += taken;

@@ -44,3 +44,15 @@ def test_an_upload_says_how_long_it_is() -> None:
     ((sent, awaited),) = steps(Way.PROXY, Asked(URL, upload=5000))
     assert sent.startswith(b"POST ") and b"\r\nContent-Length: 5000\r\n" in sent
     assert awaited == "5000 again"
+
+
+def test_a_key_is_the_load_clients_to_number() -> None:
+    ((sent, _),) = steps(Way.PROXY, Asked(URL, keys=5000))
+    assert sent.count(b"########") == 1
+    assert b"\r\nTor-Stream-Isolation: ########\r\n" in sent
+    assert b"Isolation" not in message(Way.PROXY, Asked(URL))
+
+
+def test_what_is_behind_the_path_is_asked_for_in_tunnels_too() -> None:
+    *_, (sent, _) = steps(Way.CONNECT, Asked(URL + "?last"))
+    assert sent.startswith(b"GET /1024?last HTTP/1.1\r\n")
