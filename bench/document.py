@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from bench import pictures, tables
+from bench import curve_pictures, pictures, tables
 from bench.build import ROOT
-from bench.results import Report
+from bench.results import Grown, Report
 
 PAGE = ROOT / "docs" / "performance.md"
 IMAGES = ROOT / "docs" / "images"
 
 BEGIN = "<!-- what follows is written by make bench -->"
 END = "<!-- what precedes is written by make bench -->"
+CURVES_BEGIN = "<!-- what follows is written by make bench, too: the curves -->"
+CURVES_END = "<!-- what precedes is written by make bench, too: the curves -->"
 
 
 def write(report: Report, page: Path = PAGE, images: Path = IMAGES) -> None:
-    """Put tables and pictures into the documentation."""
-    drawn = [
-        f"![{picture.title}](images/{picture.file})" for picture in pictures.write(report, images)
-    ]
-    parts = (BEGIN, *drawn, tables.of_report(report), END)
-    before, _, rest = page.read_text().partition(BEGIN)
-    _, _, behind = rest.partition(END)
-    page.write_text(before + "\n\n".join(parts) + behind)
+    """Put tables and pictures into the documentation: of what was compared, and of the curves, each
+    where there is any."""
+    if report.results:
+        drawn = [_shown(picture.title, picture.file) for picture in pictures.write(report, images)]
+        _fill(page, BEGIN, END, [*drawn, tables.of_report(report)])
+    curves = [curve for curve in report.curves if curve.points]
+    if curves:
+        sections = [_section(curve, images) for curve in curves]
+        _fill(page, CURVES_BEGIN, CURVES_END, [tables.of_curves(report), *sections])
+
+
+def _section(curve: Grown, images: Path) -> str:
+    title = f"{curve.title}, over {curve.setting_title}"
+    shown = _shown(title, curve_pictures.write(curve, images))
+    return f"### {title}\n\n{shown}\n\n{tables.of_curve(curve)}"
+
+
+def _shown(title: str, file: str) -> str:
+    return f"![{title}](images/{file})"
+
+
+def _fill(page: Path, begin: str, end: str, parts: Sequence[str]) -> None:
+    before, _, rest = page.read_text().partition(begin)
+    _, _, behind = rest.partition(end)
+    page.write_text(before + "\n\n".join([begin, *parts, end]) + behind)

@@ -25,12 +25,14 @@ class Options:
     peers: tuple[str, ...] = ()
     """None: all."""
     json: Path = MADE / "results.json"
+    curves: bool = False
+    """Whether nothing but the curves is measured."""
     report: Path | None = None
     """Results of an earlier run, of which the documentation is made anew."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether all is measured, as it is shown in the documentation."""
+        """Whether all is measured (or all curves), as it is shown in the documentation."""
         return not (self.quick or self.only or self.peers)
 
     @classmethod
@@ -48,7 +50,12 @@ class Options:
         )
         parser.add_argument("--peers", action="append", default=[], help="as privoxy or node-kept")
         parser.add_argument(
-            "--json", type=Path, default=cls().json, help="where results go [%(default)s]"
+            "--json", type=Path, help="where results go [.bench/results.json, or curves.json]"
+        )
+        parser.add_argument(
+            "--curves",
+            action="store_true",
+            help="nothing but what it costs as there is more: clients, keys, circuits, readers",
         )
         parser.add_argument(
             "--report", type=Path, help="measure nothing; write the documentation of these results"
@@ -60,7 +67,8 @@ class Options:
             turns,
             tuple(parsed.only),
             tuple(parsed.peers),
-            parsed.json,
+            parsed.json or MADE / ("curves.json" if parsed.curves else "results.json"),
+            parsed.curves,
             parsed.report,
         )
 

@@ -13,9 +13,9 @@ from bench.results import Report, Result, of_tortxd
 from bench.spread import Spread
 from bench.tables import number
 
-_WIDTH, _LABELS, _NUMBERS = 720, 230, 70
+WIDTH, _LABELS, _NUMBERS = 720, 230, 70
 _TOP, _ROW, _BAR = 44, 26, 16
-_OWN, _OTHERS, _TEXT = "#a05cc8", "#8290a0", "#7d7d7d"
+OWN, _OTHERS, TEXT = "#a05cc8", "#8290a0", "#7d7d7d"
 
 
 @frozen
@@ -97,17 +97,22 @@ def draw(title: str, bars: Sequence[Bar], scale: float = 1.0) -> str:
     """Bars from the left, each as long as its median; a thin line spans the quartiles."""
     height = _TOP + _ROW * len(bars) + 8
     longest = max(bar.spread.high for bar in bars)
-    room = _WIDTH - _LABELS - _NUMBERS
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
-        f'width="{_WIDTH}" height="{height}" role="img" '
-        f'font-family="system-ui, sans-serif" font-size="13" fill="{_TEXT}">',
-        f"<title>{escape(title)}</title>",
-        f'<text x="8" y="24" font-size="15" font-weight="600">{escape(title)}</text>',
-    ]
+    room = WIDTH - _LABELS - _NUMBERS
+    lines = list(begin(title, height))
     for row, bar in enumerate(bars):
         lines += _row(bar, _TOP + row * _ROW, room / longest, scale)
     return "\n".join([*lines, "</svg>", ""])
+
+
+def begin(title: str, height: int) -> Iterable[str]:
+    """What each picture begins with."""
+    yield (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
+        f'width="{WIDTH}" height="{height}" role="img" '
+        f'font-family="system-ui, sans-serif" font-size="13" fill="{TEXT}">'
+    )
+    yield f"<title>{escape(title)}</title>"
+    yield f'<text x="8" y="24" font-size="15" font-weight="600">{escape(title)}</text>'
 
 
 def _row(bar: Bar, top: int, width: float, scale: float) -> Iterable[str]:
@@ -115,7 +120,7 @@ def _row(bar: Bar, top: int, width: float, scale: float) -> Iterable[str]:
         value * width for value in (bar.spread.low, bar.spread.median, bar.spread.high)
     )
     base, centre = top + _BAR - 3, top + _BAR / 2
-    colour = _OWN if bar.is_own else _OTHERS
+    colour = OWN if bar.is_own else _OTHERS
     weight = ' font-weight="600"' if bar.is_own else ""
     yield (
         f'<text x="{_LABELS - 8}" y="{base}" text-anchor="end"{weight}>{escape(bar.label)}</text>'
@@ -125,7 +130,7 @@ def _row(bar: Bar, top: int, width: float, scale: float) -> Iterable[str]:
         f'fill="{colour}"/>'
     )
     yield (
-        f'<path d="M{_LABELS + low:.1f} {centre}H{_LABELS + high:.1f}" stroke="{_TEXT}" '
+        f'<path d="M{_LABELS + low:.1f} {centre}H{_LABELS + high:.1f}" stroke="{TEXT}" '
         'stroke-width="2"/>'
     )
     text = number(bar.spread.median * scale)

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from attrs import evolve, frozen
 
+from bench import curves
 from bench.cases import Case, bulk, coldstart, memory, requests
+from bench.curves import CURVES, Curve
 from bench.options import Options
 from bench.pairs import Comparison
 from bench.peers import TORTXD, Peer
@@ -33,15 +35,36 @@ class Part:
 
 def parts(options: Options, peers: Sequence[Peer]) -> list[Part]:
     """All that is wanted, with those peers that are there."""
+    if options.curves:
+        return []
     cases = _quick() if options.quick else _full()
     made = [_part(setting, of_setting, options, peers) for setting, of_setting in cases]
     return [part for part in made if part.comparisons]
 
 
+def curves_of(options: Options) -> list[Curve]:
+    """The curves that are wanted: none where a part of the rest is chosen."""
+    if not (options.curves or options.is_whole):
+        return []
+    return [curve for curve in CURVES if options.wants(curve.setting.key, curve.key)]
+
+
+def curve_turns(options: Options) -> int:
+    """How often each count is measured."""
+    return curves.QUICK_TURNS if options.quick else curves.TURNS
+
+
+def curve_seconds(curve: Curve, options: Options) -> float:
+    """How long one takes, more or less."""
+    return _STARTING[curve.setting.key] + curve.expected(curve_turns(options))
+
+
 def names(peers: Sequence[Peer]) -> str:
     """By which names a part of it can be chosen."""
     cases = [f"{setting.key}/{case.key}" for setting, cases in _full() for case in cases]
-    return f"{', '.join(cases)}; peers: {', '.join(peer.key for peer in peers)}."
+    with_curves = ", ".join(curve.key for curve in CURVES)
+    keys = ", ".join(peer.key for peer in peers)
+    return f"{', '.join(cases)}; peers: {keys}; with --curves: {with_curves}."
 
 
 def _part(setting: Setting, cases: Sequence[Case], options: Options, peers: Sequence[Peer]) -> Part:

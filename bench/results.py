@@ -49,6 +49,34 @@ class Result:
 
 
 @frozen
+class Point:
+    """What came of all turns with one count of what a curve is about."""
+
+    count: int
+    turns: Sequence[Figures]
+
+    def spread(self, metric: Metric) -> Spread | None:
+        """Of one figure; None where nothing is known of it."""
+        values = [figures[metric.key] for figures in self.turns]
+        return Spread.of(values) if values else None
+
+
+@frozen
+class Grown:
+    """What came of a curve."""
+
+    key: str
+    title: str
+    axis: str
+    """What there was more of."""
+    setting_title: str
+    metrics: Sequence[Metric]
+    points: Sequence[Point]
+    problem: str | None = None
+    """Why there are no more figures."""
+
+
+@frozen
 class Report:
     """A whole run."""
 
@@ -59,6 +87,7 @@ class Report:
     missing: Mapping[str, str]
     """Who could not be measured, and why."""
     results: Sequence[Result]
+    curves: Sequence[Grown] = ()
 
     def cases(self) -> list[list[Result]]:
         """The results of one case in one setting after the other."""
@@ -73,7 +102,9 @@ class Report:
     def from_json(cls, text: str) -> Report:
         """What :meth:`to_json` has written."""
         read = json.loads(text)
-        return cls(**{**read, "results": [_result(each) for each in read["results"]]})
+        results = [_result(each) for each in read["results"]]
+        curves = [_grown(each) for each in read.get("curves", ())]
+        return cls(**{**read, "results": results, "curves": curves})
 
 
 def of_tortxd(results: Sequence[Result], metric: Metric) -> Spread | None:
@@ -89,3 +120,9 @@ def _result(read: dict[str, Any]) -> Result:
     metrics = [Metric(**each) for each in read["metrics"]]
     pairs = [Pair(**each) for each in read["pairs"]]
     return Result(**{**read, "metrics": metrics, "pairs": pairs})
+
+
+def _grown(read: dict[str, Any]) -> Grown:
+    metrics = [Metric(**each) for each in read["metrics"]]
+    points = [Point(**each) for each in read["points"]]
+    return Grown(**{**read, "metrics": metrics, "points": points})

@@ -8,15 +8,17 @@ from contextlib import AbstractContextManager, nullcontext
 
 from bench import loopback, tables
 from bench.build import native
+from bench.curves import Curve
 from bench.machine import describe, today
+from bench.metrics import Figures
 from bench.options import Options
 from bench.pairs import Comparison
 from bench.peers import PEERS, TORTXD, Missing
 from bench.peers.bare import TOR
-from bench.plan import Part, names, parts
+from bench.plan import Part, curve_seconds, curve_turns, curves_of, names, parts
 from bench.processes import ProcessError
 from bench.progress import Progress, minutes
-from bench.results import Pair, Report, Result
+from bench.results import Grown, Pair, Point, Report, Result
 from bench.settings import Setting
 from bench.world import World
 
@@ -33,17 +35,23 @@ def run(options: Options) -> Report:
     is_own = loopback.make_own()  # from here on, nothing can be fetched
     peers = [peer for peer in (*PEERS, TOR) if peer.title in versions]
     planned = parts(options, peers)
-    if not planned:
+    curves = curves_of(options)
+    if not planned and not curves:
         raise ProcessError(f"that leaves nothing to measure. There are {names(peers)}")
-    progress = Progress(sum(part.seconds(options.turns) for part in planned))
+    seconds = sum(part.seconds(options.turns) for part in planned)
+    progress = Progress(seconds + sum(curve_seconds(curve, options) for curve in curves))
     print(f"This takes {minutes(progress.planned)}.", flush=True)
     results: list[Result] = []
     for part in planned:
         with _loopback(part.setting, is_own=is_own):
             results += _measure(part, options.turns, progress)
+    grown: list[Grown] = []
+    for curve in curves:
+        with _loopback(curve.setting, is_own=is_own):
+            grown.append(_measure_curve(curve, curve_turns(options), progress))
     progress.clear()
     machine = {**describe(), "loopback": _AT_ONCE if is_own else _DELAYED}
-    return Report(today(), options.turns, machine, versions, missing, results)
+    return Report(today(), options.turns, machine, versions, missing, results, grown)
 
 
 def _prepare(options: Options) -> tuple[Mapping[str, str], Mapping[str, str]]:
@@ -53,7 +61,7 @@ def _prepare(options: Options) -> tuple[Mapping[str, str], Mapping[str, str]]:
     versions: dict[str, str] = {}
     missing: dict[str, str] = {}
     for peer in (TORTXD, *PEERS, TOR):
-        if not options.wants_peer(peer.key) and peer is not TORTXD:
+        if peer is not TORTXD and (options.curves or not options.wants_peer(peer.key)):
             continue
         try:
             versions[peer.title] = peer.prepare()
@@ -115,3 +123,26 @@ def _result(
         pairs,
         f"{len(problems)} turns failed: {problems[-1]}" if problems else None,
     )
+
+
+def _measure_curve(curve: Curve, turns: int, progress: Progress) -> Grown:
+    found: dict[int, list[Figures]] = {count: [] for count in curve.counts}
+    problems: list[str] = []
+    with curve.setting.open() as behind, curve.open(behind) as measure:
+        progress.advance(curve.preparing)
+        for count in curve.order(turns):
+            progress.show(f"{curve.title}: {count:,} {curve.axis}")
+            if len(problems) < _TRIES:
+                try:
+                    found[count].append(measure(count))
+                except ProcessError as error:
+                    problems.append(f"{count:,} {curve.axis}: {error}")
+            progress.advance(curve.seconds)
+    points = [Point(count, figures) for count, figures in found.items() if figures]
+    problem = f"{len(problems)} measurements failed; {problems[-1]}" if problems else None
+    grown = Grown(
+        curve.key, curve.title, curve.axis, curve.setting.title, curve.metrics, points, problem
+    )
+    progress.clear()
+    print(f"\n{curve.title}, over {curve.setting.title}\n\n{tables.of_curve(grown)}", flush=True)
+    return grown

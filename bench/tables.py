@@ -7,7 +7,7 @@ from itertools import groupby
 
 from bench.goals import outcomes
 from bench.metrics import Metric
-from bench.results import Report, Result, of_tortxd
+from bench.results import Grown, Report, Result, of_tortxd
 from bench.spread import Spread
 
 _NOTHING = ""
@@ -89,8 +89,25 @@ def _without_unit(metric: Metric) -> str:
     return metric.title.partition(",")[0]
 
 
+def of_curve(curve: Grown) -> str:
+    """The medians at each count."""
+    rows = [[curve.axis, *(metric.title for metric in curve.metrics)]]
+    for point in curve.points:
+        medians = [_median(point.spread(metric), metric) for metric in curve.metrics]
+        rows.append([f"{point.count:,}", *medians])
+    problem = "" if curve.problem is None else f"\n\n{curve.problem}"
+    return f"{table(rows)}{problem}"
+
+
+def of_curves(report: Report) -> str:
+    """When the curves were measured, and on what."""
+    machine = ", ".join(f"{name} {value}" for name, value in report.machine.items())
+    turns = max(len(point.turns) for curve in report.curves for point in curve.points)
+    return f"Measured on {report.date}, medians of {turns}: {machine}."
+
+
 def of_report(report: Report) -> str:
-    """All of it, as sections of Markdown."""
+    """All that was compared, as sections of Markdown."""
     sections = [_about(report)]
     if any(outcomes(report)):
         sections.append(f"### What is aimed at\n\n{of_goals(report)}")

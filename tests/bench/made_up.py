@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from attrs import evolve
+
 from bench.metrics import Metric
-from bench.results import Pair, Report, Result
+from bench.results import Grown, Pair, Point, Report, Result
 
 RATE = Metric("rate", "requests/s")
 CPU = Metric("cpu", "CPU, ms/request", 1e3)
@@ -46,3 +48,15 @@ def report(*results: Result) -> Report:
     versions = {"tortxd": "1.2", "Privoxy": "3.4", "the SOCKS port itself": ""}
     missing = {"Node.js": "npm is not installed"}
     return Report("2026-01-02", 10, machine, versions, missing, results)
+
+
+def curve(*points: tuple[int, Sequence[float]], problem: str | None = None) -> Grown:
+    """For each count, the rates of all turns."""
+    found = [Point(count, [figures(rate) for rate in rates]) for count, rates in points]
+    return Grown(
+        "clients", "More clients", "clients", "a plain SOCKS server", METRICS, found, problem
+    )
+
+
+def curves(*grown: Grown) -> Report:
+    return evolve(report(), curves=grown)
