@@ -189,3 +189,11 @@ def test_nothing_else_comes_of_any_bytes(data: bytes) -> None:
             assert isinstance(shaking.lost(), TortxdError)
         except TortxdError:
             pass
+
+
+def test_what_came_behind_the_answer_is_not_kept() -> None:
+    shaking = handshake()
+    opened = shaking.receive(OK + bytes(60_000))
+    assert opened is not None
+    assert len(opened.leftover) == 60_000
+    assert not shaking._reader.rest

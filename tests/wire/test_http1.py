@@ -561,3 +561,10 @@ def test_other_things_are_not_taken_for_one(data: bytes) -> None:
     with pytest.raises(BadResponse) as caught:
         ResponseReader(b"GET").feed(data)
     assert str(caught.value) == BadResponse.sentence
+
+
+def test_what_follows_a_head_is_kept_until_it_is_taken() -> None:
+    reader = ResponseReader(b"GET")
+    assert reader.feed(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(60_000)) is not None
+    assert len(reader.take_rest()) == 60_000
+    assert not [it for it in vars(reader).values() if isinstance(it, bytes | bytearray) and it[3:]]

@@ -192,3 +192,12 @@ def outcome(chunks: list[bytes]) -> object:
         if reply is not None:
             return reply.bound
     return None
+
+
+def test_what_came_behind_the_reply_is_not_kept() -> None:
+    """With many streams that stand still it would add up."""
+    handshake = Handshake()
+    reply = handshake.receive(METHOD + AUTH + OPEN + bytes(60_000))
+    assert reply is not None
+    assert len(reply.leftover) == 60_000
+    assert not [it for it in vars(handshake).values() if isinstance(it, bytes) and it]

@@ -196,7 +196,8 @@ class Exchange(Outbound):
         upstream = self._upstream
         assert upstream is not None
         body = reader.body(head)
-        first = body.feed(reader.rest) if reader.rest else b""
+        rest = reader.take_rest()
+        first = body.feed(rest) if rest else b""
         headers = self.request.filter(head)
         headers += self._carrier.annotate(upstream)
         headers += self._own_headers()

@@ -79,9 +79,9 @@ class ConnectHandshake:
                 if head is None:
                     return None
                 if 200 <= head.status < 300:
-                    return Opened(self._reader.rest)
+                    return Opened(self._reader.take_rest())
                 self._refusal, self._body = head, self._reader.body(head)
-                data = self._reader.rest
+                data = self._reader.take_rest()
             self._collected.add(self._body.feed(data))
         except BadResponse:
             raise TorDown(_NOT_HTTP) from None

@@ -180,4 +180,5 @@ class Handshake:
             host = str(IPv6Address(raw))
         else:
             host = raw[1:].decode("latin-1")
+        self._buffer = b""  # much of the destination's may stand in it
         return Reply((host, int.from_bytes(buffer[end : end + 2], "big")), buffer[end + 2 :])

@@ -82,7 +82,12 @@ class ResponseReader:
             self._interims += 1
             if self._interims > MAX_INTERIM:
                 raise BadResponse("The destination sent too many interim responses.")
-            data, self.rest = self.rest, b""
+            data = self.take_rest()
+
+    def take_rest(self) -> bytes:
+        """What followed the head, which is not kept any longer."""
+        rest, self.rest = self.rest, b""
+        return rest
 
     def body(self, head: ResponseHead) -> BodyReader:
         """A reader of the body that follows ``head``."""
