@@ -157,6 +157,17 @@ def test_who_is_taken_from_at_once_is_not_paused(ends: Ends) -> None:
     assert producer.told == []
 
 
+def test_who_does_not_take_all_is_taken_from_no_more(ends: Ends) -> None:
+    """Though that is less than Twisted pauses for."""
+    producer = Producer()
+    ends.connection.registerProducer(producer, True)
+    ends.connection.write(MUCH[:40_000])
+    ends.end_round()
+    assert producer.told == ["pause"]
+    assert ends.carry() == MUCH[:40_000]
+    assert producer.told == ["pause", "resume"]
+
+
 def test_a_pull_producer_is_asked_for_more(ends: Ends) -> None:
     producer = Producer()
     ends.connection.registerProducer(producer, False)

@@ -113,8 +113,19 @@ class _Joined:
             sent = 0  # Twisted finds out why, where the socket is not merely full
         if sent < len(data):
             self._write(data[sent:])
+            self._pause_producer()
         elif connection.producer is not None and not connection.streamingProducer:
             connection.startWriting()  # there Twisted asks it for more
+
+    def _pause_producer(self) -> None:
+        """Let no more come for a connection that does not take what there is. Twisted itself does
+        so when there are more than 64 KiB of it, and with many clients that do not read these add
+        up."""
+        connection = self._connection
+        producer = connection.producer
+        if producer is not None and connection.streamingProducer and not connection.producerPaused:
+            connection.producerPaused = True
+            producer.pauseProducing()
 
 
 class _Round:
