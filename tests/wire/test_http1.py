@@ -20,6 +20,8 @@ from tortxd.wire.http1 import (
     OF_RESPONSE,
     BodyReader,
     ChunkedBody,
+    CloseBody,
+    LengthBody,
     RequestHead,
     RequestReader,
     ResponseHead,
@@ -568,3 +570,14 @@ def test_what_follows_a_head_is_kept_until_it_is_taken() -> None:
     assert reader.feed(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(60_000)) is not None
     assert len(reader.take_rest()) == 60_000
     assert not [it for it in vars(reader).values() if isinstance(it, bytes | bytearray) and it[3:]]
+
+
+def test_bytes_of_a_body_can_go_another_way() -> None:
+    body = LengthBody(10)
+    assert body.feed(b"abc") == b"abc"
+    assert body.unframed == 7
+    body.skip(5)
+    assert body.unframed == 2
+    assert (body.feed(b"ijk"), body.done, body.rest) == (b"ij", True, b"k")
+    assert CloseBody().unframed > 1 << 60
+    assert ChunkedBody(OF_RESPONSE).unframed == 0

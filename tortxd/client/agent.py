@@ -189,6 +189,8 @@ def request_head(
 class _Asking:
     """The client of one exchange; ``answer`` fires with its response."""
 
+    wire = None
+
     def __init__(
         self, carrier: Carrier, request: _ClientRequest, body: IBodyProducer | None
     ) -> None:

@@ -130,6 +130,8 @@ class _Program:
     ``connected`` fires with its protocol.
     """
 
+    wire = None
+
     def __init__(
         self,
         factory: IProtocolFactory,

@@ -25,7 +25,11 @@ from tortxd.relay.journal import OK, Way
 from tortxd.relay.outbound import AWAITING, OVER, RESPONDING, TUNNEL_IDLE_TIME, Outbound
 from tortxd.relay.placement import Steered
 from tortxd.relay.upstream import PoolKey, Upstream
+from tortxd.splicing import splice
 from tortxd.wire.http1 import LAST_CHUNK, BodyReader, Headers, ResponseHead, ResponseReader, chunk
+
+LOOKED_AT = 64 * 1024
+"""Bytes of a body's end that never go unseen: something may follow it."""
 
 
 class UpstreamRequest(NamedTuple):
@@ -218,6 +222,19 @@ class Exchange(Outbound):
         self._sink.draw_from(upstream.transport)
         if switches:
             self._draw_from_client()
+        elif body.unframed > LOOKED_AT and self._sink.wire is not None:
+            client = self._sink.wire.transport
+            self._splice(splice(upstream.transport, client, self._may_pass, self._pass))
+
+    def _may_pass(self) -> int:
+        """How many bytes of the body may go to the client unseen."""
+        assert self._body is not None
+        return self._body.unframed - LOOKED_AT
+
+    def _pass(self, size: int) -> None:
+        assert self._body is not None
+        self._body.skip(size)
+        self._passed_down(size)
 
     def _complete(self) -> None:
         """The response is whole."""

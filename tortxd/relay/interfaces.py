@@ -67,8 +67,24 @@ class NoUpload:
         pass
 
 
+class Wire(Protocol):
+    """A client's connection where bytes pass as they are."""
+
+    @property
+    def transport(self) -> object:
+        """Its transport."""
+
+    def passed(self) -> None:
+        """Some have gone to the client."""
+
+
 class ResponseSink(Protocol):
     """Takes the response: the client, however it speaks."""
+
+    @property
+    def wire(self) -> Wire | None:
+        """The client's connection, if the body goes there as it is; for the response that was
+        started."""
 
     @property
     def upload_producer(self) -> UploadProducer:

@@ -29,6 +29,7 @@ from tortxd.relay.placement import Place, Steered
 from tortxd.relay.timeouts import Timeout
 from tortxd.relay.tries import Tries
 from tortxd.relay.upstream import PoolKey, Upstream
+from tortxd.splicing import Splice
 from tortxd.tor.reasons import DONE
 from tortxd.tor.report import not_ready
 from tortxd.tor.status import serves
@@ -121,6 +122,8 @@ class Outbound:
         """The control port's word on how the stream ended."""
         self._held: list[bytes] = []
         self._held_bytes = 0
+        self._splices: list[Splice] = []
+        """What moves bytes past it."""
         self._begun = carrier.timeouts.clock.seconds()
         self._deadline = self._begun + timeout
         self._timeout: Timeout | None = carrier.timeouts.start(timeout, self._late)
@@ -325,6 +328,24 @@ class Outbound:
         for data in held:
             self._forward(data)
 
+    # --- bytes that nobody looks at ---------------------------------------------------------------
+
+    def _splice(self, *ways: Splice | None) -> None:
+        """Let bytes go these ways from now on, as far as they can."""
+        self._splices += filter(None, ways)
+
+    def _passed_down(self, size: int) -> None:
+        """So many have gone to the client."""
+        self._received += size
+        self._touch()
+        if self._sink.wire is not None:
+            self._sink.wire.passed()
+
+    def _passed_up(self, size: int) -> None:
+        """So many have come from the client, and gone."""
+        self._sent += size
+        self._touch()
+
     # --- the end ----------------------------------------------------------------------------------
 
     def stop(self) -> None:
@@ -420,6 +441,8 @@ class Outbound:
         else:
             journal.over(self._summary(outcome, error))
         self._carrier.under_way.discard(self)
+        for splice in self._splices:
+            splice.end()
         if self._timeout is not None:
             self._timeout.cancel()
             self._timeout = None

@@ -7,6 +7,8 @@ destination is done, or nothing has come for the idle time.
 
 from __future__ import annotations
 
+import sys
+
 from attrs import frozen
 from twisted.python.failure import Failure
 
@@ -15,6 +17,7 @@ from tortxd.relay.interfaces import Carrier, ResponseSink, Start
 from tortxd.relay.outbound import CONNECTING, OVER, RESPONDING, TUNNEL_IDLE_TIME, Outbound
 from tortxd.relay.placement import Steered
 from tortxd.relay.upstream import PoolKey, Upstream
+from tortxd.splicing import splice
 from tortxd.wire.http1 import Headers
 
 
@@ -82,6 +85,13 @@ class Tunnel(Outbound):
         self._wait(TUNNEL_IDLE_TIME)
         self._sink.draw_from(upstream.transport)
         self._draw_from_client()
+        wire = self._sink.wire
+        if wire is not None:
+            client, destination = wire.transport, upstream.transport
+            self._splice(
+                splice(destination, client, _all, self._passed_down),
+                splice(client, destination, _all, self._passed_up),
+            )
 
     def upload_done(self) -> None:
         """A CONNECT has no body: nothing follows from its end."""
@@ -111,3 +121,8 @@ class Tunnel(Outbound):
             self._attempt_failed(self._why_lost())  # while the circuit was asked for
         else:
             self._closed(upstream, reason)
+
+
+def _all() -> int:
+    """A tunnel's bytes are of no concern."""
+    return sys.maxsize

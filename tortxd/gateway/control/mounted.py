@@ -140,6 +140,8 @@ def set_headers(request: Request, headers: list[tuple[bytes, bytes]]) -> None:
 class RequestClient:
     """A twisted.web request as the client of an exchange."""
 
+    wire = None
+
     def __init__(self, gateway: Gateway, request: Request, head: RequestHead) -> None:
         self._gateway = gateway
         self._request = request

@@ -166,6 +166,8 @@ class _Asking:
     the exchange.
     """
 
+    wire = None
+
     def __init__(self, gateway: Gateway, streams: _Streams, request: UpstreamRequest) -> None:
         self.upload_producer: UploadProducer = NoUpload()
         self.body: Deferred[bytes] = Deferred(lambda _: self._leave())

@@ -338,6 +338,10 @@ class Front(TwistedProtocol):
 
     # --- what a request asks of it: see ClientConnection -----------------------------------------
 
+    def passed(self) -> None:
+        if self.half_closed:
+            self.rest()
+
     def hold(self, data: bytes) -> None:
         self._pipelined.hold(data)
         if self._pipelined.is_full and not self.upload_producer.paused:

@@ -18,7 +18,7 @@ from tortxd.gateway.front.framing import Framing
 from tortxd.gateway.front.handover import Handover
 from tortxd.gateway.transports import ClientTransport
 from tortxd.relay.exchange import Exchange, UpstreamRequest
-from tortxd.relay.interfaces import Carrier, Interim, Start, UploadProducer
+from tortxd.relay.interfaces import Carrier, Interim, Start, UploadProducer, Wire
 from tortxd.relay.outbound import STOPPING
 from tortxd.relay.tunnel import Tunnel, TunnelRequest
 from tortxd.wire.http1 import CONTINUE, LAST_CHUNK, BodyReader, RequestHead, chunk, head_bytes
@@ -31,8 +31,6 @@ class ClientConnection(Protocol):
     upload_producer: UploadProducer
     congested: bool
     """Whether the client takes no more for now."""
-    half_closed: bool
-    """Whether the client has no more to say."""
 
     @property
     def closing(self) -> bool:
@@ -49,6 +47,9 @@ class ClientConnection(Protocol):
 
     def rest(self) -> None:
         """As far as others need its place, nothing is asked for from now on."""
+
+    def passed(self) -> None:
+        """Some of the response has gone."""
 
     def may_half_close(self) -> None:
         """From now on, that the client has no more to say does not mean that it has left."""
@@ -253,8 +254,7 @@ class RelayedRequest(ClientRequest):
         if framing is not None and framing.chunked and data:
             data = chunk(data)
         connection.transport.write(data)
-        if connection.half_closed:
-            connection.rest()
+        connection.passed()
 
     def finish(self) -> None:
         if self._framing is not None and self._framing.chunked:
@@ -271,6 +271,11 @@ class RelayedRequest(ClientRequest):
 
     def fail(self, error: TortxdError) -> None:
         self._connection.fail(error)
+
+    @property
+    def wire(self) -> Wire | None:
+        is_chunked = self._framing is not None and self._framing.chunked
+        return None if is_chunked else self._connection
 
     def draw_from(self, producer: IPushProducer | None) -> None:
         self._source = producer

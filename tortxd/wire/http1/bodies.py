@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from enum import Enum
 
 from attrs import frozen
@@ -20,6 +21,14 @@ class BodyReader:
     rest = b""
     """What followed the body."""
 
+    @property
+    def unframed(self) -> int:
+        """How many bytes at least are the body's that come next, whatever they are."""
+        return 0
+
+    def skip(self, size: int) -> None:
+        """So many of them have gone another way. Not the last of a body of known length."""
+
     def feed(self, data: bytes) -> bytes:
         """Take ``data``, give the body bytes in it.
 
@@ -36,6 +45,13 @@ class LengthBody(BodyReader):
         self._left = length
         self.done = length == 0
 
+    @property
+    def unframed(self) -> int:
+        return self._left
+
+    def skip(self, size: int) -> None:
+        self._left -= size
+
     def feed(self, data: bytes) -> bytes:
         self._left -= len(data)
         if self._left > 0:
@@ -50,6 +66,10 @@ class LengthBody(BodyReader):
 
 class CloseBody(BodyReader):
     """A body that ends with the connection (RFC 9112, section 6.3, rule 8)."""
+
+    @property
+    def unframed(self) -> int:
+        return sys.maxsize
 
     def feed(self, data: bytes) -> bytes:
         return data
