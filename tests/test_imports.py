@@ -25,7 +25,7 @@ PACKAGE = Path(tortxd.__file__).parent
 LAYERS = (
     {"_types", "_version", "errors", "files", "grammar", "manual", "nearest"},
     {"addresses", "rates", "runtime", "writing"},
-    {"endpoints", "environment"},
+    {"endpoints", "environment", "splicing"},
     {"options"},
     {"sources"},
     {"config"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -260,27 +261,102 @@ async def test_the_pipe_is_empty_between_two_steps(connect: Any) -> None:
 
 
 @ensureDeferred
-async def test_steps_are_long_to_a_receiver_that_is_fast_only(way: Way) -> None:
+async def test_steps_are_as_long_as_there_is_room(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rooms = iter((-1, 100_000, 1 << 30))
+    monkeypatch.setattr("tortxd.splicing._room", lambda _: next(rooms))
     assert way.splice._size() == STEP
     way.splice._filled = True
-    assert way.splice._size() == LONG_STEP
+    assert [way.splice._size() for _ in range(3)] == [STEP, 100_000, LONG_STEP]
+
+
+@ensureDeferred
+async def test_a_receiver_that_does_not_read_leaves_no_room(way: Way) -> None:
+    socket = way.sink.transport.socket
+    empty = splicing._room(socket)
+    assert empty > STEP
     way.last.transport.pauseProducing()
-    way.sink.transport.write(pattern(20_000_000))
-    await until(lambda: way.sink.transport.producerPaused and way.sink.transport.dataBuffer)
-    assert way.splice._size() == STEP
+    with pytest.raises(BlockingIOError):
+        while True:
+            socket.send(bytes(STEP))
+    assert splicing._room(socket) < empty / 2
+
+
+def test_where_the_kernel_tells_of_no_room_none_is_taken_for_granted() -> None:
+    class Silent:
+        def getsockopt(self, *_: object) -> bytes:
+            raise OSError(errno.ENOPROTOOPT, "Protocol not available")
+
+    assert splicing._room(Silent()) == 0  # type: ignore[arg-type]
+
+
+@ensureDeferred
+async def test_what_was_not_passed_on_reaches_nobody_else(
+    connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rule 9: the pipe is everybody's."""
+
+    def fail(*_: object, **__: object) -> bytes:
+        raise MemoryError
+
+    first, source = await connect()
+    sink, last = await connect()
+    broken = Way(first, source, sink, last)
+    with monkeypatch.context() as patch:
+        patch.setattr("tortxd.splicing.os.read", fail)
+        patch.setattr(broken.sink.transport, "fileno", lambda: -1)  # it takes nothing
+        source.transport.stopReading()
+        broken.first.transport.write(b"one's own")
+        with pytest.raises(MemoryError):
+            await until(source.transport.doRead)
+    first, source = await connect()
+    sink, last = await connect()
+    way = Way(first, source, sink, last)
+    way.first.transport.write(b"another's")
+    await way.arrives(b"another's")
+
+
+@ensureDeferred
+async def test_what_is_encrypted_is_left_alone(connect: Any) -> None:
+    """Twisted's ``startTLS`` leaves the transport where it is."""
+    near, far = await connect()
+    for encrypted, plain in ((near, far), (far, near)):
+        encrypted.transport.TLS = True
+        assert splice(encrypted.transport, plain.transport, lambda: 1, lambda _: None) is None
+        assert splice(plain.transport, encrypted.transport, lambda: 1, lambda _: None) is None
+        encrypted.transport.TLS = False
 
 
 def test_what_has_no_socket_of_its_own_is_left_alone() -> None:
     assert splice(object(), object(), lambda: 1, lambda _: None) is None
 
 
-def test_without_a_pipe_all_goes_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+@ensureDeferred
+async def test_without_a_pipe_all_goes_as_ever(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: int) -> tuple[int, int]:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr("tortxd.splicing.os.pipe2", refuse)
     splicing._pipe.cache_clear()
-    try:
-        assert splicing._pipe() is None
-    finally:
-        splicing._pipe.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr("tortxd.splicing.os.pipe2", refuse)
+        way.first.transport.write(b"seen")
+        await until(lambda: way.source.received)
+    assert bytes(way.source.received) == b"seen"
+    assert way.moved == 0
+    assert splicing._pipe()  # later there is one
+
+
+@ensureDeferred
+async def test_all_ways_have_two_descriptors_in_common(connect: Any) -> None:
+    ways = []
+    for _ in range(5):
+        first, source = await connect()
+        sink, last = await connect()
+        ways.append(Way(first, source, sink, last))
+    splicing._pipe()
+    before = len(os.listdir("/proc/self/fd"))
+    for way in ways:
+        way.first.transport.write(b"unseen")
+        await way.arrives(b"unseen")
+    assert len(os.listdir("/proc/self/fd")) == before

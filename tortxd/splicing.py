@@ -1,6 +1,8 @@
-"""Moves bytes from one connection to another within the kernel (splice(2)), where nobody looks at
-them: they are neither copied nor kept here, and neither connection has to wait for the reactor's
-next round.
+"""Moves bytes from one connection to another within the kernel (splice(2)).
+
+For bytes that the gateway passes on without looking at them: a tunnel's, and the body of a response
+of known length. They are neither copied nor kept here, and neither connection has to wait for the
+reactor's next round.
 
 What the receiver has no room for goes the way of all bytes, by ``write``. So backpressure, errors
 and ends are Twisted's own, and the pipe that splice(2) wants between two sockets is empty again
@@ -11,12 +13,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import termios
+import socket
 from collections.abc import Callable
 from contextlib import suppress
-from errno import EINVAL, ENOMEM, ENOSYS, EPERM
+from errno import EINVAL, EMFILE, ENFILE, ENOMEM, ENOSYS, EPERM
 from functools import cache
-from typing import Any
+from struct import unpack_from
+from typing import Any, TypeGuard
 
 from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.tcp import Connection
@@ -24,12 +27,16 @@ from twisted.internet.tcp import Connection
 STEP = 64 * 1024
 """Bytes that are moved at once, as Twisted reads them: what the receiver has no room for is kept
 here."""
-LONG_STEP = 256 * 1024
-"""The same to a receiver that takes them as fast as they come."""
+LONG_STEP = 1024 * 1024
+"""The same at most, while they come as fast as that and there is room for them. It is also what a
+pipe may hold of those who are not root: see pipe(7)."""
 
-_UNABLE = (EINVAL, ENOMEM, ENOSYS, EPERM)
-"""What splice(2) fails with where it is not for this system or these connections."""
+_UNABLE = (EINVAL, EMFILE, ENFILE, ENOMEM, ENOSYS, EPERM)
+"""Why there is no pipe, or no splice(2) on this system or between these connections."""
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+_SO_MEMINFO = 55
+"""What the kernel holds of a socket: nine numbers (linux/sock_diag.h), of which these count:"""
+_SNDBUF, _WMEM_QUEUED = 3, 5
 
 
 def splice(
@@ -41,10 +48,14 @@ def splice(
     :param may_move: how many bytes may be moved now; the protocol gets the others.
     :param moved: told how many were.
     """
-    if not (isinstance(source, Connection) and isinstance(sink, Connection)):
-        return None
-    pipe = _pipe()
-    return None if pipe is None else Splice(source, sink, pipe, may_move, moved)
+    if _is_plain(source) and _is_plain(sink):
+        return Splice(source, sink, may_move, moved)
+    return None
+
+
+def _is_plain(transport: object) -> TypeGuard[Connection]:
+    """Whether what is written to it is what its socket sends."""
+    return isinstance(transport, Connection) and not transport.TLS
 
 
 class Splice:
@@ -54,13 +65,11 @@ class Splice:
         self,
         source: Connection,
         sink: Connection,
-        pipe: tuple[int, int],
         may_move: Callable[[], int],
         moved: Callable[[int], object],
     ) -> None:
         self._source = source
         self._sink: Any = sink
-        self._outlet, self._inlet = pipe
         self._may_move = may_move
         self._moved = moved
         self._read = source.doRead
@@ -75,13 +84,12 @@ class Splice:
 
     def _step(self) -> Any:
         """What the reactor calls when there is something to read; see ``Connection.doRead``."""
-        if not self._is_free():
-            return self._read()
-        size = min(self._may_move(), self._size())
+        size = min(self._may_move(), self._size()) if self._is_free() else 0
         if size <= 0:
             return self._read()
         try:
-            came = os.splice(self._source.fileno(), self._inlet, size, flags=_FLAGS)
+            outlet, inlet = _pipe()
+            came = os.splice(self._source.fileno(), inlet, size, flags=_FLAGS)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -91,23 +99,25 @@ class Splice:
             return self._read()
         if came == 0:
             return self._read()
-        went = self._pass_on(came)
-        self._filled = went == came == size
+        left = self._pass_on(outlet, came)
+        self._filled = came == size and not left
+        if left:
+            self._sink.write(left)
         self._moved(came)
         return None
 
-    def _pass_on(self, size: int) -> int:
-        """Empty the pipe; the result is how much has gone to the socket."""
+    def _pass_on(self, outlet: int, size: int) -> bytes:
+        """Empty the pipe; the result is what the socket has not taken."""
         try:
-            went = os.splice(self._outlet, self._sink.fileno(), size, flags=_FLAGS)
-        except OSError:
-            went = 0  # it has no room, or it is broken: then so says its next write
-        left = size - went
-        while left > 0:
-            data = os.read(self._outlet, left)
-            left -= len(data)
-            self._sink.write(data)
-        return went
+            with suppress(OSError):  # it has no room, or it is broken: then so says its next write
+                size -= os.splice(outlet, self._sink.fileno(), size, flags=_FLAGS)
+            left = b""
+            while len(left) < size:
+                left += os.read(outlet, size - len(left))
+        except BaseException:
+            _throw_pipe_away()  # the next one must not get what is in it
+            raise
+        return left
 
     def _is_free(self) -> bool:
         """Whether the receiver is there and has been sent all that was written to it."""
@@ -121,25 +131,29 @@ class Splice:
 
     def _size(self) -> int:
         """How long a step may be."""
-        return LONG_STEP if self._filled and _unsent(self._sink.fileno()) < STEP else STEP
+        return max(STEP, min(LONG_STEP, _room(self._sink.socket))) if self._filled else STEP
 
 
 @cache
-def _pipe() -> tuple[int, int] | None:
-    """The two ends of the pipe; None if there is none to be had."""
-    try:
-        outlet, inlet = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    with suppress(OSError):  # there may be less for those who are not root: pipe(7)
+def _pipe() -> tuple[int, int]:
+    """The two ends of the pipe. Raises OSError: there is none to be had now."""
+    outlet, inlet = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    with suppress(OSError):
         fcntl.fcntl(inlet, fcntl.F_SETPIPE_SZ, LONG_STEP)
     return outlet, inlet
 
 
-os.register_at_fork(after_in_child=_pipe.cache_clear)
+def _throw_pipe_away() -> None:
+    for end in _pipe():
+        os.close(end)
+    _pipe.cache_clear()
 
 
-def _unsent(socket: int) -> int:
-    """How many bytes the other end has not received yet (tcp(7), SIOCOUTQ)."""
-    count = fcntl.ioctl(socket, termios.TIOCOUTQ, bytes(4))
-    return int.from_bytes(count, "little")
+def _room(connected: socket.socket) -> int:
+    """How much a socket still takes, more or less; 0 where the kernel does not tell."""
+    numbers: tuple[int, ...]
+    try:
+        numbers = unpack_from("=9I", connected.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36))
+    except OSError:
+        return 0
+    return numbers[_SNDBUF] - numbers[_WMEM_QUEUED]

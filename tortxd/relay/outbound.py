@@ -96,6 +96,9 @@ class Outbound:
     _sent = 0
     _received = 0
 
+    _splices: tuple[Splice, ...] = ()
+    """What moves bytes past it."""
+
     # What steering needs, as it is where a request is not steered:
     _tries: Tries | None = None
     _placing: Pending | None = None
@@ -122,8 +125,6 @@ class Outbound:
         """The control port's word on how the stream ended."""
         self._held: list[bytes] = []
         self._held_bytes = 0
-        self._splices: list[Splice] = []
-        """What moves bytes past it."""
         self._begun = carrier.timeouts.clock.seconds()
         self._deadline = self._begun + timeout
         self._timeout: Timeout | None = carrier.timeouts.start(timeout, self._late)
@@ -332,7 +333,7 @@ class Outbound:
 
     def _splice(self, *ways: Splice | None) -> None:
         """Let bytes go these ways from now on, as far as they can."""
-        self._splices += filter(None, ways)
+        self._splices = tuple(filter(None, ways))
 
     def _passed_down(self, size: int) -> None:
         """So many have gone to the client."""
