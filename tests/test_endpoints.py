@@ -13,11 +13,13 @@ from tests.configuration import load
 from tortxd.addresses import SocksAddress
 from tortxd.config import DaemonConfig
 from tortxd.endpoints import (
+    BACKLOG,
     is_local_client,
     is_local_endpoint,
     loopback_http,
     plain,
     split_endpoint,
+    with_backlog,
 )
 from tortxd.errors import SetupError
 
@@ -291,3 +293,28 @@ def test_a_control_port_is_taken_as_it_is_meant(given: Any, endpoint: str) -> No
 def test_what_is_no_control_port_is_told_what_one_looks_like(given: str) -> None:
     with pytest.raises(SetupError, match=r"--control does not understand .*tcp:127\.0\.0\.1:9051"):
         load(control=given)
+
+
+@pytest.mark.parametrize(
+    ("description", "backlog"),
+    [
+        *((each, BACKLOG) for each in loopback_http(3080)),
+        ("tcp:3080", BACKLOG),
+        ("tcp:3080:127.0.0.1", BACKLOG),
+        ("tcp:3080:127.0.0.1:7", 7),
+        ("tcp:3080:backlog=7", 7),
+        ("tcp6:3080:7", 7),
+        ("unix:/run/tortxd/http:mode=660", BACKLOG),
+        (r"unix:/run/a\:b:660:7", 7),
+    ],
+)
+def test_many_clients_may_wait_unless_it_is_said_how_many(description: str, backlog: int) -> None:
+    endpoint: Any = endpoints.serverFromString(object(), with_backlog(description))
+    assert endpoint._backlog == backlog
+
+
+@pytest.mark.parametrize(
+    "description", ["ssl:443:k:c:TLSv1_METHOD::7", "systemd:domain=INET:index=0", "onion:80"]
+)
+def test_what_has_no_backlog_gets_none(description: str) -> None:
+    assert with_backlog(description) == description

@@ -12,6 +12,8 @@ from twisted.logger import capturedLogs, formatEvent
 
 from tortxd import DaemonConfig, TorService
 from tortxd.client.agent import TorAgent
+from tortxd.daemon import Daemon
+from tortxd.endpoints import BACKLOG
 from tortxd.errors import BadRequest, BadUrl, SetupError, TorNotReady
 from tortxd.policy.steering import UNSTEERED, Choice, Steering, Sticky
 from tortxd.relay.endpoint import StreamEndpoint
@@ -157,3 +159,11 @@ def test_the_library_speaks_of_fields_and_what_was_loaded_of_what_was_given(
             f"There is no tor executable at {missing}; install the package tor, or name one with "
             f"{name}."
         )
+
+
+def test_many_clients_may_wait_until_a_daemon_accepts_them(tmp_path: Path) -> None:
+    reactor: Any = MemoryReactorClock()
+    config = DaemonConfig(data_dir=tmp_path, http=("tcp:3080:interface=127.0.0.1",))
+    Daemon(config, reactor, lambda _: None)._listen()
+    ((port, _, backlog, interface),) = reactor.tcpServers
+    assert (port, backlog, interface) == (3080, BACKLOG, "127.0.0.1")

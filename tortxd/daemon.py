@@ -25,7 +25,7 @@ from tortxd._types import Reactor
 from tortxd._version import __version__
 from tortxd.addresses import SocksAddress, is_address
 from tortxd.config import DaemonConfig
-from tortxd.endpoints import not_a_server, plain, split_endpoint
+from tortxd.endpoints import not_a_server, plain, split_endpoint, with_backlog
 from tortxd.errors import SetupError, TorDown, TortxdError
 from tortxd.runtime import Announcement, Running, announce
 from tortxd.service import TorService
@@ -183,7 +183,7 @@ class Daemon(Service):
 
     def _listen_on(self, description: str) -> IListeningPort:
         outcome: list[Any] = []
-        endpoint = serverFromString(self._reactor, description)
+        endpoint = serverFromString(self._reactor, with_backlog(description))
         endpoint.listen(_Door(lambda: self._front)).addBoth(outcome.append)
         # Twisted's own stream endpoints listen at once; with others, Tor would start before a
         # failure is known.

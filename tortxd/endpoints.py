@@ -31,6 +31,11 @@ _SERVERS: dict[str, tuple[str, ...] | None] = {
     "systemd": None,
 }
 """Twisted's own kinds of server endpoints, and the arguments of those that are judged here."""
+_BACKLOG_AT = {"tcp": 2, "tcp6": 1, "unix": 2, "ssl": 5}
+"""Behind how many arguments the backlog stands, in those kinds that have one."""
+BACKLOG = 1024
+"""Clients that may wait until they are accepted. Twisted has 50 of them; the next one asks again
+after a second."""
 _CLIENTS: dict[str, tuple[str, ...] | None] = {
     "tcp": ("host", "port", "timeout", "bindAddress"),
     "unix": ("path", "timeout", "lockPath"),
@@ -93,6 +98,15 @@ def split_endpoint(description: str) -> tuple[list[str], dict[str, str]]:
         else:
             text += character
     return positional or [""], named
+
+
+def with_backlog(description: str) -> str:
+    """A Twisted server endpoint description that says how many clients may wait; as it is where it
+    says so already, or where that is not for us to say."""
+    (kind, *positional), named = split_endpoint(description)
+    if "backlog" in named or len(positional) > _BACKLOG_AT.get(kind, -1):
+        return description
+    return f"{description}:backlog={BACKLOG}"
 
 
 def plain(description: str) -> str:
