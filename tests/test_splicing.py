@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import termios
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -19,7 +21,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from tortxd import splicing
-from tortxd.splicing import LONG_STEP, STEP, Splice, splice
+from tortxd.splicing import GROWTH, STEP, Splice, splice
 from tortxd.testing import pattern
 from tortxd.writing import write_together
 
@@ -261,14 +263,40 @@ async def test_the_pipe_is_empty_between_two_steps(connect: Any) -> None:
 
 
 @ensureDeferred
+async def test_steps_grow_while_they_are_full(way: Way) -> None:
+    source = way.source.transport
+    source.stopReading()
+    way.first.transport.write(bytes(STEP + 10))
+    await until(lambda: _waiting(source) == STEP + 10)
+    source.doRead()
+    assert way.moved == STEP
+    assert way.splice._size == STEP + GROWTH
+    source.doRead()
+    assert way.moved == STEP + 10
+    assert way.splice._size == STEP
+
+
+@pytest.mark.parametrize(
+    ("size", "room", "fitting"),
+    [
+        (STEP, 0, STEP),
+        (STEP + GROWTH, -1, STEP),
+        (STEP + GROWTH, STEP + 1, STEP + 1),
+        (STEP + GROWTH, 1 << 30, STEP + GROWTH),
+    ],
+)
+@ensureDeferred
 async def test_steps_are_as_long_as_there_is_room(
-    way: Way, monkeypatch: pytest.MonkeyPatch
+    way: Way, monkeypatch: pytest.MonkeyPatch, size: int, room: int, fitting: int
 ) -> None:
-    rooms = iter((-1, 100_000, 1 << 30))
-    monkeypatch.setattr("tortxd.splicing._room", lambda _: next(rooms))
-    assert way.splice._size() == STEP
-    way.splice._filled = True
-    assert [way.splice._size() for _ in range(3)] == [STEP, 100_000, LONG_STEP]
+    monkeypatch.setattr("tortxd.splicing._room", lambda _: room)
+    way.splice._size = size
+    assert way.splice._fitting() == fitting
+
+
+def _waiting(transport: Any) -> int:
+    """How many bytes it has to read."""
+    return int.from_bytes(fcntl.ioctl(transport.fileno(), termios.FIONREAD, bytes(4)), "little")
 
 
 @ensureDeferred

@@ -27,9 +27,12 @@ from twisted.internet.tcp import Connection
 STEP = 64 * 1024
 """Bytes that are moved at once, as Twisted reads them: what the receiver has no room for is kept
 here."""
-LONG_STEP = 1024 * 1024
-"""The same at most, while they come as fast as that and there is room for them. It is also what a
-pipe may hold of those who are not root: see pipe(7)."""
+GROWTH = STEP // 2
+"""How much longer the next step may be where one was as long as it might be, and all of it went.
+Not much: the kernel says that there is room, and with many who do not read, all at once there is
+none."""
+LONGEST_STEP = 1024 * 1024
+"""The same as a pipe may hold of those who are not root: see pipe(7)."""
 
 _UNABLE = (EINVAL, EMFILE, ENFILE, ENOMEM, ENOSYS, EPERM)
 """Why there is no pipe, or no splice(2) on this system or between these connections."""
@@ -73,8 +76,8 @@ class Splice:
         self._may_move = may_move
         self._moved = moved
         self._read = source.doRead
-        self._filled = False
-        """Whether the last step was as long as it might be, and all of it went."""
+        self._size = STEP
+        """How long the next step may be, if there is room."""
         source.doRead = self._step  # type: ignore[method-assign]
 
     def end(self) -> None:
@@ -84,7 +87,7 @@ class Splice:
 
     def _step(self) -> Any:
         """What the reactor calls when there is something to read; see ``Connection.doRead``."""
-        size = min(self._may_move(), self._size()) if self._is_free() else 0
+        size = min(self._may_move(), self._fitting()) if self._is_free() else 0
         if size <= 0:
             return self._read()
         try:
@@ -100,9 +103,10 @@ class Splice:
         if came == 0:
             return self._read()
         left = self._pass_on(outlet, came)
-        self._filled = came == size and not left
         if left:
             self._sink.write(left)
+        grows = came == size and not left
+        self._size = min(self._size + GROWTH, LONGEST_STEP) if grows else STEP
         self._moved(came)
         return None
 
@@ -129,9 +133,9 @@ class Splice:
             and not sink._tempDataLen
         )
 
-    def _size(self) -> int:
-        """How long a step may be."""
-        return max(STEP, min(LONG_STEP, _room(self._sink.socket))) if self._filled else STEP
+    def _fitting(self) -> int:
+        """How long a step may be; there is always room for a short one, or it is found out."""
+        return STEP if self._size == STEP else max(STEP, min(self._size, _room(self._sink.socket)))
 
 
 @cache
@@ -139,7 +143,7 @@ def _pipe() -> tuple[int, int]:
     """The two ends of the pipe. Raises OSError: there is none to be had now."""
     outlet, inlet = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     with suppress(OSError):
-        fcntl.fcntl(inlet, fcntl.F_SETPIPE_SZ, LONG_STEP)
+        fcntl.fcntl(inlet, fcntl.F_SETPIPE_SZ, LONGEST_STEP)
     return outlet, inlet
 
 
