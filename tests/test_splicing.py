@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import termios
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import pytest_twisted
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor as installed
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.main import CONNECTION_LOST
@@ -149,14 +151,33 @@ async def test_what_was_written_before_goes_first(
     sink = way.sink.transport
     with monkeypatch.context() as patch:
         patch.setattr(sink, "writeSomeData", lambda _: 0)
-        sink.write(b"before ")
-        await until(lambda: sink.producerPaused)
-        way.source.transport.resumeProducing()
+        FileDescriptor.write(sink, b"before ")
+        await until(lambda: sink.dataBuffer)
         way.first.transport.write(b"behind")
         await until(lambda: way.source.received)
     assert bytes(way.source.received) == b"behind"  # whose protocol would write it
     sink.write(b"behind")
     await way.arrives(b"before behind")
+
+
+@ensureDeferred
+async def test_what_was_written_in_the_same_round_goes_first(way: Way) -> None:
+    source = way.source.transport
+    source.stopReading()
+    way.first.transport.write(b"behind")
+    await until(lambda: _waiting(source))
+    way.sink.transport.write(b"before ")
+    source.doRead()
+    await way.arrives(b"before behind")
+    assert way.moved == len(b"behind")
+
+
+@ensureDeferred
+async def test_nothing_keeps_a_way_that_has_ended(way: Way) -> None:
+    kept = weakref.ref(way.splice)
+    way.splice.end()
+    del way.splice
+    assert kept() is None
 
 
 @ensureDeferred

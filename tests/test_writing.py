@@ -16,7 +16,7 @@ from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
-from tortxd.writing import write_together
+from tortxd.writing import send_now, write_together
 
 
 class CountedSocket:
@@ -115,6 +115,18 @@ def test_what_is_written_in_a_round_goes_in_one_piece_at_its_end(ends: Ends) -> 
     assert ends.received() == b"one two three"
     assert ends.socket.sent == [13]
     assert not ends.waits()
+
+
+def test_what_must_not_wait_is_sent_now(ends: Ends) -> None:
+    send_now(ends.connection)
+    ends.connection.write(b"now ")
+    send_now(ends.connection)
+    assert ends.received() == b"now "
+    ends.connection.write(b"then")
+    ends.end_round()
+    assert ends.received() == b"then"
+    send_now(object())
+    send_now(StringTransport())
 
 
 def test_each_round_has_its_own(ends: Ends) -> None:

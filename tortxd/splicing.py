@@ -24,6 +24,8 @@ from typing import Any, TypeGuard
 from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.tcp import Connection
 
+from tortxd.writing import send_now
+
 STEP = 64 * 1024
 """Bytes that are moved at once, as Twisted reads them: what the receiver has no room for is kept
 here."""
@@ -87,6 +89,7 @@ class Splice:
 
     def _step(self) -> Any:
         """What the reactor calls when there is something to read; see ``Connection.doRead``."""
+        send_now(self._sink)
         size = min(self._may_move(), self._fitting()) if self._is_free() else 0
         if size <= 0:
             return self._read()

@@ -30,6 +30,14 @@ def write_together(transport: object) -> None:
     _Joined(this_round, transport)
 
 
+def send_now(transport: object) -> None:
+    """Do not wait for the round's end with what was written to ``transport``: something is to go
+    behind it that does not go through ``write``."""
+    joined = getattr(getattr(transport, "write", None), "__self__", None)
+    if isinstance(joined, _Joined):
+        joined.send()
+
+
 _REPLACED = ("write", "writeSequence", "startWriting", "stopWriting")
 
 

@@ -118,6 +118,7 @@ class ResponseSink(Protocol):
 class Nobody:
     """A :class:`ResponseSink` that takes nothing: the client has all that it will get."""
 
+    wire = None
     upload_producer: UploadProducer = NoUpload()
 
     def proceed(self) -> None:

@@ -442,7 +442,8 @@ class Outbound:
         else:
             journal.over(self._summary(outcome, error))
         self._carrier.under_way.discard(self)
-        for splice in self._splices:
+        splices, self._splices = self._splices, ()
+        for splice in splices:
             splice.end()
         if self._timeout is not None:
             self._timeout.cancel()
