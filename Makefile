@@ -31,7 +31,7 @@ test: ## Run the tests, those on a private Tor network among them, and report co
 	    echo "The tests passed."; \
 	else echo "The tests failed."; exit 1; fi
 
-bench: ## Measure tortxd beside other gateways, in 90 minutes; in 3 with ARGS=--quick
+bench: ## Measure tortxd beside other gateways, in 70 minutes; in 3 with ARGS=--quick
 	@tools/setup.sh gcc privoxy node:nodejs npm ip:iproute2 /usr/include/openssl/ssl.h:libssl-dev
 	@.venv/bin/python -m bench $(ARGS)
 
