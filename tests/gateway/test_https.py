@@ -20,6 +20,7 @@ from tests.gateway.asking import forward
 from tests.gateway.conftest import Gateway, port_of
 from tests.web_client import Reply
 from tortxd.policy.target import TargetPolicy, parse_alias
+from tortxd.relay.upstream import Upstream
 from tortxd.testing import pattern
 from tortxd.tor.tls import ClientTls
 
@@ -214,3 +215,19 @@ async def test_tls_says_how_a_body_until_close_ended(secure: Gateway) -> None:
     secure.socks.served[-1].transport.loseConnection()
     reply = await wire.reply()
     assert not reply.whole
+
+
+@ensureDeferred
+async def test_records_that_come_together_go_on_together(
+    secure: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    received = Upstream.dataReceived
+
+    def note(upstream: Upstream, data: bytes) -> None:
+        sizes.append(len(data))
+        received(upstream, data)
+
+    monkeypatch.setattr(Upstream, "dataReceived", note)
+    assert (await secure.fetch(url("/bytes/3000000"))).body == pattern(3_000_000)
+    assert max(sizes) > 2**14  # no record holds more

@@ -61,6 +61,8 @@ _ON_HANDSHAKE = re.compile("alert handshake failure")
 _FIRST = 5
 """Bytes at the beginning of what a destination sends that tell what it speaks: a record's header
 (RFC 8446, section 5.1), or none."""
+_RECORD = 5 + 2**14 + 256
+"""Bytes of a record at most (RFC 8446, section 5.2)."""
 _HTTP = re.compile(rb"HTTP/|<[!A-Za-z]")
 """How a web server begins that was greeted in a way that it does not understand."""
 
@@ -221,13 +223,34 @@ class _Tls(TLSMemoryBIOProtocol):
     def dataReceived(self, data: bytes) -> None:
         if len(self.first) < _FIRST:
             self.first += data[:_FIRST]
-        super().dataReceived(data)  # type: ignore[no-untyped-call]
+        wrapped = self.wrappedProtocol
+        if len(data) <= _RECORD or isinstance(wrapped, _Handshaking):
+            super().dataReceived(data)  # type: ignore[no-untyped-call]
+            return
+        gathered = self.wrappedProtocol = _Gathered()
+        try:
+            super().dataReceived(data)  # type: ignore[no-untyped-call]
+        finally:
+            self.wrappedProtocol = wrapped
+        if gathered.pieces:
+            wrapped.dataReceived(b"".join(gathered.pieces))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         wrapped = self.wrappedProtocol
         if not isinstance(wrapped, _Handshaking):
             self.wrappedProtocol = _Ending(self, wrapped)
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+
+class _Gathered(Protocol):
+    """Stands in for the application's protocol while records that came together are opened, so that
+    they go on together: each way on costs as much as another."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        self.pieces.append(data)
 
 
 class _Ending(Protocol):
