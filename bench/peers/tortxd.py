@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import compileall
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import tortxd
 from bench.load import Target
 from bench.peers.model import Peer, free_port, listening
 from bench.settings import Behind
@@ -41,4 +43,11 @@ def daemon(port: int, directory: str, *options: str) -> tuple[str, ...]:
     return (str(TWISTD), "-n", "--pidfile=", "tortxd", *own)
 
 
-TORTXD = Peer("tortxd", "tortxd", (Way.URL, Way.PROXY, Way.CONNECT), _start, lambda: __version__)
+def _prepare() -> str:
+    """As packages are that pip installs: else each start would compile all of a checkout that was
+    never run, where Python may not write what it compiled."""
+    compileall.compile_dir(Path(tortxd.__file__).parent, quiet=2)
+    return __version__
+
+
+TORTXD = Peer("tortxd", "tortxd", (Way.URL, Way.PROXY, Way.CONNECT), _start, _prepare)
