@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sysconfig
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,15 +13,9 @@ def describe() -> dict[str, str]:
     return {
         "processor": _of("/proc/cpuinfo", "model name") or platform.machine(),
         "cores": str(len(os.sched_getaffinity(0))),
-        "Linux": platform.release(),
-        "Python": _python(),
+        "Linux": platform.release().partition("-")[0],
+        "Python": platform.python_version(),
     }
-
-
-def _python() -> str:
-    """One that was built without measuring itself (PGO) is a quarter slower."""
-    is_optimized = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
-    return platform.python_version() + ("" if is_optimized else " built without optimizations")
 
 
 def today() -> str:

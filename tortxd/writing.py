@@ -44,16 +44,7 @@ _REPLACED = ("write", "writeSequence", "startWriting", "stopWriting")
 class _Joined:
     """Takes the place of a connection's ``write``."""
 
-    __slots__ = (
-        "_connection",
-        "_pieces",
-        "_round",
-        "_size",
-        "_start_writing",
-        "_stop_writing",
-        "_waits",
-        "_write",
-    )
+    __slots__ = ("_connection", "_pieces", "_round", "_size", "_waits")
 
     def __init__(self, this_round: _Round, connection: Any) -> None:
         self._round = this_round
@@ -62,17 +53,17 @@ class _Joined:
         self._size = 0
         self._waits = False
         """Whether the reactor waits until the socket takes something."""
-        self._write, connection.write = connection.write, self.write
+        connection.write = self.write
         connection.writeSequence = self.write_sequence
-        self._start_writing, connection.startWriting = connection.startWriting, self.start_writing
-        self._stop_writing, connection.stopWriting = connection.stopWriting, self.stop_writing
+        connection.startWriting = self.start_writing
+        connection.stopWriting = self.stop_writing
 
     def write(self, data: bytes) -> None:
         """See ``ITransport``."""
         connection = self._connection
         if self._waits or connection.TLS or not isinstance(data, bytes):
             self.send()
-            self._write(data)
+            Connection.write(connection, data)
         elif data and connection.connected:
             pieces = self._pieces
             if not pieces:
@@ -91,12 +82,12 @@ class _Joined:
         reactor may turn to it before the round's end comes, which is after it if a timer runs."""
         self.send()
         self._waits = True
-        self._start_writing()
+        Connection.startWriting(self._connection)
 
     def stop_writing(self) -> None:
         """See ``FileDescriptor``: everything is sent, or nothing more is."""
         self._waits = False
-        self._stop_writing()
+        Connection.stopWriting(self._connection)
         if not self._connection.connected:
             self._step_aside()
 
@@ -120,7 +111,7 @@ class _Joined:
         except OSError:
             sent = 0  # Twisted finds out why, where the socket is not merely full
         if sent < len(data):
-            self._write(data[sent:])
+            Connection.write(connection, data[sent:])
             self._pause_producer()
         elif connection.producer is not None and not connection.streamingProducer:
             connection.startWriting()  # there Twisted asks it for more
