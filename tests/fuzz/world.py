@@ -17,6 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from tests.gateway.conftest import Gateway
+from tortxd import splicing
 from tortxd.gateway.disconnects import LOOK_EVERY
 
 BOUND = 4.0
@@ -88,6 +89,7 @@ def descriptors() -> int:
 @asynccontextmanager
 async def example(gateway: Gateway) -> AsyncIterator[None]:
     """One example: nothing of it may be left behind, and nothing of one that failed is."""
+    splicing._pipe()  # the first that needs it makes it for all
     before = descriptors()
     others = set(gateway.reactor.getDelayedCalls())
     try:
