@@ -53,8 +53,8 @@ class Producer:
 class Ends:
     """Both ends of a connection: ours, of Twisted's, and the peer's."""
 
-    def __init__(self) -> None:
-        self.reactor = MemoryReactorClock()
+    def __init__(self, reactor: MemoryReactorClock | None = None) -> None:
+        self.reactor = reactor or MemoryReactorClock()
         ours, self.peer = socket.socketpair()
         for end in (ours, self.peer):
             end.setblocking(False)
@@ -224,6 +224,24 @@ def test_the_reactor_finds_out_why_nothing_can_be_sent(ends: Ends) -> None:
     ends.end_round()
     assert ends.waits()
     assert ends.connection.doWrite() is main.CONNECTION_LOST
+
+
+def test_a_producer_that_fails_keeps_nobody_waiting(ends: Ends) -> None:
+    class Failing(Producer):
+        def pauseProducing(self) -> None:
+            raise ZeroDivisionError
+
+    failing = Ends(ends.reactor)
+    failing.connection.registerProducer(Failing(), True)
+    failing.socket.send = lambda _: 0  # type: ignore[assignment, method-assign]
+    failing.connection.write(b"not taken")
+    ends.connection.write(b"taken")
+    ends.end_round()
+    assert ends.received() == b"taken"
+    ends.end_round()
+    assert failing.connection.disconnected
+    failing.peer.close()
+    failing.socket.close()
 
 
 def test_only_bytes_can_be_written(ends: Ends) -> None:

@@ -1,8 +1,8 @@
 """Moves bytes from one connection to another within the kernel (splice(2)).
 
-For bytes that the gateway passes on without looking at them: a tunnel's, and the body of a response
-of known length. They are neither copied nor kept here, and neither connection has to wait for the
-reactor's next round.
+For bytes that the gateway passes on without looking at them: a tunnel's, and those of a long body
+that is not chunked. They are neither copied nor kept here, and neither connection has to wait for
+the reactor's next round.
 
 What the receiver has no room for goes the way of all bytes, by ``write``. So backpressure, errors
 and ends are Twisted's own, and the pipe that splice(2) wants between two sockets is empty again

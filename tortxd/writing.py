@@ -14,6 +14,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from twisted.internet.tcp import Connection
+from twisted.logger import Logger
+
+log = Logger()
 
 _rounds: WeakKeyDictionary[Any, _Round] = WeakKeyDictionary()
 """By reactor."""
@@ -116,6 +119,12 @@ class _Joined:
         elif connection.producer is not None and not connection.streamingProducer:
             connection.startWriting()  # there Twisted asks it for more
 
+    def failed(self) -> None:
+        """Give the connection up, in the midst of an exception: as the reactor does where one comes
+        of its own attempt to write."""
+        log.failure("A connection could not be written to.")
+        self._connection.abortConnection()
+
     def _pause_producer(self) -> None:
         """Let no more come for a connection that does not take what there is. Twisted itself does
         so when there are more than 64 KiB of it, and with many clients that do not read these add
@@ -142,4 +151,7 @@ class _Round:
     def _send(self) -> None:
         due, self._due = self._due, []
         for joined in due:
-            joined.send()
+            try:
+                joined.send()
+            except Exception:  # of a producer's, which is not to keep the others waiting
+                joined.failed()
