@@ -50,7 +50,7 @@ async def test_a_key_is_rotated_and_its_circuit_changes(
     for _ in range(2):
         text, path = await fresh.call(FETCH, url)
         assert "200" in text
-        assert len(path) == 3
+        assert len(path) == 3, text
         circuit = text.partition("Circuit ")[2].partition(",")[0]
         circuits.append(circuit)
         said = await fresh.call(ROTATE, circuit)

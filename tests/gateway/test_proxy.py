@@ -9,9 +9,12 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
 
-from tests.gateway.conftest import Gateway
+from tests.gateway.conftest import CIRCUIT, FakeLink, Gateway
 from tortxd.errors import ConnectRefused, OriginReset
+from tortxd.relay.exchange import Exchange
+from tortxd.relay.upstream import Upstream
 from tortxd.testing import Canned, pattern
+from tortxd.tor.link import Circuit
 from tortxd.tor.status import BackingOff, Bootstrapping
 
 
@@ -58,6 +61,46 @@ async def test_a_body_in_the_query_is_not_looked_for(either: Gateway) -> None:
     reply = await either.fetch("/echo", form, method="POST", body=body)
     assert reply.json["sha256"] == hashlib.sha256(body).hexdigest()
     assert either.socks.served[0].target == ("origin.test.example", 80)
+
+
+@pytest.mark.parametrize("known", [1, 2, 99])
+@pytest.mark.parametrize("path", ["/bytes/3", "/close/200000", "/bytes/100000?cut=5000"])
+@ensureDeferred
+async def test_the_circuit_is_told_that_was_named_just_now(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, path: str, known: int
+) -> None:
+    """Tor names it before the destination's first byte, and may be read after that."""
+    asked: list[object] = []
+
+    def circuit_of(link: FakeLink, source: object) -> Circuit | None:
+        asked.append(source)
+        return CIRCUIT if len(asked) > known else None
+
+    monkeypatch.setattr(type(gateway.link), "circuit_of", circuit_of)
+    reply = await gateway.fetch(path)
+    assert reply.status == 200
+    assert reply.whole is ("cut" not in path)
+    assert ("Tortxd-Circuit" in reply) is (known < 2)
+
+
+@ensureDeferred
+async def test_a_client_that_leaves_while_it_is_asked_for_leaves_nothing(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(gateway.link), "circuit_of", lambda *_: None)
+    wire = await gateway.connect()
+    left: list[object] = []
+
+    def go_on(exchange: Exchange, upstream: Upstream) -> None:
+        left.append(exchange)
+        wire.transport.abortConnection()
+
+    monkeypatch.setattr(Exchange, "_go_on", go_on)
+    wire.send(f"GET {gateway.path('/bytes/3')} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    served = await gateway.socks.asked(1)
+    await served.lost
+    assert left
+    assert not gateway.core.under_way
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, 200_000])

@@ -83,6 +83,8 @@ class Exchange(Outbound):
         """Whether the client may have paused the destination."""
         self._has_spoken = False
         """Whether the client has had an interim response."""
+        self._first: bytes | None = None
+        """What has come while the circuit was asked for once more."""
 
     # --- getting there ---------------------------------------------------------------------------
 
@@ -99,6 +101,7 @@ class Exchange(Outbound):
         """``upstream`` takes bytes now; the SOCKS reply may still be on its way."""
         self._upstream = self._last = upstream
         upstream.requests += 1
+        self._first = None
         self._reader = ResponseReader(self.request.method, upgrade=self.request.upgrade)
         upstream.transport.write(self.request.head)
 
@@ -152,6 +155,14 @@ class Exchange(Outbound):
 
     def upstream_data(self, data: bytes) -> None:
         """Bytes from the destination."""
+        if self._first is not None:
+            self._first += data
+        elif self._head is None and self._is_unnamed():
+            self._first = data
+        else:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
         self._received += len(data)
         try:
             if self._head is None:
@@ -175,6 +186,32 @@ class Exchange(Outbound):
             self._complete()
         else:
             self._touch()
+
+    def _is_unnamed(self) -> bool:
+        """Whether the response has to wait for the name of its circuit. Tor gives it before it
+        passes anything on, but it may be read after that: then it is asked for once more when all
+        is read that there is."""
+        upstream = self._upstream
+        if upstream is None or upstream.source is None:
+            return False
+        if upstream.requests > 1 or not self._untouched():
+            return False
+        if self._carrier.annotate(upstream):
+            return False
+        upstream.transport.pauseProducing()
+        self._carrier.timeouts.clock.callLater(0, self._go_on, upstream)
+        return True
+
+    def _go_on(self, upstream: Upstream) -> None:
+        if self._upstream is upstream and self._first is not None:
+            upstream.transport.resumeProducing()
+            self._take_first()
+
+    def _take_first(self) -> None:
+        """Take what has waited, if anything has."""
+        first, self._first = self._first, None
+        if first is not None:
+            self._take(first)
 
     def _pass_on_interim(self, reader: ResponseReader) -> None:
         """Hand on what the destination says ahead of its response (RFC 9110, section 15.2), but for
@@ -261,6 +298,7 @@ class Exchange(Outbound):
 
     def upstream_lost(self, reason: Failure) -> None:
         """The connection to the destination is gone."""
+        self._take_first()
         upstream, self._upstream = self._upstream, None
         if upstream is None:
             return
