@@ -38,6 +38,8 @@ STREAM = {
 RENEWED = {"renewed": "key", "keys": 1, "connections": 0, "nextNewnym": 0.0}
 HEALTH = {
     "status": "ok",
+    "since": "2026-11-27T10:31:02Z",
+    "age": 185.2,
     "bootstrap": {"progress": 100, "tag": "done", "summary": "Done"},
     "tor": "socks5h://127.0.0.1:9050",
     "network": "public",

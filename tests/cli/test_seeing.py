@@ -15,6 +15,7 @@ def test_status(found: FakeGateway, tortxd: Run) -> None:
     assert (status, err) == (0, "")
     assert out.splitlines() == [
         "Tor is ready",
+        "since     3 min ago",
         f"gateway   {found.url}",
         "SOCKS     socks5h://127.0.0.1:9050",
         "network   public",

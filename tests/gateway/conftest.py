@@ -87,6 +87,7 @@ class FakeLink:
     said: Figures | None = field(factory=Figures)
     """What it says of itself; None: it does not answer."""
     runs: int = 1
+    since: float = 0.0
     next_new_identity: float | None = 0.0
     exits: dict[str, str] = field(factory=dict)
     """The fingerprints of those that can be chosen, and the country of each."""

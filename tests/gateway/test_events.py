@@ -26,6 +26,7 @@ from tortxd.gateway.control.feed import KINDS, LINGER, MOST_AT_ONCE, MOST_SHOWN,
 from tortxd.gateway.control.ring import Ring
 from tortxd.gateway.control.schemas import BANDWIDTH, CIRCUIT, HEALTH, SNAPSHOT, STREAM
 from tortxd.gateway.control.views import Views
+from tortxd.gateway.health import Health
 from tortxd.tor.changes import Bandwidth, C, CircuitChanged
 from tortxd.tor.link import Circuit, Stream
 from tortxd.tor.status import Bootstrapping
@@ -139,6 +140,7 @@ def world(gateway: Gateway) -> World:
     link, clock = TableLink(), Clock()
     gateway.core.link = link
     gateway.core.reactor = clock  # type: ignore[assignment]
+    gateway.core.health = Health(clock, link)
     return World(link, clock, Feed(gateway.core, Views(gateway.core)))
 
 
@@ -310,7 +312,7 @@ def test_nobody_listens_while_nobody_reads(world: World) -> None:
     assert not any(listeners.values())
     consumer = world.reader()
     assert all(listeners.values())
-    assert world.link.observers
+    assert world.feed._health._listeners
     assert consumer.producer is not None
     consumer.producer.stopProducing()
     assert len(world.feed) == 0
@@ -318,7 +320,7 @@ def test_nobody_listens_while_nobody_reads(world: World) -> None:
     assert all(listeners.values())
     world.clock.advance(1)
     assert not any(listeners.values())
-    assert not world.link.observers
+    assert not world.feed._health._listeners
     assert not world.clock.getDelayedCalls()
 
 

@@ -10,9 +10,10 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.task import Clock, deferLater
 
 from tests.gateway.asking import forward
-from tests.gateway.conftest import CIRCUIT, OPERATOR, Gateway
+from tests.gateway.conftest import CIRCUIT, OPERATOR, FakeLink, Gateway
 from tests.web_client import connect_to
 from tortxd.errors import BadUrl, InternalError, Overloaded, ResolveFailed, TorDown, TortxdError
+from tortxd.gateway.health import Health
 from tortxd.gateway.journal import (
     BOUNDS,
     INTERVAL,
@@ -41,7 +42,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def journal(clock: Clock) -> RequestJournal:
-    return RequestJournal(clock, NoCircuits())
+    return RequestJournal(clock, NoCircuits(), Health(clock, FakeLink()))
 
 
 def summary(error: TortxdError | None = None, **more: Any) -> Summary:

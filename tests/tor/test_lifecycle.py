@@ -142,7 +142,7 @@ def test_backoff_grows_to_its_cap(world: World) -> None:
         world.clock.advance(status.seconds - 0.01)
         assert isinstance(world.now(), BackingOff)
         world.clock.advance(0.02)
-        assert world.now() == Launching()
+        assert world.now() == Launching("Dead.")
     assert delays == [1, 2, 4, 8, 16, 32, LONGEST_DELAY, LONGEST_DELAY, LONGEST_DELAY]
 
 

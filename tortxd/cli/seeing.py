@@ -48,7 +48,8 @@ def _status(output: Output, asker: Asker, health: words.Json) -> None:
     output.line(output.bold(words.health(health), colour))
     for reason in words.reasons(health):
         output.line(reason)
-    facts = {
+    facts = {"since": f"{words.age(health['age'])} ago"} if "age" in health else {}
+    facts |= {
         "gateway": asker.gateway.url,
         "SOCKS": health["tor"] or "not open",
         "network": health["network"],

@@ -13,6 +13,7 @@ from tortxd._types import Reactor
 from tortxd.gateway.admission.admission import Admission
 from tortxd.gateway.admission.policy import GatewayPolicy
 from tortxd.gateway.disconnects import DisconnectWatch
+from tortxd.gateway.health import Health
 from tortxd.gateway.journal import RequestJournal
 from tortxd.gateway.limits import Limits
 from tortxd.policy.access import Caller
@@ -66,7 +67,8 @@ class Gateway:
         self.pool = Pool(self.timeouts, self.limits.idle)
         self.failures = Failures(reactor)
         self.under_way: set[Stoppable] = set()
-        self.journal = RequestJournal(reactor, link)
+        self.health = Health(reactor, link)
+        self.journal = RequestJournal(reactor, link, self.health)
         self.endpoints: tuple[str, ...] = ()
         """Where it listens, as URLs or paths of unix sockets, if it has ports of its own."""
         self.clients: Callable[[], int] = lambda: 0
@@ -90,6 +92,7 @@ class Gateway:
         """End what is under way, and let go of waiting connections and of timers."""
         self.end_under_way()
         self.disconnects.stop()
+        self.health.close()
         self.pool.clear()
         self.timeouts.stop()
 

@@ -12,6 +12,7 @@ from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from tortxd.errors import Fault, TortxdError
+from tortxd.gateway.health import Health
 from tortxd.relay.journal import OK, Summary, Way
 from tortxd.tor.link import Circuit
 
@@ -98,9 +99,10 @@ class RequestJournal:
     refuses.
 
     :param circuits: knows where a request failed.
+    :param health: judges by what requests experience.
     """
 
-    def __init__(self, clock: IReactorTime, circuits: Circuits) -> None:
+    def __init__(self, clock: IReactorTime, circuits: Circuits, health: Health) -> None:
         self.counts: Counter[tuple[Way, str]] = Counter()
         """How many requests came to which end, by way and outcome."""
         self.to_head = Distribution()
@@ -111,6 +113,8 @@ class RequestJournal:
         """The last ones, oldest first."""
         self._clock = clock
         self._circuits = circuits
+        self._health = health
+        self._experience = health.experience
         self._intervals: deque[Interval] = deque(maxlen=INTERVALS)
         self._listeners: tuple[Callable[[Summary], object], ...] = ()
         self.is_followed = False
@@ -143,6 +147,8 @@ class RequestJournal:
     def responded(self, now: float, seconds: float) -> None:
         """See :class:`tortxd.relay.journal.Journal`."""
         self.to_head.add(seconds)
+        if self._experience.fails:
+            self._experience.served()
         interval = self._interval(now)
         interval.requests += 1
         interval.times.append(seconds)
@@ -177,6 +183,7 @@ class RequestJournal:
         )
 
     def _failed(self, summary: Summary, error: TortxdError) -> None:
+        self._health.failed(summary, error)
         interval = self._interval(self._clock.seconds())
         interval.failed += 1
         if summary.to_head is None:

@@ -99,10 +99,15 @@ def token_of(raw_query: bytes) -> bytes | None:
 
 
 def asks_for_pretty(raw_query: bytes) -> bool:
-    """Whether a raw query has the parameter ``pretty``, with whatever value but ``0`` and
-    ``false``. Of the gateway's own routes' parameters, others are passed over."""
-    parameters = (parameter.partition(b"=") for parameter in raw_query.split(b"&"))
-    return any(name == b"pretty" and value not in _NO for name, _, value in parameters)
+    """Whether a raw query has the parameter ``pretty``, as :func:`asks_for` has it."""
+    return asks_for(b"pretty", raw_query)
+
+
+def asks_for(parameter: bytes, raw_query: bytes) -> bool:
+    """Whether a raw query has this parameter, with whatever value but ``0`` and ``false``. Of the
+    gateway's own routes' parameters, others are passed over."""
+    given = (one.partition(b"=") for one in raw_query.split(b"&"))
+    return any(name == parameter and value not in _NO for name, _, value in given)
 
 
 def _decode(value: bytes) -> bytes:

@@ -95,6 +95,8 @@ class Core:
     attempts: int = 0
     serving_since: float | None = None
     troubles: dict[str, str] = field(factory=dict)
+    reason: str | None = None
+    """Why it does not serve any more, or was tried in vain; None while it serves."""
     bootstrap: Bootstrapping = field(factory=Bootstrapping)
     last: Status = field(factory=Stopped)
     timer: IDelayedCall | None = None
@@ -112,9 +114,10 @@ class Core:
 
     def say_bootstrapping(self) -> None:
         """Tell how far it is, with everything that may keep it from getting on."""
-        warning = self.bootstrap.warning
-        causes = [*self.troubles.values(), *([] if warning is None else [warning])]
-        self.say(evolve(self.bootstrap, warning=" ".join(dict.fromkeys(causes)) or None))
+        said = self.bootstrap.warning
+        causes = [*self.troubles.values(), *([] if said is None else [said])]
+        warning = " ".join(dict.fromkeys(causes)) or None
+        self.say(evolve(self.bootstrap, warning=warning, reason=self.reason))
 
     def note(self, key: str, reason: str | None) -> None:
         """Remember what is wrong, or that it is right again."""
@@ -161,7 +164,7 @@ def _build() -> Callable[[Core], Lifecycle]:
     def launch(_: Lifecycle, core: Core) -> None:
         core.stop_timer()
         core.troubles.clear()
-        core.say(Launching())
+        core.say(Launching(core.reason))
         core.tor.begin()
 
     @pep614(detached.upon(Lifecycle.retry).loop())
@@ -183,6 +186,7 @@ def _build() -> Callable[[Core], Lifecycle]:
     def serve(_: Lifecycle, core: Core) -> None:
         core.stop_timer()
         core.serving_since = core.clock.seconds()
+        core.reason = None
         core.say_serving()
 
     @pep614(serving.upon(Lifecycle.interrupted).to(bootstrapping))
@@ -205,6 +209,7 @@ def _build() -> Callable[[Core], Lifecycle]:
 
     def back_off(tor: Lifecycle, core: Core, reason: str) -> None:
         delay = core.retry_later(tor.retry)
+        core.reason = reason
         core.say(BackingOff(delay, reason))
 
     @pep614(serving.upon(Lifecycle.detached).to(detached))
@@ -219,6 +224,7 @@ def _build() -> Callable[[Core], Lifecycle]:
 
     def stop(_: Lifecycle, core: Core) -> None:
         core.stop_timer()
+        core.reason = None
         core.say(Stopped())
         core.tor.end()
 

@@ -197,6 +197,11 @@ class TorView(TorLink, Protocol):
     """The same, as those need it who watch and steer it."""
 
     @property
+    def since(self) -> float:
+        """When the status became of the kind that it is (``Ready``, say), on the reactor's clock;
+        before the first, when this was made."""
+
+    @property
     def next_new_identity(self) -> float | None:
         """Seconds until Tor will make new circuits for everything at once (NEWNYM); 0: now. None:
         that is not known, without a control connection or in the first seconds of one: another

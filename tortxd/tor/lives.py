@@ -57,6 +57,8 @@ class Lives:
         )
         self.run: Run | None = None
         """The present one."""
+        self.since = reactor.seconds()
+        """See :meth:`tortxd.tor.link.TorView.since`."""
         self.runs = 0
         """How many have begun."""
         self._ended: Deferred[None] = succeed(None)
@@ -132,6 +134,8 @@ class Lives:
         if self._is_winding_down and isinstance(status, Launching):
             return  # nothing is launched any more
         milestones = self._milestones
+        if type(status) is not type(milestones.status):
+            self.since = self._reactor.seconds()
         self._log.become(
             status, milestones.status, is_failure_awaited=milestones.is_failure_awaited
         )

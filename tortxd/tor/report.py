@@ -18,6 +18,7 @@ from tortxd.tor.status import (
 
 def status_json(status: Status) -> dict[str, object]:
     """The members of ``/health`` that say what Tor is doing."""
+    told: dict[str, object]
     match status:
         case Ready():
             return {"status": "ok", "bootstrap": _bootstrap(100, "done", "Done")}
@@ -27,16 +28,12 @@ def status_json(status: Status) -> dict[str, object]:
                 "reasons": list(reasons),
                 "bootstrap": _bootstrap(100, "done", "Done"),
             }
-        case Bootstrapping(progress, tag, summary, warning):
-            told: dict[str, object] = {
-                "status": "bootstrapping",
-                "bootstrap": _bootstrap(progress, tag, summary),
-            }
-            if warning is not None:
-                told["warning"] = warning
-            return told
-        case Launching():
-            return {"status": "starting", "bootstrap": _bootstrap(0, "starting", "Starting")}
+        case Bootstrapping(progress, tag, summary, warning, reason):
+            told = {"status": "bootstrapping", "bootstrap": _bootstrap(progress, tag, summary)}
+            return told | _known(warning=warning, reason=reason)
+        case Launching(reason):
+            told = {"status": "starting", "bootstrap": _bootstrap(0, "starting", "Starting")}
+            return told | _known(reason=reason)
         case BackingOff(seconds, reason):
             return {
                 "status": "down",
@@ -48,6 +45,10 @@ def status_json(status: Status) -> dict[str, object]:
             return {"status": "down", "reason": reason, "bootstrap": _bootstrap(0, "down", "Down")}
         case Stopped():
             return {"status": "down", "bootstrap": _bootstrap(0, "down", "Stopped")}
+
+
+def _known(**sentences: str | None) -> dict[str, object]:
+    return {name: sentence for name, sentence in sentences.items() if sentence is not None}
 
 
 def _bootstrap(progress: int, tag: str, summary: str) -> dict[str, object]:

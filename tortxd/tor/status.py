@@ -17,6 +17,9 @@ class Stopped:
 class Launching:
     """The process is being started (or the control port being reached)."""
 
+    reason: str | None = None
+    """Why that is so again, as a sentence; None: it is the first time."""
+
 
 @frozen
 class Bootstrapping:
@@ -28,6 +31,8 @@ class Bootstrapping:
     summary: str = "Starting"
     warning: str | None = None
     """Why it does not get on, as a sentence or several, where that is known."""
+    reason: str | None = None
+    """Why it is on its way again, after it has served or was tried; None: it is the first time."""
 
 
 @frozen
@@ -67,7 +72,7 @@ def sentence(status: Status) -> str:
             return "Tor is stopped."
         case Launching():
             return "Tor is starting."
-        case Bootstrapping(progress, _, summary, warning):
+        case Bootstrapping(progress, _, summary, warning, _):
             trouble = "" if warning is None else f" {warning}"
             return f"Tor is {progress} % ready: {summary}.{trouble}"
         case Ready():

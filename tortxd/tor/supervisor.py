@@ -106,6 +106,11 @@ class TorSupervisor:
         """What Tor is doing now."""
         return self._milestones.status
 
+    @property
+    def since(self) -> float:
+        """See :meth:`tortxd.tor.link.TorView.since`."""
+        return self._lives.since
+
     def on_status(self, observer: Callable[[Status], None]) -> Callable[[], None]:
         """Have ``observer`` called with every further status; the result, called, ends that."""
         return self._milestones.on_status(observer)

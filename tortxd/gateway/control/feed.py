@@ -25,7 +25,6 @@ from tortxd.tor.changes import (
     StreamChanged,
     StreamEnded,
 )
-from tortxd.tor.status import Status
 
 TICK = 0.25
 """Seconds in which the changes of one circuit or stream are told as one."""
@@ -61,6 +60,7 @@ class Feed:
         self.ring = Ring()
         self._clock = gateway.reactor
         self._link = gateway.link
+        self._health = gateway.health
         self._views = views
         self._readers: dict[FeedReader, None] = {}
         self._leave: list[Callable[[], None]] = []
@@ -142,7 +142,7 @@ class Feed:
         link = self._link
         self._told = {stream.id for stream in link.streams()}
         self._leave = [
-            link.on_status(self._status),
+            self._health.listen(self._status),
             link.listen(CircuitChanged, self._circuit_changed),
             link.listen(CircuitClosed, self._circuit_closed),
             link.listen(StreamChanged, self._stream_changed),
@@ -151,7 +151,7 @@ class Feed:
             link.listen(Cleared, self._cleared),
         ]
 
-    def _status(self, _: Status) -> None:
+    def _status(self) -> None:
         self._add("status", self._views.health())
         self._wake()
 

@@ -20,6 +20,7 @@ from tortxd.gateway.control.views import address_in, circuit_json, verdict
 from tortxd.gateway.gateway import Gateway, Renewal
 from tortxd.policy.access import Audience, Caller
 from tortxd.policy.directives import key_forms, keys_of_login, read_directives
+from tortxd.policy.query import asks_for
 from tortxd.policy.steering import NOTHING
 from tortxd.tor.report import not_ready
 from tortxd.tor.status import serves
@@ -34,10 +35,12 @@ _FOR_EVERYONE = (
 )
 
 
-async def health(context: Context, _: Call) -> Answer:
-    """Whether requests are served, and how far Tor is."""
-    status = context.gateway.link.status
-    return json_answer(200 if serves(status) else 503, context.views.health())
+async def health(context: Context, call: Call) -> Answer:
+    """Whether requests are served, and how far Tor is; with ``?live``, whether the daemon can go on
+    by itself."""
+    state = context.gateway.health
+    is_well = state.is_live if asks_for(b"live", call.query) else state.is_ready
+    return json_answer(200 if is_well else 503, context.views.health())
 
 
 async def ip(context: Context, call: Call) -> Answer:

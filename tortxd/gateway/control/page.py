@@ -125,11 +125,13 @@ class View:
     """Whether clients must present a token."""
     has_operators: bool
     """Whether there is a token that makes one."""
+    stopping: bool = False
+    """Whether the gateway is being stopped."""
 
 
 def page(view: View) -> bytes:
     """The page as HTML."""
-    title, parts = _state(view.status)
+    title, parts = _STOPPING if view.stopping else _state(view.status)
     if refreshes(view.status):
         parts.append('<p class="soft">This page renews itself until Tor is ready.</p>')
     body = [
@@ -191,7 +193,7 @@ def _state(status: Status) -> tuple[str, list[str]]:
             return _described("good", "Tor is ready", "Requests are served.")
         case Degraded(reasons):
             return _described("wait", "Tor is ready, but something is wrong", *reasons)
-        case Bootstrapping(progress, _, summary, warning):
+        case Bootstrapping(progress, _, summary, warning, _):
             causes = [] if warning is None else [f"It does not get on: {warning}"]
             title, parts = _described("wait", f"Tor is {progress} % ready", f"{summary}.", *causes)
             bar = f'<progress max="100" value="{progress}" aria-label="Progress">{progress} %'
@@ -211,6 +213,9 @@ def _state(status: Status) -> tuple[str, list[str]]:
 def _described(kind: str, title: str, *sentences: str) -> tuple[str, list[str]]:
     told = [f"<p>{_text(sentence)}</p>" for sentence in sentences]
     return title, [f'<p class="state {kind}">{_text(title)}</p>', *told]
+
+
+_STOPPING = _described("bad", "tortxd is stopping", "Requests under way are still served.")
 
 
 def _in_seconds(seconds: float) -> str:

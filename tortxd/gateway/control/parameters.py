@@ -49,6 +49,13 @@ PRETTY = Parameter(
     "Indents the JSON for people, whatever Accept says; `0` and `false` do not.",
     {"type": "string"},
 )
+LIVE = Parameter(
+    "live",
+    Where.QUERY,
+    "Asks whether the daemon can go on by itself, not whether requests are served: the status is "
+    "200 unless only a restart would help.",
+    {"type": "string"},
+)
 TIMEOUT = Parameter(
     "Tortxd-Timeout",
     Where.HEADER,

@@ -32,7 +32,6 @@ from tortxd.gateway.control.page import (
 )
 from tortxd.policy.access import Audience
 from tortxd.policy.request import OPERATOR_COOKIE
-from tortxd.tor.report import status_json
 
 VARY = (b"Vary", b"Accept")
 
@@ -43,9 +42,9 @@ async def home(context: Context, call: Call) -> Answer:
     cookie."""
     if call.token is not None:
         return _with_cookie(context, call.address)
-    status = context.gateway.link.status
+    health = context.gateway.health
     value = {
-        "status": status_json(status)["status"],
+        "status": health.name,
         "version": __version__,
         "routes": dict(listing(ENDPOINTS)),
     }
@@ -55,7 +54,7 @@ async def home(context: Context, call: Call) -> Answer:
     if call.caller.operator:
         return answer.as_page(*dashboard.page(call.address))
     answer = answer.as_page(page(_view(context, call)), PAGE_HEADERS)
-    if refreshes(status):
+    if refreshes(health.status):
         answer.headers.append((b"Refresh", b"%d" % RENEWED_AFTER))
     return answer
 
@@ -64,7 +63,8 @@ def _view(context: Context, call: Call) -> View:
     link, access = context.gateway.link, context.gateway.policy.access
     return View(
         address=call.address,
-        status=link.status,
+        status=context.gateway.health.status,
+        stopping=context.gateway.health.stopping,
         network=link.network,
         destination=context.check_url,
         wants_token=access.token is not None,
@@ -116,6 +116,7 @@ ENDPOINTS = (
         "whether requests are served, and how far Tor is",
         schemas.HEALTH,
         statuses=(200, 503),
+        parameters=(parameters.LIVE,),
     ),
     Endpoint(
         "/ip",

@@ -38,6 +38,7 @@ def _text(*examples: str) -> Schema:
 
 _TEXT = {"type": "string"}
 _TRUTH = {"type": "boolean"}
+_TIME = {"type": "string", "format": "date-time", "examples": ["2026-11-27T10:31:02Z"]}
 _SECONDS = {"type": "number", "minimum": 0, "description": "Seconds."}
 _ADDRESS = {"type": "string", "description": "An IP address.", "examples": ["203.0.113.9"]}
 _SOCKS_URL = _or_null(
@@ -127,7 +128,9 @@ _BOOTSTRAP = _object(
 
 HEALTH = _object(
     {
-        "status": _one_of("ok", "degraded", "starting", "bootstrapping", "down"),
+        "status": _one_of("ok", "degraded", "starting", "bootstrapping", "down", "stopping"),
+        "since": _TIME,
+        "age": _SECONDS,
         "bootstrap": _BOOTSTRAP,
         "tor": _SOCKS_URL,
         "network": _one_of("public", "private", "unknown"),

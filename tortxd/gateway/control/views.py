@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tortxd._version import __version__
@@ -34,10 +35,14 @@ class Views:
         return None if address is None else address.url
 
     def health(self) -> Json:
-        """What Tor is doing, and where."""
-        link = self._gateway.link
+        """Whether requests are served, since when, and why not; and where Tor is."""
+        link, health = self._gateway.link, self._gateway.health
+        began = datetime.now(UTC) - timedelta(seconds=health.age)
         return {
-            **status_json(link.status),
+            **status_json(health.status),
+            "status": health.name,
+            "since": began.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "age": round(health.age, 3),
             "tor": self.proxy_url,
             "network": link.network,
             "version": __version__,

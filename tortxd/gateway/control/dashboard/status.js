@@ -23,6 +23,8 @@ function sentences(health) {
   return told;
 }
 
+const time = (text) => new Date(text).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+
 let drawn = "";
 
 export function showStatus(health) {
@@ -39,5 +41,6 @@ export function showStatus(health) {
   byId("reasons").replaceChildren(...sentences(health).map((text) => make("p", { text })));
   setHidden(byId("private"), health.network !== "private");
   const network = { public: "the public Tor network", private: "a private test network" }[health.network];
-  setText(byId("about"), [`version ${health.version}`, network, health.tor].filter(Boolean).join(" · "));
+  const about = [`version ${health.version}`, network, health.tor, health.since && `since ${time(health.since)}`];
+  setText(byId("about"), about.filter(Boolean).join(" · "));
 }
