@@ -71,6 +71,8 @@ class Gateway:
         self.journal = RequestJournal(reactor, link, self.health)
         self.endpoints: tuple[str, ...] = ()
         """Where it listens, as URLs or paths of unix sockets, if it has ports of its own."""
+        self.has_ended = False
+        """Whether requests are refused, since it stops. Set by :meth:`end` and :meth:`begin`."""
         self.clients: Callable[[], int] = lambda: 0
         """How many connections of clients there are, where the gateway has a port of its own."""
 
@@ -82,6 +84,11 @@ class Gateway:
     @policy.setter
     def policy(self, policy: GatewayPolicy) -> None:
         self.admission.policy = policy
+
+    def begin(self) -> None:
+        """Serve, as at first, after :meth:`stop`."""
+        self.has_ended = False
+        self.health.begin()
 
     def prepare(self) -> None:
         """Load what the first request would have to wait for, 0.1 s of work, while Tor starts."""
@@ -95,6 +102,11 @@ class Gateway:
         self.health.close()
         self.pool.clear()
         self.timeouts.stop()
+
+    def end(self) -> None:
+        """End what is under way, and let nothing further begin: it stops."""
+        self.has_ended = True
+        self.end_under_way()
 
     def end_under_way(self) -> None:
         """End each request that is on its way, with an answer where none has begun."""

@@ -94,7 +94,7 @@ class Health:
     def __init__(self, clock: IReactorTime, link: TorView) -> None:
         self.experience = Experience(clock, self._changed)
         self.stopping = False
-        """Whether the gateway is being stopped. Set by :meth:`stop` alone."""
+        """Whether the gateway is being stopped. Set by :meth:`stop` and :meth:`begin`."""
         self._clock = clock
         self._link = link
         self._listeners: tuple[Callable[[], object], ...] = ()
@@ -147,6 +147,11 @@ class Health:
         """A request has failed."""
         if isinstance(self._link.status, Ready | Degraded):
             self.experience.failed(summary, error)
+
+    def begin(self) -> None:
+        """The gateway serves (again)."""
+        self.stopping = False
+        self._changed()
 
     def stop(self) -> None:
         """The gateway is being stopped: no further requests should come."""

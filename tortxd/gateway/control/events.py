@@ -8,10 +8,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IDelayedCall, IPushProducer, IReactorTime
 from zope.interface import implementer
 
-from tortxd.errors import BadRequest, Overloaded
+from tortxd.errors import BadRequest, Overloaded, TorDown
 from tortxd.gateway.answers import OWN_HEADERS, NotTaken, StreamedAnswer
 from tortxd.gateway.control.endpoints import Call, Context
 from tortxd.gateway.control.feed import KINDS, Feed
+from tortxd.relay.outbound import STOPPING
 
 QUIET = 15.0
 """Seconds without an event after which a comment shows that the connection lives."""
@@ -28,8 +29,11 @@ async def events(context: Context, call: Call) -> StreamedAnswer:
 
     :raises BadRequest: it chooses what there is not.
     :raises Overloaded: there are as many readers as there may be.
+    :raises TorDown: the gateway is being stopped.
     """
     kinds = _kinds_in(call.query)
+    if context.gateway.health.stopping:
+        raise TorDown(STOPPING)
     if len(context.feed) >= MOST_READERS:
         raise Overloaded("As many read /events as may; close a dashboard that is not needed.")
 

@@ -61,9 +61,10 @@ class Connections(Generic[C]):
         self._idle: dict[C, float] = {}
         """Those between two requests, or in a tunnel whose client has no more to say, and since
         when; the one that has waited longest first."""
+        self._quiet: Deferred[None] | None = None
         self._emptied: Deferred[None] | None = None
         self.closing = False
-        """Whether all are to leave."""
+        """Whether all are to leave, each after its next request at the latest."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -117,20 +118,30 @@ class Connections(Generic[C]):
         self._open.discard(connection)
         self._refused.discard(connection)
         self._idle.pop(connection, None)
-        if not self.closing:
-            self._left()
-        self._check_empty()
+        self._left()
+        self._check()
 
     def close(self) -> Deferred[None]:
-        """Have idle ones leave now, and busy ones when their request is served. Fires when none is
-        left."""
+        """Have idle ones leave now, and busy ones when their request is served; who connects from
+        now on has one request. Fires when nobody is being served."""
         self.closing = True
-        done = self._emptied = Deferred()
+        quiet = self._quiet = Deferred()
+        self._dismiss_idle()
+        self._check()
+        return quiet
+
+    def empty(self) -> Deferred[None]:
+        """Have those leave as well that have connected since, and asked for nothing. Fires when
+        none is left."""
+        emptied = self._emptied = Deferred()
+        self._dismiss_idle()
+        self._check()
+        return emptied
+
+    def _dismiss_idle(self) -> None:
         for connection in self:
             if not connection.busy:
                 connection.leave()
-        self._check_empty()
-        return done
 
     def end(self) -> None:
         """Answer what is still being asked, and abort what is left :data:`LAST_WORDS` later."""
@@ -142,7 +153,10 @@ class Connections(Generic[C]):
         for connection in self:
             connection.abort()
 
-    def _check_empty(self) -> None:
+    def _check(self) -> None:
+        if self._quiet is not None and not any(one.busy for one in self._open):
+            quiet, self._quiet = self._quiet, None
+            quiet.callback(None)
         if self._emptied is not None and not self._open:
             emptied, self._emptied = self._emptied, None
             emptied.callback(None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from twisted.logger import Logger
 
-from tortxd.errors import InternalError, TortxdError
+from tortxd.errors import InternalError, TorDown, TortxdError
 from tortxd.gateway.admission.admission import PROXY, way_of
 from tortxd.gateway.admission.proxy_mode import is_proxy_mode
 from tortxd.gateway.answers import Answer
@@ -20,6 +20,7 @@ from tortxd.gateway.front.requests import (
     refusal,
 )
 from tortxd.gateway.gateway import Gateway
+from tortxd.relay.outbound import STOPPING
 from tortxd.wire.http1 import BodyReader, RequestHead
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class Dispatch:
             return AnsweredRequest(connection, head, body, answer)
         gateway = self._gateway
         try:
+            if gateway.has_ended:
+                raise TorDown(STOPPING)
             decision = gateway.admission.decide(head, peer)
         except TortxdError as error:
             decision = self._refuse(error, head)

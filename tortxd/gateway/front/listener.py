@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from tortxd.gateway.front.connection import Front
@@ -17,6 +18,7 @@ from tortxd.gateway.front.dispatch import ControlPlane, Dispatch
 from tortxd.gateway.front.foreign import ForeignProtocol, recognise
 from tortxd.gateway.front.ports import Ports
 from tortxd.gateway.gateway import Gateway
+from tortxd.relay.timeouts import Timeout
 from tortxd.tor.repeats import Repeats
 
 if TYPE_CHECKING:
@@ -48,6 +50,9 @@ class FrontFactory(Factory):
         )
         gateway.clients = lambda: len(self.connections)
         self._repeats = Repeats(gateway.reactor)
+        self._drained: Timeout | None = None
+        """Ends the draining."""
+        self._close_ports: Callable[[], Deferred[None] | None] = lambda: None
 
     @cached_property
     def control(self) -> ControlPlane:
@@ -99,17 +104,47 @@ class FrontFactory(Factory):
             self._repeats.say(_warn, foreign.in_log)
         return foreign
 
-    def drain(self, seconds: float) -> Deferred[None]:
+    def drain(
+        self, seconds: float, close_ports: Callable[[], Deferred[None] | None] = lambda: None
+    ) -> Deferred[None]:
         """Close idle connections now, busy ones when their request is served; after ``seconds``,
-        every one, with an answer that says why. Fires when none is left."""
+        every one, with an answer that says why. Fires when none is left.
+
+        Meanwhile ``/health`` says that the gateway stops. Until nobody is being served, further
+        clients are: those who send them here need a moment to notice. The ports are closed then.
+
+        :param close_ports: closes them; fires when that is done. A second call does nothing.
+        """
         self._repeats.flush()
-        self.gateway.timeouts.start(seconds, self._end_all)
+        self.gateway.health.stop()
+        self._drained = self.gateway.timeouts.start(seconds, self._end_all)
+        self._close_ports = close_ports
         if "control" in vars(self):
             self.control.wind_down()
-        return self.connections.close()
+        return Deferred.fromCoroutine(self._drain())
+
+    def hurry(self) -> None:
+        """End the draining now."""
+        if self._drained is not None:
+            self._drained.cancel()
+            self._end_all()
+
+    async def _drain(self) -> None:
+        await self.connections.close()
+        closing = self._shut()
+        if closing is not None:
+            await closing
+        await deferLater(self.gateway.reactor, 0)  # who was accepted last has asked already
+        await self.connections.empty()
+
+    def _shut(self) -> Deferred[None] | None:
+        self._ports.accept_last()
+        return self._close_ports()
 
     def _end_all(self) -> None:
-        self.gateway.end_under_way()
+        self._drained = None
+        self._shut()
+        self.gateway.end()
         if "control" in vars(self):
             self.control.stop()
         self.connections.end()

@@ -50,6 +50,13 @@ class Ports:
         along with its first connection may be more than there is room for."""
         self.learn(getattr(socket_of(transport), "server", None))
 
+    def accept_last(self) -> None:
+        """Accept who has connected already: the ports are about to be closed, and whoever would
+        still wait in the kernel's queue then would have no answer."""
+        for port in self._known:
+            if port.connected and not self._paused:
+                port.doRead()
+
     def _pause(self) -> None:
         self._paused = True
         for port in self._known:
