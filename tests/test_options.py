@@ -66,7 +66,10 @@ def test_what_a_running_daemon_can_take_anew() -> None:
         "aliases",
         "timeout",
         "idle_timeout",
+        "drain",
         "user_agent",
+        "log_level",
+        "log_requests",
     }
 
 

@@ -27,7 +27,10 @@ from tortxd.tap import Options, help_text
             ["--tok=x"],
             "tortxd: There is no option --tok. Did you mean --tor? See twistd tortxd --help.",
         ),
-        (["--user=tor"], "tortxd: There is no option --user. See twistd tortxd --help."),
+        (
+            ["--users=tor"],
+            "tortxd: There is no option --users. Did you mean --user? See twistd tortxd --help.",
+        ),
         (
             ["--open", "--timeout", "--open"],
             "tortxd: --timeout takes a number of seconds greater than 0, not '--open'.",

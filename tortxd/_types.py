@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.interfaces import (
     IReactorCore,
+    IReactorFromThreads,
     IReactorProcess,
     IReactorTCP,
     IReactorTime,
@@ -11,6 +12,13 @@ from twisted.internet.interfaces import (
 )
 
 
-class Reactor(IReactorCore, IReactorProcess, IReactorTCP, IReactorTime, IReactorUNIX):
-    """What of a reactor is used: its clock, its processes, and connections over TCP and unix
-    sockets. Twisted's own reactors provide all of these."""
+class Reactor(
+    IReactorCore,
+    IReactorFromThreads,
+    IReactorProcess,
+    IReactorTCP,
+    IReactorTime,
+    IReactorUNIX,
+):
+    """What of a reactor is used: its clock, its processes, connections over TCP and unix sockets,
+    and what signals call. Twisted's own reactors provide all of these."""

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from attrs import Attribute, field, frozen
+from attrs import Attribute, evolve, field, frozen
 
 from tortxd.addresses import SocksAddress, host_and_port, is_ipv6
 from tortxd.endpoints import (
@@ -29,7 +29,7 @@ from tortxd.endpoints import (
 )
 from tortxd.errors import SetupError, in_quotes
 from tortxd.files import read_whole
-from tortxd.options import default_of
+from tortxd.options import RELOADABLE, default_of
 from tortxd.rates import Rate
 from tortxd.runtime import default_data_dir
 from tortxd.sources import collect, names
@@ -55,6 +55,12 @@ def _positive(_: object, attribute: Attribute[float], value: object) -> None:
         raise SetupError(
             f"`{attribute.name}` takes a number of seconds greater than 0, not {text}."
         )
+
+
+def _not_negative(_: object, attribute: Attribute[float], value: object) -> None:
+    if not isinstance(value, float) or not math.isfinite(value) or value < 0:
+        text = f"{value:g}" if isinstance(value, float) else in_quotes(str(value))
+        raise SetupError(f"`{attribute.name}` takes a number of seconds, 0 or more, not {text}.")
 
 
 def _true_or_false(_: object, attribute: Attribute[bool], value: object) -> None:
@@ -277,6 +283,8 @@ class DaemonConfig:
         default=default_of("idle_timeout"), converter=_number, validator=_positive
     )
     """Seconds without a byte either way on a body."""
+    drain: float = field(default=default_of("drain"), converter=_number, validator=_not_negative)
+    """Seconds that requests have left at a stop."""
     circuit_rate: Rate | None = field(default=default_of("circuit_rate"), converter=_circuit_rate)
     """How many fresh circuits requests may cause; ``RATE:BURST``. None: without limit."""
     caller_circuit_rate: Rate | None = field(
@@ -284,6 +292,9 @@ class DaemonConfig:
     )
     """The same for each caller."""
     user_agent: str = field(default=default_of("user_agent"))
+    user: str | None = field(default=None, validator=_one_line)
+    """Which user a daemon becomes that root has started. An app that runs a TorService sees to that
+    itself."""
     log_format: str = field(default=default_of("log_format"), validator=_one_of("text", "json"))
     """What the daemon's own log is made of. An app that runs a TorService has a log of its own."""
     log_level: str = field(
@@ -341,7 +352,10 @@ class DaemonConfig:
         ``open`` mean that it was not given. Raises SetupError, for exposed addresses too.
         """
         settings = collect(options, environ)
-        values: dict[str, Any] = {"data_dir": default_data_dir(environ)}
+        user = settings.get("user")
+        values: dict[str, Any] = {
+            "data_dir": default_data_dir(environ, for_another=user is not None)
+        }
         values |= {key: setting.value for key, setting in settings.items()}
         given_as = names(settings, options=bool(options))
         try:
@@ -353,6 +367,21 @@ class DaemonConfig:
         set_as = {key: setting.name for key, setting in settings.items()}
         object.__setattr__(config, "set_as", set_as)
         return config
+
+    def reloaded(self, other: DaemonConfig) -> DaemonConfig:
+        """This one, with what may change while the daemon runs as ``other`` has it. The files of
+        secrets are read again.
+
+        :raises SetupError: one cannot be.
+        """
+        merged = evolve(self, **{key: getattr(other, key) for key in RELOADABLE})
+        for name in ("given_as", "set_as"):
+            ours, theirs = getattr(self, name), getattr(other, name)
+            if ours is not None and theirs is not None:
+                kept = {key: said for key, said in ours.items() if key not in RELOADABLE}
+                read = {key: said for key, said in theirs.items() if key in RELOADABLE}
+                object.__setattr__(merged, name, kept | read)
+        return merged
 
     def spelled(self, sentence: str) -> str:
         """A sentence of a SetupError, in which each field has the name of the option, the variable

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TextIO
 
-from attrs import frozen
+from attrs import define, evolve, frozen
 from twisted.logger import ILogObserver, LogEvent, LogLevel
 from twisted.python.logfile import LogFile
 from zope.interface import implementer
@@ -35,6 +35,8 @@ class Style:
 
 
 _style = Style()
+_writers: list[Writer] = []
+"""Those that :func:`observer` has made."""
 _logfile: str | None = None
 """Where :func:`observer`, which twistd calls without an argument, writes to; None: standard
 output."""
@@ -42,7 +44,9 @@ output."""
 
 def observer() -> ILogObserver:
     """For ``twistd --logger``; see :func:`take_over`."""
-    return observer_of(sys.stdout if _logfile is None else _rotated(_logfile), _style)
+    made = observer_of(sys.stdout if _logfile is None else _rotated(_logfile), _style)
+    _writers.append(made)
+    return made
 
 
 def take_over(options: Mapping[str, object], style: Style) -> bool:
@@ -60,6 +64,14 @@ def take_over(options: Mapping[str, object], style: Style) -> bool:
     return logfile != "-"  # which twistd refuses by itself
 
 
+def set_level(level: str) -> None:
+    """The least that is written from now on, where our log replaces twistd's."""
+    global _style
+    _style = evolve(_style, level=level)
+    for writer in _writers:
+        writer.least = LogLevel.levelWithName(level)
+
+
 def is_seen(options: Mapping[str, object], style: Style) -> bool:
     """Whether people see the log of a twistd with these options where its standard error goes."""
     elsewhere = options.get("logfile") not in (None, "", "-")
@@ -72,17 +84,17 @@ def in_foreground(options: Mapping[str, object]) -> bool:
     return bool(options.get("nodaemon") or options.get("debug"))
 
 
-def observer_of(stream: TextIO | LogFile, style: Style) -> ILogObserver:
+def observer_of(stream: TextIO | LogFile, style: Style) -> Writer:
     """Writes to ``stream`` in the form that suits it."""
     least = LogLevel.levelWithName(style.level)
     if style.format == "json":
-        return _Writer(stream, JsonLines(), least)
+        return Writer(stream, JsonLines(), least)
     if isinstance(stream, LogFile):
-        return _Writer(stream, TextLines(), least)
+        return Writer(stream, TextLines(), least)
     if stream.isatty():
         lines = TextLines(terminal=True, colours=_shows_colours(style.environ))
-        return _Writer(stream, lines, least, for_people=True)
-    return _Writer(stream, TextLines(clock=not _is_journal(stream, style.environ)), least)
+        return Writer(stream, lines, least, for_people=True)
+    return Writer(stream, TextLines(clock=not _is_journal(stream, style.environ)), least)
 
 
 def _shows_colours(environ: Mapping[str, str]) -> bool:
@@ -103,8 +115,8 @@ def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 
 @implementer(ILogObserver)
-@frozen
-class _Writer:
+@define(eq=False)
+class Writer:
     """Writes the events that matter.
 
     With ``for_people``, what Tor logs without being worried is left out, as its status is told in
@@ -113,11 +125,11 @@ class _Writer:
 
     _stream: TextIO | LogFile
     _lines: Callable[[LogEvent], str | None]
-    _least: LogLevel
+    least: LogLevel
     _for_people: bool = False
 
     def __call__(self, event: LogEvent) -> None:
-        if self._level(event) < self._least:
+        if self._level(event) < self.least:
             return
         line = self._lines(event)
         if line is not None:

@@ -27,18 +27,16 @@ from tortxd.addresses import SocksAddress, is_address
 from tortxd.config import DaemonConfig
 from tortxd.endpoints import not_a_server, plain, split_endpoint, with_backlog
 from tortxd.errors import SetupError, TorDown, TortxdError
+from tortxd.resources import memory, open_descriptors
 from tortxd.runtime import Announcement, Running, announce
 from tortxd.service import TorService
-from tortxd.tor.datadir import TOKEN_NAME
+from tortxd.tor.datadir import TOKEN_NAME, make_for
 from tortxd.tor.ports import unavailable
+from tortxd.tor.status import sentence
 
 if TYPE_CHECKING:
     from tortxd.gateway.front.connection import Front
     from tortxd.gateway.front.listener import FrontFactory
-
-DRAIN = 2.0
-"""Seconds that requests under way have left when the daemon stops. With those that Tor has, it must
-be gone within 5."""
 
 LATER = 0.5
 """Seconds from the start on that the first requests have to themselves: until then the control
@@ -51,8 +49,9 @@ log = Logger()
 class Daemon(Service):
     """A :class:`TorService` and the gateway's ports.
 
-    Ports are opened and the data directory is locked before Tor is started; when it stops, ports
-    are closed first, then requests under way get a few seconds, then Tor is stopped.
+    Ports are opened and the data directory is locked before Tor is started; when it stops, requests
+    get a few seconds, as do those that still come meanwhile, then ports are closed, then Tor is
+    stopped.
 
     What serves clients is loaded once Tor has been launched, so that Tor starts meanwhile. Who
     connects before waits for it: nothing is accepted until then.
@@ -60,6 +59,8 @@ class Daemon(Service):
     :param on_failure: called with the error when Tor turns out not to start as configured.
     :param run_dirs: where it says that it runs, for the command to find it; see
         :mod:`tortxd.runtime`. None: nowhere.
+    :param ids: of the user, and of the group, that root is to become between
+        :meth:`privilegedStartService` and :meth:`startService`.
     """
 
     def __init__(
@@ -68,14 +69,15 @@ class Daemon(Service):
         reactor: Reactor,
         on_failure: Callable[[TortxdError], object],
         run_dirs: Sequence[Path] = (),
+        ids: tuple[int, int] | None = None,
     ) -> None:
         self.tor = TorService(config, reactor)
-        self._config = config
         self._reactor = reactor
         self._on_failure = on_failure
         self._ports: list[IListeningPort] = []
         self._gateways: list[str] = []
         self._run_dirs = run_dirs
+        self._ids = ids
         self._announcement: Announcement | None = None
         self._prepared = False
 
@@ -84,30 +86,37 @@ class Daemon(Service):
 
         :raises SetupError: a port is taken, or Tor cannot start as it is configured.
         """
-        with self._config.names_as_given():
-            for description in self._config.http:
-                self._check(description)
-            if self._config.control is None and str(self._config.socks) in map(
-                plain, self._config.http
-            ):
-                raise SetupError(
-                    f"`http` and `socks` name one port, {self._config.socks}. Choose another for "
-                    "one of them."
-                )
+        if not self._ports:
+            with self.tor.config.names_as_given():
+                self._check_ports()
         self.tor.prepare()
         self._prepared = True
+
+    def privilegedStartService(self) -> None:
+        """Where root is to become another user: make the data directory, and listen.
+
+        :raises SetupError: either cannot be.
+        """
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        if self._ids is None:
+            return
+        with self.tor.config.names_as_given():
+            self._check_ports()
+            make_for(self.tor.config.data_dir, *self._ids)
+            self._listen()
 
     def startService(self) -> None:
         """Listen, then start Tor.
 
         :raises SetupError: if either cannot be.
         """
-        if not self._prepared:
-            self.prepare()
-        self._prepared = False
         try:
-            with self._config.names_as_given():
-                self._listen()
+            if not self._prepared:
+                self.prepare()
+            self._prepared = False
+            if not self._ports:
+                with self.tor.config.names_as_given():
+                    self._listen()
         except SetupError:
             for port in self._ports:
                 port.stopListening()
@@ -122,7 +131,7 @@ class Daemon(Service):
         super().startService()  # type: ignore[no-untyped-call]
 
     def stopService(self) -> Deferred[None]:
-        """Close the ports, let requests finish for a few seconds, stop Tor."""
+        """Let requests finish for a few seconds, close the ports, stop Tor."""
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
 
@@ -132,12 +141,68 @@ class Daemon(Service):
             self._announcement.withdraw()
             self._announcement = None
         self.tor.wind_down()
-        for stopping in [port.stopListening() for port in self._ports]:
-            await _when_done(stopping)
         if "_front" in vars(self):
-            await self._front.drain(DRAIN)
+            await self._front.drain(self.tor.config.drain, self._close_ports)
+        else:
+            await self._close_ports()
         await self.tor.stopService()
         log.info("tortxd has stopped.")
+
+    def hurry(self) -> None:
+        """Stop at once, where it is being stopped: requests under way have no more time."""
+        if not self.running and "_front" in vars(self):
+            self._front.hurry()
+
+    def _close_ports(self) -> Deferred[None]:
+        ports, self._ports = self._ports, []
+
+        async def close() -> None:
+            for closing in [port.stopListening() for port in ports]:
+                await _when_done(closing)
+
+        return Deferred.fromCoroutine(close())
+
+    # --- what signals ask for --------------------------------------------------------------------
+
+    def reload(self, load: Callable[[], DaemonConfig]) -> None:
+        """Take over what may change from the configuration as ``load`` gives it. Where that is
+        refused, the log says so, and the old one holds."""
+        try:
+            config = load()
+            changed, kept = self.tor.reload(config)
+        except SetupError as error:
+            log.error("Nothing was reloaded, and all is as it was: {reason}", reason=str(error))
+            return
+        if self._announcement is not None:
+            self._announcement.withdraw()
+            self._announce()
+        if changed:
+            log.info("Reloaded: {names}.", names=_names(config, changed))
+        else:
+            log.info("Reloaded; nothing has changed.")
+        if kept:
+            log.warn(
+                "These changed as well, and count from the next start on: {names}.",
+                names=_names(config, kept),
+            )
+
+    def say_state(self) -> None:
+        """Log a line of what is going on."""
+        gateway = self._front.gateway
+        log.info(
+            "{state} So for {age:.0f} s. Requests under way: {requests}; connections of clients: "
+            "{clients}, to destinations, waiting: {pool}; circuits: {circuits}; streams: "
+            "{streams}; memory: {memory} MB; descriptors: {descriptors}.",
+            state=sentence(gateway.health.status),
+            age=gateway.health.age,
+            requests=len(gateway.under_way),
+            clients=gateway.clients(),
+            pool=len(gateway.pool),
+            circuits=len(self.tor.circuits()),
+            streams=len(self.tor.streams()),
+            memory=memory() // 1_000_000,
+            descriptors=open_descriptors(),
+        )
 
     # --- what serves -----------------------------------------------------------------------------
 
@@ -161,6 +226,15 @@ class Daemon(Service):
 
     # --- ports -----------------------------------------------------------------------------------
 
+    def _check_ports(self) -> None:
+        config = self.tor.config
+        for description in config.http:
+            self._check(description)
+        if config.control is None and str(config.socks) in map(plain, config.http):
+            raise SetupError(
+                f"`http` and `socks` name one port, {config.socks}. Choose another for one of them."
+            )
+
     def _check(self, description: str) -> None:
         try:
             serverFromString(self._reactor, description)
@@ -171,7 +245,7 @@ class Daemon(Service):
             raise _cannot_listen(description, reason)
 
     def _listen(self) -> None:
-        for description in self._config.http:
+        for description in self.tor.config.http:
             try:
                 port = self._listen_on(description)
                 self._ports.append(port)
@@ -194,13 +268,13 @@ class Daemon(Service):
         return port
 
     def _may_lack(self, description: str, reason: str) -> bool:
-        return description in self._config.http_may_lack and reason != os.strerror(EADDRINUSE)
+        return description in self.tor.config.http_may_lack and reason != os.strerror(EADDRINUSE)
 
     def _announce(self) -> None:
         """Say that this daemon runs, where that can be: it serves without."""
         if not (self._run_dirs and self._gateways):
             return
-        data_dir, token_file = self._config.data_dir, self._config.token_file
+        data_dir, token_file = self.tor.config.data_dir, self.tor.config.token_file
         daemon = Running(os.getpid(), tuple(self._gateways), data_dir / TOKEN_NAME, token_file)
         try:
             self._announcement = announce(self._run_dirs, daemon)
@@ -212,12 +286,17 @@ class Daemon(Service):
     # --- what it logs ----------------------------------------------------------------------------
 
     def _say_first(self) -> None:
-        data_dir = self._config.data_dir
+        data_dir = self.tor.config.data_dir
         log.info(
             "tortxd {version} is starting. Its data is in {path}",
             version=__version__,
             path=data_dir,
         )
+        if os.geteuid() == 0:
+            log.warn(
+                "tortxd runs as root, which neither it nor Tor needs: --user NAME makes it another "
+                "user."
+            )
         log.info("The token for operators is in {path}", path=data_dir / TOKEN_NAME)
         if self._ports:
             addresses = [port.getHost() for port in self._ports]
@@ -229,10 +308,15 @@ class Daemon(Service):
     def _say_ready(self, _: None) -> None:
         if self._ports:
             address = self._ports[0].getHost()
-            log.info("Try it:  {command}", command=_command(address, self._config.token_file))
+            log.info("Try it:  {command}", command=_command(address, self.tor.config.token_file))
             url = _location_from_here(address)
             if url.startswith("http://"):
                 log.info("In a browser:  {url}", url=f"{url}/")
+
+
+def _names(config: DaemonConfig, keys: Sequence[str]) -> str:
+    """The options with these keys, as the configuration calls them."""
+    return ", ".join(config.spelled(f"`{key}`").strip("`") for key in keys)
 
 
 # --- ports ----------------------------------------------------------------------------------------

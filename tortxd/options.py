@@ -19,7 +19,17 @@ from tortxd.endpoints import loopback_http
 from tortxd.errors import SetupError, in_quotes
 from tortxd.rates import Rate
 
-__all__ = ["BY_KEY", "KEYS", "OPTIONS", "Kind", "Option", "Variable", "default_of", "variable_of"]
+__all__ = [
+    "BY_KEY",
+    "KEYS",
+    "OPTIONS",
+    "RELOADABLE",
+    "Kind",
+    "Option",
+    "Variable",
+    "default_of",
+    "variable_of",
+]
 
 
 # --- kinds ----------------------------------------------------------------------------------------
@@ -312,6 +322,15 @@ OPTIONS = (
         reloadable=True,
     ),
     Option(
+        key="drain",
+        kind=NUMBER,
+        metavar="SECONDS",
+        help="What requests have left when the daemon stops.",
+        note="See [stopping](#stopping).",
+        default=2.0,
+        reloadable=True,
+    ),
+    Option(
         key="circuit_rate",
         kind=RATE,
         metavar="RATE",
@@ -338,6 +357,14 @@ OPTIONS = (
         reloadable=True,
     ),
     Option(
+        key="user",
+        kind=TEXT,
+        metavar="NAME",
+        help="Which user root becomes before Tor starts.",
+        note="See [as root](#as-root).",
+        default_text="none",
+    ),
+    Option(
         key="log_format",
         kind=TEXT,
         metavar="FORMAT",
@@ -351,6 +378,7 @@ OPTIONS = (
         metavar="LEVEL",
         help="The least that is logged: `debug`, `info`, `warn`, `error` or `critical`.",
         default="info",
+        reloadable=True,
     ),
     Option(
         key="log_requests",
@@ -360,6 +388,7 @@ OPTIONS = (
         note="See [requests in the log](#requests-in-the-log).",
         default=False,
         default_text="off",
+        reloadable=True,
     ),
     Option(
         key="check_url",
@@ -380,6 +409,8 @@ OPTIONS = (
 )
 """As ``--help`` and the reference show them."""
 
+RELOADABLE = tuple(option.key for option in OPTIONS if option.reloadable)
+"""What a running daemon reads again."""
 BY_KEY = {option.key: option for option in OPTIONS}
 KEYS = frozenset(option.key for option in OPTIONS if option.in_file)
 """What a TOML file may hold; ``DaemonConfig`` has a field for each."""

@@ -6,20 +6,32 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import pwd
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any
+from types import FrameType, TracebackType
+from typing import Any, NamedTuple
 
 from twisted.logger import Logger
 
 from tortxd._types import Reactor
-from tortxd.errors import SetupError, TortxdError, printable
+from tortxd.errors import SetupError, TortxdError, in_quotes, printable
 from tortxd.gateway.limits import raise_descriptors
 
-__all__ = ["LastLine", "last_line", "loading", "or_end", "set_up"]
+__all__ = [
+    "Ids",
+    "LastLine",
+    "Terminal",
+    "ids_of",
+    "last_line",
+    "loading",
+    "on_signal",
+    "or_end",
+    "set_up",
+]
 
 
 _COLLECTED_AFTER = (50_000, 20, 100)
@@ -40,13 +52,72 @@ def set_up(reactor: Reactor, log: Logger | None) -> LastLine:
     # Twisted's timers go by the wall clock, which may be set; this clock only goes on.
     changed: Any = reactor
     changed.seconds = time.monotonic
-    changed.stop = _once(reactor.stop)
     ending = LastLine(reactor, log)
+    changed.stop = _once(reactor.stop, ending.hurry)
     sys.excepthook = ending.on_exception
     return ending
 
 
-def _once(stop: Callable[[], None]) -> Callable[[], None]:
+class Ids(NamedTuple):
+    """A user, with the group that is the user's first."""
+
+    uid: int
+    gid: int
+
+
+def ids_of(user: str) -> Ids | None:
+    """Which ids root is to take on to become ``user``; None: it is that user who runs this.
+
+    :raises SetupError: there is no such user, or root does not run this.
+    """
+    try:
+        found = pwd.getpwnam(user)
+    except KeyError:
+        raise SetupError(f"`user`: there is no user {in_quotes(user)} here.") from None
+    if found.pw_uid == os.geteuid():
+        return None
+    if os.geteuid() != 0:
+        raise SetupError(
+            f"`user`: only root can become {user}. Leave it out, or start the daemon as root."
+        )
+    return Ids(found.pw_uid, found.pw_gid)
+
+
+def on_signal(reactor: Reactor, number: int, then: Callable[[], object]) -> None:
+    """Call ``then``, in the reactor, whenever this signal comes; and before it, what was called so
+    far. In the main thread only."""
+    before = signal.getsignal(number)
+
+    def come(_: int, frame: FrameType | None) -> None:
+        if callable(before):
+            before(number, frame)
+        reactor.callFromThread(then)
+
+    signal.signal(number, come)
+
+
+class Terminal:
+    """The terminal in which the process was started, if any."""
+
+    def __init__(self) -> None:
+        # Whoever has SIGHUP ignored (nohup) means to outlive it.
+        self._matters = self._is_there() and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it has gone since, so that nobody can end the process with Ctrl-C any more."""
+        return self._matters and not self._is_there()
+
+    @staticmethod
+    def _is_there() -> bool:
+        try:
+            os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC))
+        except OSError:
+            return False
+        return True
+
+
+def _once(stop: Callable[[], None], again: Callable[[], None]) -> Callable[[], None]:
     """``stop``, which a second signal may call once more: Twisted's raises an error then."""
     stopping = False
 
@@ -55,6 +126,8 @@ def _once(stop: Callable[[], None]) -> Callable[[], None]:
         if not stopping:
             stop()
             stopping = True
+        else:
+            again()
 
     return stop_once
 
@@ -93,6 +166,13 @@ class LastLine:
     def __init__(self, reactor: Reactor, log: Logger | None) -> None:
         self._reactor = reactor
         self._logger = log
+        self.when_hurried: Callable[[], object] | None = None
+        """Called when the process is told to stop a second time."""
+
+    def hurry(self) -> None:
+        """The process is told to stop once more."""
+        if self.when_hurried is not None:
+            self.when_hurried()
 
     def on_exception(
         self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None

@@ -25,11 +25,15 @@ _NAME = re.compile(r"([1-9][0-9]*)\.json")
 _LONGEST = 65_536
 
 
-def default_data_dir(environ: Mapping[str, str]) -> Path:
-    """``$STATE_DIRECTORY`` (systemd), else ``$XDG_STATE_HOME/tortxd``, else in the home."""
+def default_data_dir(environ: Mapping[str, str], *, for_another: bool = False) -> Path:
+    """``$STATE_DIRECTORY`` (systemd), else ``$XDG_STATE_HOME/tortxd``, else in the home.
+
+    :param for_another: the daemon will be another user's, to whom neither of the last two belongs:
+        then it is ``/var/lib/tortxd``.
+    """
     if state := environ.get("STATE_DIRECTORY"):
         return Path(state.split(":")[0])
-    return _state_home(environ) / "tortxd"
+    return Path("/var/lib/tortxd") if for_another else _state_home(environ) / "tortxd"
 
 
 def _state_home(environ: Mapping[str, str]) -> Path:

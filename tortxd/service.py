@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from secrets import token_urlsafe
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -24,6 +24,7 @@ from tortxd.errors import SetupError, TortxdError
 from tortxd.files import read_whole
 from tortxd.gateway.admission.policy import GatewayPolicy
 from tortxd.gateway.limits import Limits
+from tortxd.options import KEYS, RELOADABLE
 from tortxd.policy.access import AccessPolicy
 from tortxd.policy.directives import isolation_key
 from tortxd.policy.headers import UserAgent
@@ -32,7 +33,7 @@ from tortxd.policy.steering import steering_for
 from tortxd.policy.target import TargetPolicy, parse_alias
 from tortxd.settings import describe
 from tortxd.tor.budget import CircuitBudget
-from tortxd.tor.datadir import operator_token, prepare
+from tortxd.tor.datadir import TOKEN_NAME, operator_token, prepare
 from tortxd.tor.isolation import IsolationKeys, isolation_of
 from tortxd.tor.link import Circuit, Stream
 from tortxd.tor.status import Status
@@ -52,6 +53,15 @@ _EMBEDDER = b"\x00embedder"
 """The caller that the embedding app is, unlike any peer or token."""
 
 log = Logger()
+
+
+class Reloaded(NamedTuple):
+    """What became of a reload, by the names of the options' keys."""
+
+    changed: tuple[str, ...]
+    """What is another now; ``operator-token`` among it, where that was read anew."""
+    kept: tuple[str, ...]
+    """What is another in the configuration, and needs a restart."""
 
 
 class TorService(Service):
@@ -80,6 +90,8 @@ class TorService(Service):
         self._http: TreqClient | None = None
         self._api: Api | None = None
         self._prepared: GatewayPolicy | None = None
+        self._unfollow: Callable[[], None] | None = None
+        """Ends that requests are logged."""
 
     # --- IService --------------------------------------------------------------------------------
 
@@ -107,6 +119,7 @@ class TorService(Service):
         self._policy, self._prepared = self._prepared, None
         if "_gateway" in vars(self):
             self._gateway.policy = self._policy
+            self._gateway.begin()
         _warn_of_readers(self.config)
         self._supervisor.start()
         Deferred.fromCoroutine(self._load())
@@ -129,14 +142,22 @@ class TorService(Service):
         """What carries requests. It is loaded when it is first needed, so that Tor can be launched
         before, and starts meanwhile."""
         from tortxd.gateway.gateway import Gateway
-        from tortxd.gateway.request_log import log_request
 
         gateway = Gateway(
             self.reactor, self._supervisor, self._policy, self._keys, limits=Limits.here()
         )
-        if self.config.log_requests:
-            gateway.journal.listen(log_request)
+        self._follow_requests(gateway)
         return gateway
+
+    def _follow_requests(self, gateway: Gateway) -> None:
+        """Have requests logged, or not any more."""
+        from tortxd.gateway.request_log import log_request
+
+        if self._unfollow is not None:
+            self._unfollow()
+            self._unfollow = None
+        if self.config.log_requests:
+            self._unfollow = gateway.journal.listen(log_request)
 
     async def _load(self) -> None:
         """Load the gateway, and then what the first request would wait for. Between the two the
@@ -147,6 +168,39 @@ class TorService(Service):
             await deferLater(self.reactor, 0)
         if self.running:
             self._gateway.prepare()
+
+    # --- another configuration -------------------------------------------------------------------
+
+    def reload(self, config: DaemonConfig) -> Reloaded:
+        """Take over from ``config`` what may change while it runs (docs/configuration.md tells
+        which options those are); the next requests go by it. The operator token is read again, too.
+        What :meth:`agent` and :attr:`http` have made keeps the timeout that it has.
+
+        :raises SetupError: it is refused, and nothing has changed.
+        """
+        before = self.config
+        with config.names_as_given():
+            merged = before.reloaded(config)
+            merged.check_exposure()
+            access = self._policy.access
+            token = access.operator_token
+            if token is not None:
+                token = operator_token(merged.data_dir).encode()
+            cookie = access.operator_cookie if token == access.operator_token else None
+            policy = _policy(merged, token, cookie)
+            _check_services(merged, policy.targets)
+        changed = [key for key in RELOADABLE if getattr(merged, key) != getattr(before, key)]
+        if merged.token != before.token and "token_file" not in changed:
+            changed.append("token_file")
+        if cookie is None and token is not None:
+            changed.append(TOKEN_NAME)
+        self.config, self._policy = merged, policy
+        if "_gateway" in vars(self):
+            self._gateway.policy = policy
+            self._follow_requests(self._gateway)
+        fixed = KEYS - set(RELOADABLE)
+        kept = sorted(key for key in fixed if getattr(config, key) != getattr(before, key))
+        return Reloaded(tuple(changed), tuple(kept))
 
     # --- what Tor does ---------------------------------------------------------------------------
 
@@ -356,14 +410,16 @@ def _torrc_name(path: Path | None) -> str:
     return f"`torrc`: {path}"
 
 
-def _policy(config: DaemonConfig, operator_token: bytes | None) -> GatewayPolicy:
+def _policy(
+    config: DaemonConfig, operator_token: bytes | None, cookie: bytes | None = None
+) -> GatewayPolicy:
     return GatewayPolicy(
         access=AccessPolicy(
             allow_hosts=frozenset(host.encode() for host in config.allow_hosts),
             allow_origins=frozenset(origin.encode() for origin in config.allow_origins),
             token=config.token,
             operator_token=operator_token,
-            operator_cookie=token_urlsafe(32).encode(),
+            operator_cookie=cookie or token_urlsafe(32).encode(),
         ),
         targets=TargetPolicy(
             aliases=tuple(parse_alias(alias) for alias in config.aliases),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from shutil import get_terminal_size
 from textwrap import wrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Application, Service
 from twisted.logger import ILogObserver, Logger
@@ -15,11 +16,16 @@ from twisted.python import usage
 
 from tortxd import console, process
 from tortxd.config import DaemonConfig
+from tortxd.errors import SetupError
 from tortxd.manual import manual
 from tortxd.nearest import nearest
 from tortxd.options import OPTIONS, Option
 from tortxd.runtime import run_dirs
 from tortxd.twistd import check_files, options_of_twistd
+
+if TYPE_CHECKING:
+    from tortxd._types import Reactor
+    from tortxd.daemon import Daemon
 
 log = Logger(namespace="tortxd.daemon")
 
@@ -59,6 +65,14 @@ class Options(usage.Options):
         raise SystemExit
 
     opt_h = opt_help
+
+    def load(self) -> DaemonConfig:
+        """Make the configuration of these options, and of file and environment as they are now.
+
+        :raises SetupError: something is wrong in it.
+        """
+        values = {option.key: self[option.flag] for option in OPTIONS}
+        return DaemonConfig.load(values, os.environ)
 
     def getUsage(self, width: int | None = None) -> str:
         """The same, where twistd shows it."""
@@ -110,9 +124,9 @@ class Options(usage.Options):
         """Make the configuration, so that mistakes are reported before anything is started."""
         twistd: dict[str, Any] = {} if self.parent is None else self.parent
         with process.or_end():
-            values = {option.key: self[option.flag] for option in OPTIONS}
-            self.config = DaemonConfig.load(values, os.environ)
+            self.config = self.load()
             check_files(twistd)
+            _become_user(self.config, twistd)
         style = _log_style(self.config)
         self.log_is_seen = console.is_seen(twistd, style)
         if console.take_over(twistd, style):
@@ -159,24 +173,46 @@ def _in_help(option: Option) -> tuple[str, str]:
 
 def makeService(options: Options) -> Service:
     """The daemon, for ``twistd`` to run."""
-    return make_daemon(options.config, log_is_seen=options.log_is_seen, twistd=options.parent)
+    return make_daemon(
+        options.config,
+        options.load,
+        log_is_seen=options.log_is_seen,
+        twistd=options.parent,
+    )
+
+
+def _of_environment() -> DaemonConfig:
+    return DaemonConfig.load({}, os.environ)
 
 
 def make_application() -> Any:
     """The ``application`` of a .tac, configured by a TOML file and the environment alone."""
-    application = Application("tortxd")
     twistd = options_of_twistd()
     with process.or_end():
-        config = DaemonConfig.load({}, os.environ)
+        config = _of_environment()
         if twistd:
             check_files(twistd)
+            _become_user(config, twistd)
+    application = Application("tortxd", twistd.get("uid"), twistd.get("gid"))
     style = _log_style(config)
     log_is_seen = console.is_seen(twistd, style)
     if twistd and console.take_over(twistd, style):
         application.setComponent(ILogObserver, console.observer())
-    daemon = make_daemon(config, log_is_seen=log_is_seen, twistd=twistd)
+    daemon = make_daemon(config, _of_environment, log_is_seen=log_is_seen, twistd=twistd)
     daemon.setServiceParent(application)
     return application
+
+
+def _become_user(config: DaemonConfig, twistd: dict[str, Any]) -> None:
+    """Have twistd become the user that the configuration names, once it has what only root may."""
+    if config.user is None:
+        return
+    with config.names_as_given():
+        ids = process.ids_of(config.user)
+        if ids is not None:
+            if twistd.get("uid") is not None:
+                raise SetupError("`user` and twistd's own --uid say the same. Leave --uid out.")
+            twistd["uid"], twistd["gid"] = ids
 
 
 def _log_style(config: DaemonConfig) -> console.Style:
@@ -184,12 +220,17 @@ def _log_style(config: DaemonConfig) -> console.Style:
 
 
 def make_daemon(
-    config: DaemonConfig, *, log_is_seen: bool = False, twistd: Mapping[str, Any] | None = None
+    config: DaemonConfig,
+    load: Callable[[], DaemonConfig] | None = None,
+    *,
+    log_is_seen: bool = False,
+    twistd: Mapping[str, Any] | None = None,
 ) -> Service:
     """The daemon as a process of its own has it, on the installed reactor.
 
     Where it cannot start, the process ends with a non-zero status and one line that says why.
 
+    :param load: makes the configuration anew, at SIGHUP; None: it stays, but for its files.
     :param log_is_seen: whether the log goes where the process's last line goes. If not, that line
         is logged, too.
     :param twistd: the options of the twistd that runs it. Without them, ports and data directory
@@ -203,8 +244,27 @@ def make_daemon(
 
     last_line = process.set_up(reactor, None if log_is_seen else log)
     with process.or_end():
-        daemon = Daemon(config, reactor, last_line.on_failure, run_dirs(os.environ))
+        folders = run_dirs(os.environ) if config.user is None else (config.data_dir / "run",)
+        ids = None if config.user is None else process.ids_of(config.user)
+        daemon = Daemon(config, reactor, last_line.on_failure, folders, ids)
+        last_line.when_hurried = daemon.hurry
         # Before twistd logs, and before it leaves the terminal; as the user who is to run it.
         if twistd and twistd.get("uid") is None and twistd.get("chroot") is None:
             daemon.prepare()
+    # Not before: twistd's log file has a handler of its own.
+    reactor.callWhenRunning(_listen_to_signals, reactor, daemon, load or (lambda: config))
     return daemon
+
+
+def _listen_to_signals(reactor: Reactor, daemon: Daemon, load: Callable[[], DaemonConfig]) -> None:
+    terminal = process.Terminal()
+
+    def hung_up() -> None:
+        if terminal.is_gone:
+            reactor.stop()
+            return
+        daemon.reload(load)
+        console.set_level(daemon.tor.config.log_level)
+
+    process.on_signal(reactor, signal.SIGHUP, hung_up)
+    process.on_signal(reactor, signal.SIGUSR1, daemon.say_state)

@@ -45,6 +45,23 @@ def prepare(path: Path) -> Path:
     return path
 
 
+def make_for(path: Path, uid: int, gid: int) -> None:
+    """Make the directory, as root, for the user who is to run the daemon. One that is there is left
+    as it is.
+
+    :raises SetupError: it cannot be made.
+    """
+    try:
+        path.mkdir(mode=0o700)
+        os.chown(path, uid, gid, follow_symlinks=False)
+    except FileExistsError:
+        return
+    except OSError as e:
+        raise SetupError(
+            f"The data directory {path} cannot be made ({e.strerror}); choose another `data_dir`."
+        ) from e
+
+
 def operator_token(data_dir: Path) -> str:
     """The operator token, made at the first call and the same ever after.
 
