@@ -19,6 +19,7 @@ from tortxd.tor.replies import CommandRefused
 from tortxd.tor.session import Session, Watch
 from tortxd.tor.status import Bootstrapping
 from tortxd.tor.table import Table
+from tortxd.tor.watchdog import EXTENSIONS, LATE
 from tortxd.wire.control import Implausible
 
 A, B = "A" * 40, "B" * 40
@@ -45,6 +46,7 @@ class PlayedControl:
         """Refused is what is not in here."""
         self.pending: list[Deferred[dict[str, str]]] = []
         self.told: list[str] = []
+        self.heard = 0.0
         self.closed = False
 
     async def subscribe(self, handlers: Iterable[tuple[str, Callable[[str], None]]]) -> None:
@@ -421,6 +423,39 @@ def test_no_answer_is_a_hang(world: World) -> None:
     world.control.pending[0].errback(TorTimeout("It hangs."))
     assert world.hung == ["It hangs."]
     assert not world.clock.getDelayedCalls()
+
+
+def test_a_tor_that_speaks_is_asked_again(world: World) -> None:
+    """Under load it may be slow; but not for ever."""
+    del world.control.known["version"]
+    world.clock.advance(15)
+    for asked in range(EXTENSIONS):
+        world.clock.advance(10)
+        world.control.heard = world.clock.seconds()
+        world.control.pending[asked].errback(TorTimeout("It hangs."))
+        assert not world.hung
+        world.clock.advance(0)
+    world.clock.advance(10)
+    world.control.heard = world.clock.seconds()
+    world.control.pending[EXTENSIONS].errback(TorTimeout("It hangs."))
+    assert world.hung == ["It hangs."]
+
+
+def test_it_is_no_hang_where_we_did_nothing(world: World) -> None:
+    """Stopped for a while, we find the timer run out before we read the answer."""
+    known = world.control.known.pop("version")
+    world.clock.advance(15)
+    world.clock.advance(10 + LATE + 0.1)
+    world.control.known["version"] = known
+    world.control.pending[0].errback(TorTimeout("It hangs."))
+    world.clock.advance(0)
+    assert not world.hung
+    assert world.control.asked[-2:] == ["version"] * 2
+    del world.control.known["version"]
+    world.clock.advance(15)
+    world.clock.advance(10)
+    world.control.pending[1].errback(TorTimeout("It hangs."))
+    assert world.hung == ["It hangs."]
 
 
 def test_a_lost_connection_is_no_hang(world: World) -> None:

@@ -103,6 +103,8 @@ class _ControlProtocol(txtorcon.TorControlProtocol):  # type: ignore[misc]
         self._reader = ControlReader()
         self._pace = Pace(clock, rate=EVENTS_A_SECOND, burst=EVENTS_AT_ONCE)
         self._effort = Pace(clock, rate=EFFORT, burst=EFFORT_AT_ONCE)
+        self._clock = clock
+        self.heard = clock.seconds()
 
     def connectionMade(self) -> None:
         """Begin; ``post_bootstrap`` says what comes of it."""
@@ -113,6 +115,7 @@ class _ControlProtocol(txtorcon.TorControlProtocol):  # type: ignore[misc]
 
     def dataReceived(self, data: bytes) -> None:
         """What is asked for may take its time; what comes unasked, only so much."""
+        self.heard = self._clock.seconds()
         asked, began = self.command is not None, thread_time()
         super().dataReceived(data)
         if not asked and not self._effort.keeps(thread_time() - began):
@@ -357,6 +360,11 @@ class Control:
             protocol.transport.abortConnection()
             raise
         return cls(reactor, protocol, listener)
+
+    @property
+    def heard(self) -> float:
+        """When Tor last said anything, on the clock."""
+        return self._protocol.heard
 
     async def ask(self, *keys: str, patience: float = PATIENCE) -> dict[str, str]:
         """GETINFO, one round trip for all keys.

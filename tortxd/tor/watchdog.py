@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from tortxd.tor.control import Control
 
 
+LATE = 1.0
+"""Seconds after the end of Tor's time at which it was this process that did nothing."""
+EXTENSIONS = 5
+"""How often in a row a Tor that speaks, but does not answer, is asked again."""
+
+
 @frozen
 class Watch:
     """How often Tor is asked if it lives, and how long it may take to answer, in seconds."""
@@ -48,6 +54,7 @@ class Watchdog:
         self._look = look
         self._hung = hung
         self._failed = failed
+        self._extended = 0
         self._timer: IDelayedCall | None = None
         self._closed = False
 
@@ -66,13 +73,27 @@ class Watchdog:
 
     async def _ask_if_it_lives(self) -> None:
         self._look()
+        begun = self._clock.seconds()
         try:
             await self._control.ask("version", patience=self._watch.patience)
         except TorDown:
             return  # control_lost says so
         except TortxdError as e:
-            if not self._closed:
+            if self._closed:
+                return
+            if self._may_live(begun):
+                self._extended += 1
+                self._timer = self._clock.callLater(0, self._ask)
+            else:
                 self._hung(str(e))
             return
+        self._extended = 0
         if not self._closed:
             self.begin()
+
+    def _may_live(self, begun: float) -> bool:
+        """Whether it means nothing that no answer has come to what was asked at ``begun``: under
+        load Tor may be slow and still speak, and where this process was stopped, or had no
+        processor, the answer may be there unread."""
+        is_late = self._clock.seconds() - begun > self._watch.patience + LATE
+        return (self._control.heard > begun or is_late) and self._extended < EXTENSIONS
