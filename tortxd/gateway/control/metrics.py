@@ -123,6 +123,9 @@ class _Figures(Collector):
 
     def _gateway(self) -> Iterator[Metric]:
         gateway = self._context.gateway
+        yield _gauge(
+            "tortxd_ready", "Whether further requests should come.", gateway.health.is_ready
+        )
         yield _gauge("tortxd_requests_under_way", "Requests.", len(gateway.under_way))
         yield _gauge("tortxd_connections", "Connections of clients.", gateway.clients())
         yield _gauge(
