@@ -28,7 +28,7 @@ from tortxd.endpoints import (
     split_endpoint,
 )
 from tortxd.errors import SetupError, in_quotes
-from tortxd.files import read_whole
+from tortxd.files import read_whole, secret_in
 from tortxd.options import RELOADABLE, default_of
 from tortxd.rates import Rate
 from tortxd.runtime import default_data_dir
@@ -441,10 +441,10 @@ def _secret(path: Path | None, name: str) -> bytes | None:
         return None
     _check_line(name.strip("`"), path)
     try:
-        secret = read_whole(path).strip()
+        secret = secret_in(read_whole(path))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "no file has such a name"
         raise SetupError(f"{name}: {path} cannot be read: {reason}.") from error
-    if not secret or re.search(rb"[\x00-\x1f\x7f]", secret):
+    if secret is None:
         raise SetupError(f"{name}: {path} must hold one line that is not empty.")
     return secret

@@ -7,6 +7,7 @@ end; so what a file is, is looked at first.
 from __future__ import annotations
 
 import os
+import re
 import select
 import stat
 import time
@@ -27,6 +28,7 @@ _KINDS = {
     stat.S_IFSOCK: "it is a socket",
 }
 _NULL = os.makedev(1, 3)
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 
 def read_regular(
@@ -68,6 +70,13 @@ def read_whole(path: str | Path) -> bytes:
         return _bounded(_from_pipe(descriptor, time.monotonic() + PATIENCE), LARGEST)
     finally:
         os.close(descriptor)
+
+
+def secret_in(data: bytes) -> bytes | None:
+    """The one line that a file with a secret holds, without the white space around it; None: it
+    holds none, or more than that."""
+    secret = data.strip()
+    return secret if secret and not _CONTROL.search(secret) else None
 
 
 def _check_regular(status: os.stat_result) -> None:

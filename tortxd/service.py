@@ -377,6 +377,7 @@ def _settings(config: DaemonConfig) -> LaunchSettings | AttachSettings:
             control=config.control,
             password=None if password is None else password.decode(),
             socks=config.socks,
+            password_file=config.control_password_file,
         )
     return LaunchSettings(
         data_dir=config.data_dir,

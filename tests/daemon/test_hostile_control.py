@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,11 +13,20 @@ import pytest
 import pytest_twisted
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 
 from tests.daemon.process import Daemon, Launcher, installed, memory
 from tests.daemon.traces import inet, read_trace, strace
-from tests.tor.hostile_control import EITHER, LAST, TRICKS, HostileControl, Trick, offering
+from tests.tor.hostile_control import (
+    EITHER,
+    LAST,
+    TRICKS,
+    HostileControl,
+    Trick,
+    greeting_socks,
+    offering,
+)
 
 HARMLESS = TRICKS["a reply to no command"]
 READY_AND_THEN = Trick(HARMLESS.says, unasked=HARMLESS.unasked, after=LAST)
@@ -30,7 +38,7 @@ MOST = 45_000_000
 TOO_SLOW = "does not answer"
 """What is said on a busy machine, where a flood takes longer than an answer may."""
 
-Listen = Callable[[HostileControl], int]
+Listen = Callable[[Factory], int]
 
 
 @pytest_twisted.async_yield_fixture
@@ -38,7 +46,7 @@ async def listen() -> AsyncIterator[Listen]:
     """Opens a port on loopback."""
     listeners = []
 
-    def open_port(port: HostileControl) -> int:
+    def open_port(port: Factory) -> int:
         listener = installed().listenTCP(0, port, interface="127.0.0.1")
         listeners.append(listener)
         number: int = listener.getHost().port
@@ -50,10 +58,9 @@ async def listen() -> AsyncIterator[Listen]:
 
 
 @pytest.fixture
-def socks() -> Iterator[int]:
-    """A port that is listened at, for a SOCKS port."""
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
-        yield listener.getsockname()[1]
+def socks(listen: Listen) -> int:
+    """A SOCKS port that lives."""
+    return listen(greeting_socks())
 
 
 def endings(daemon: Daemon) -> list[str]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count, islice, repeat
-from typing import Any
+from typing import Any, cast
 
 from attrs import field, frozen
 from twisted.internet.interfaces import IAddress, IPullProducer
 from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.basic import LineOnlyReceiver
 from zope.interface import implementer
+
+from tortxd.wire.socks5 import METHOD_ACCEPTED
 
 FINGERPRINT = "A" * 40
 PATH = f"${FINGERPRINT}~a"
@@ -273,6 +275,18 @@ class _Port(LineOnlyReceiver):
         return b"".join(f"250-{key}={values.get(key, '')}\r\n".encode() for key in words) + (
             b"250 OK\r\n"
         )
+
+
+class _Greeted(Protocol):
+    def dataReceived(self, data: bytes) -> None:
+        cast(Any, self.transport).write(METHOD_ACCEPTED)
+
+
+def greeting_socks() -> Factory:
+    """A SOCKS port that lives: it answers greetings, and nothing else."""
+    factory = Factory.forProtocol(_Greeted)
+    factory.noisy = False
+    return factory
 
 
 class HostileControl(Factory):

@@ -22,7 +22,15 @@ from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
 from tests.tor.daemons import when_status
-from tests.tor.hostile_control import AUTHENTICATED, LAST, TRICKS, HostileControl, Trick, offering
+from tests.tor.hostile_control import (
+    AUTHENTICATED,
+    LAST,
+    TRICKS,
+    HostileControl,
+    Trick,
+    greeting_socks,
+    offering,
+)
 from tortxd.errors import SetupError, TorTimeout
 from tortxd.tor import consensus
 from tortxd.tor.control import PATIENCE, Control, _ControlProtocol
@@ -74,6 +82,13 @@ class Attaching:
         daemon.start()
         return daemon, over
 
+    def greeting_socks(self) -> int:
+        """A SOCKS port that lives."""
+        listener = reactor.listenTCP(0, greeting_socks(), interface="127.0.0.1")
+        self.ends.append(listener.stopListening)
+        number: int = listener.getHost().port
+        return number
+
 
 @pytest_twisted.async_yield_fixture
 async def attach() -> AsyncIterator[Attaching]:
@@ -95,11 +110,10 @@ async def test_rubbish_ends_the_connection_with_a_sentence(
     monkeypatch.setattr(consensus, "MOST_NODES", 10_000)
     monkeypatch.setattr(control, "MOST_KEPT", 2 * 1024 * 1024)
     trick = TRICKS[name]
-    with socket.create_server(("127.0.0.1", 0)) as socks:
-        daemon, over = attach(HostileControl(trick, socks=socks.getsockname()[1]))
-        assert trick.says in sentence(await over)
-        assert len(daemon.streams()) <= MOST_OPEN_STREAMS
-        assert len(daemon.circuits()) <= MOST_OPEN_CIRCUITS
+    daemon, over = attach(HostileControl(trick, socks=attach.greeting_socks()))
+    assert trick.says in sentence(await over)
+    assert len(daemon.streams()) <= MOST_OPEN_STREAMS
+    assert len(daemon.circuits()) <= MOST_OPEN_CIRCUITS
 
 
 @pytest.mark.parametrize("name", [name for name, trick in TRICKS.items() if not trick.says])

@@ -20,11 +20,10 @@ from tests.tor.daemons import Started, reactor, when_control, when_status
 from tests.tor.lone_tor import alive, bare_tor, free_port
 from tortxd.addresses import SocksAddress
 from tortxd.errors import SetupError, TorNotReady
-from tortxd.tor.lifecycle import RESTORING
 from tortxd.tor.process import find_tor
 from tortxd.tor.replies import CommandRefused
 from tortxd.tor.session import Watch
-from tortxd.tor.status import BackingOff, Bootstrapping, Degraded, Failed, Status
+from tortxd.tor.status import BackingOff, Bootstrapping, Failed, Status
 from tortxd.tor.supervisor import AttachSettings, TorSupervisor
 
 PASSWORD = 'canary "pass\\word" ß'
@@ -173,17 +172,17 @@ async def test_a_tor_that_comes_later_and_goes_and_comes(start: Started, tmp_pat
 
 
 @ensureDeferred
-async def test_a_hang_degrades_and_mends(start: Started, tmp_path: Path) -> None:
+async def test_a_hang_is_down_and_mends(start: Started, tmp_path: Path) -> None:
     line, control = unix_control(tmp_path)
     with bare_tor(tmp_path, line, "CookieAuthentication 1", "SocksPort auto") as pid:
         daemon = start(AttachSettings(control), watch=Watch(interval=0.1, patience=2))
         await when_control(daemon)
         daemon._lives.established()  # nothing here can build a circuit
         os.kill(pid, signal.SIGSTOP)
-        assert await when_status(daemon, Degraded) == Degraded(
-            (f"Tor does not answer on its control port. {RESTORING}",)
-        )
-        assert daemon.socks_address is not None
+        down = await when_status(daemon, BackingOff)
+        assert isinstance(down, BackingOff)
+        assert down.reason == "Tor does not answer on its control port."
+        assert daemon.socks_address is None  # its port takes connections, and says nothing
         assert alive(pid)
         os.kill(pid, signal.SIGCONT)
         await when_status(daemon, Bootstrapping)

@@ -40,6 +40,7 @@ from tortxd.tor.replies import (
     parse_info,
     parse_protocolinfo,
 )
+from tortxd.tor.settings import PASSWORD_FIELD
 from tortxd.wire.control import LONGEST_LINE, ControlReader, Event, Implausible
 
 PATIENCE = 10.0
@@ -85,21 +86,28 @@ class _ControlProtocol(txtorcon.TorControlProtocol):  # type: ignore[misc]
 
     :param clock: counts how fast events come.
     :param name: see :meth:`Control.connect`.
-    :param password: see there.
+    :param password: see there, as for ``password_name``.
     """
 
     MAX_LENGTH = LONGEST_LINE
     is_tor = False
     """Whether it has answered PROTOCOLINFO as Tor does."""
-    fault: str | None = None
+    disbelief: Implausible | None = None
     """Why it is not believed any more."""
     command: tuple[Deferred[str], bytes, Callable[[str], None] | None] | None
     defer: Deferred[str] | None
 
-    def __init__(self, clock: IReactorTime, name: str, password: str | None) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        name: str,
+        password: str | None,
+        password_name: str = PASSWORD_FIELD,
+    ) -> None:
         super().__init__()
         self._name = name
         self._password = password
+        self._password_name = password_name
         self._reader = ControlReader()
         self._pace = Pace(clock, rate=EVENTS_A_SECOND, burst=EVENTS_AT_ONCE)
         self._effort = Pace(clock, rate=EFFORT, burst=EFFORT_AT_ONCE)
@@ -123,7 +131,7 @@ class _ControlProtocol(txtorcon.TorControlProtocol):  # type: ignore[misc]
 
     def lineReceived(self, line: bytes) -> None:
         """The first line shows whether this is a control port (control-spec, section 3.21)."""
-        if self.fault is not None:
+        if self.disbelief is not None:
             return  # what came along with what is not believed
         if not self.is_tor and not line.startswith(_FIRST_LINE):
             self.transport.abortConnection()
@@ -139,8 +147,13 @@ class _ControlProtocol(txtorcon.TorControlProtocol):  # type: ignore[misc]
         self._refuse(Implausible("a line that is too long"))
 
     def _refuse(self, error: Implausible) -> None:
-        self.fault = self.fault or str(error)
+        self.disbelief = self.disbelief or error
         self.transport.abortConnection()
+
+    @property
+    def fault(self) -> str | None:
+        """The sentence of :attr:`disbelief`."""
+        return None if self.disbelief is None else str(self.disbelief)
 
     def _line(self, line: bytes) -> None:
         message = self._reader.feed(line, None if self.command is None else self.command[2])
@@ -216,7 +229,7 @@ class _ControlProtocol(txtorcon.TorControlProtocol):  # type: ignore[misc]
             raise SetupError(
                 f"Tor's control port {self._name} refuses the authentication; "
                 + (
-                    "see what `control_password_file` holds."
+                    f"see what {self._password_name} holds."
                     if self._password is not None
                     else "it may want a password, in `control_password_file`."
                 )
@@ -284,8 +297,8 @@ def read_cookie(path: Path, name: str) -> bytes:
 class _ControlFactory(Factory):
     noisy = False
 
-    def __init__(self, clock: IReactorTime, name: str, password: str | None) -> None:
-        self._make = partial(_ControlProtocol, clock, name, password)
+    def __init__(self, make: Callable[[], _ControlProtocol]) -> None:
+        self._make = make
 
     def buildProtocol(self, addr: IAddress | None) -> _ControlProtocol:
         return self._make()
@@ -317,19 +330,22 @@ class Control:
         *,
         name: str,
         password: str | None = None,
+        password_name: str = PASSWORD_FIELD,
         patience: float = PATIENCE,
     ) -> Control:
         """Connect and authenticate: password, SAFECOOKIE, or nothing, as Tor offers.
 
         :param name: the endpoint's address, for sentences: ``127.0.0.1:9051``, a socket's path.
+        :param password_name: what a sentence calls the file that holds the password.
         :param patience: seconds for each of the two.
-        :raises TorDown: nothing listens there, it hangs up, or it is no control port.
+        :raises TorDown: nothing listens there, it hangs up, or it is no control port; Implausible
+            where it has sent what no Tor sends.
         :raises TorTimeout: no answer in time.
         :raises SetupError: it refuses our authentication, or this user may not connect to it or
             read its cookie.
         """
         connecting: Deferred[_ControlProtocol] = endpoint.connect(  # type: ignore[assignment]
-            _ControlFactory(reactor, name, password)
+            _ControlFactory(partial(_ControlProtocol, reactor, name, password, password_name))
         )
         try:
             protocol = await _in_time(
@@ -351,8 +367,8 @@ class Control:
             protocol.transport.abortConnection()
             raise TorDown(f"Tor's control port {name} refuses to say what it supports.") from e
         except TorDisconnectError as e:
-            if protocol.fault is not None:
-                raise TorDown(protocol.fault) from e
+            if protocol.disbelief is not None:
+                raise protocol.disbelief from e
             if protocol.is_tor:
                 raise TorDown(f"Tor's control port {name} hung up.") from e
             raise TorDown(f"What listens at {name} does not speak Tor's control protocol.") from e
@@ -427,6 +443,11 @@ class Control:
     @property
     def _loss(self) -> str:
         return self._protocol.fault or "The control connection to Tor was lost."
+
+    @property
+    def is_believed(self) -> bool:
+        """Whether it has sent nothing that no Tor sends."""
+        return self._protocol.disbelief is None
 
     def _lost(self, _: Failure) -> None:
         if not self._closed:

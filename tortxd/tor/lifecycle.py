@@ -8,7 +8,7 @@ bootstrapping           Tor answers, and is on its way to a first circuit; it is
                         being slow, only for being dead
 serving                 Tor has circuits: Ready, or Degraded while there are troubles
 detached                an attached Tor's control connection is lost while its SOCKS port goes on
-backing off             it is tried again in a while: 1, 2, 4 and so on up to 60 seconds
+backing off             it is tried again in a while: 1, 2, 4 and so on up to 60 seconds, or less
 failed                  no use trying again; the machine or the configuration must be changed first
 ======================= ==========================================================================
 """
@@ -92,6 +92,8 @@ class Core:
     tor: Tor
     clock: IReactorTime
     on_status: Callable[[Status], None]
+    longest_delay: Callable[[], float] = lambda: LONGEST_DELAY
+    """Seconds from what has just ended to the next try, at most."""
     attempts: int = 0
     serving_since: float | None = None
     troubles: dict[str, str] = field(factory=dict)
@@ -131,7 +133,7 @@ class Core:
         since, self.serving_since = self.serving_since, None
         if since is not None and self.clock.seconds() - since >= STEADY_AFTER:
             self.attempts = 0
-        delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(self.attempts, 10))
+        delay = min(self.longest_delay(), FIRST_DELAY * 2.0 ** min(self.attempts, 10))
         self.attempts += 1
         self.stop_timer()
         self.timer = self.clock.callLater(delay, retry)

@@ -10,7 +10,7 @@ from tortxd.tor.budget import CircuitBudget
 from tortxd.tor.close_reasons import CloseReasons
 from tortxd.tor.identity import NewIdentity
 from tortxd.tor.launched import LaunchedRuns
-from tortxd.tor.lifecycle import Core, make_lifecycle
+from tortxd.tor.lifecycle import LONGEST_DELAY, Core, make_lifecycle
 from tortxd.tor.link import SocksAddress
 from tortxd.tor.milestones import Milestones
 from tortxd.tor.repeats import Repeats
@@ -63,7 +63,7 @@ class Lives:
         """How many have begun."""
         self._ended: Deferred[None] = succeed(None)
         self._log = StatusLog(repeats, self._runs.beginning, self._runs.ending)
-        self._life = make_lifecycle(Core(self, reactor, self._status_is))
+        self._life = make_lifecycle(Core(self, reactor, self._status_is, self._longest_delay))
         self._is_prepared = False
         self._has_begun = False
         self._has_served = False
@@ -129,6 +129,9 @@ class Lives:
         run, self.run = self.run, None
         self.socks_at(None)
         self._ended = succeed(None) if run is None else run.end()
+
+    def _longest_delay(self) -> float:
+        return LONGEST_DELAY if self.run is None else self.run.longest_delay
 
     def _status_is(self, status: Status) -> None:
         if self._is_winding_down and isinstance(status, Launching):

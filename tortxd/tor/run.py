@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from tortxd._types import Reactor
 from tortxd.errors import SetupError, TortxdError
 from tortxd.tor.causes import Causes
+from tortxd.tor.lifecycle import LONGEST_DELAY
 from tortxd.tor.link import SocksAddress
 from tortxd.tor.session import Session, SessionListener, Watch
 from tortxd.tor.table import Table
@@ -62,6 +63,8 @@ class Runs(Protocol):
 class Run:
     """Used once: :meth:`begin`, and :meth:`end` where it has not ended by itself."""
 
+    longest_delay: float = LONGEST_DELAY
+    """Seconds until another one is tried after it, at most."""
     _log = Logger()
     _expected: tuple[type[Exception], ...] = (TortxdError,)
     """What may go wrong without a fault of ours."""

@@ -8,6 +8,9 @@ from attrs import frozen
 
 from tortxd.tor.link import SocksAddress
 
+PASSWORD_FIELD = "`control_password_file`"  # noqa: S105
+"""What a sentence calls the file that holds the password of a control port."""
+
 
 @frozen
 class LaunchSettings:
@@ -32,6 +35,8 @@ class AttachSettings:
     control: str
     """A Twisted client endpoint: ``tcp:127.0.0.1:9051``, ``unix:/run/tor/control``."""
     password: str | None = None
-    """For HashedControlPassword; None: cookie."""
+    """For HashedControlPassword; None: cookie. It counts where its file cannot be read any more."""
     socks: SocksAddress | None = None
     """The SOCKS address to use; None: the one that Tor names."""
+    password_file: Path | None = None
+    """Holds the password; read anew for each connection, since Tor may have another one by then."""
