@@ -70,6 +70,17 @@ def pause(seconds: float) -> Deferred[None]:
     return deferLater(installed, seconds)
 
 
+def hashed(password: str) -> str:
+    """The value of HashedControlPassword for it."""
+    said = subprocess.run(
+        [find_tor(None), "--quiet", "--hash-password", password],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return said.stdout.split()[-1]
+
+
 @contextmanager
 def bare_tor(folder: Path, *lines: str) -> Iterator[int]:
     """A tor that is not ours, to attach to; gives its process id when it is up."""

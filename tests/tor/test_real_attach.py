@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,10 +16,9 @@ from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import globalLogPublisher
 
 from tests.tor.daemons import Started, reactor, when_control, when_status
-from tests.tor.lone_tor import alive, bare_tor, free_port
+from tests.tor.lone_tor import alive, bare_tor, free_port, hashed
 from tortxd.addresses import SocksAddress
 from tortxd.errors import SetupError, TorNotReady
-from tortxd.tor.process import find_tor
 from tortxd.tor.replies import CommandRefused
 from tortxd.tor.session import Watch
 from tortxd.tor.status import BackingOff, Bootstrapping, Failed, Status
@@ -34,16 +32,6 @@ async def start() -> AsyncIterator[Started]:
     started = Started()
     yield started
     await started.stop()
-
-
-def hashed(password: str) -> str:
-    said = subprocess.run(
-        [find_tor(None), "--quiet", "--hash-password", password],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return said.stdout.split()[-1]
 
 
 def unix_control(folder: Path) -> tuple[str, str]:
