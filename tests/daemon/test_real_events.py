@@ -4,50 +4,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest_twisted
-from attrs import define
 from jsonschema import Draft202012Validator
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_twisted import ensureDeferred
 
-from tests.daemon.process import Daemon, soon, until
-from tests.web_client import Reply, Wire
+from tests.daemon.live import Reading
+from tests.daemon.process import Daemon, soon
+from tests.web_client import Reply
 from tortxd.gateway.control.schemas import CIRCUIT, SNAPSHOT, STREAM
 from tortxd.testing import Origin
 
 
-@define
-class Reading:
-    """A reader of a daemon's events."""
-
-    wire: Wire
-
-    def all(self) -> list[tuple[str, Any]]:
-        """The types and data of what has come so far."""
-        body = bytes(self.wire.raw).partition(b"\r\n\r\n")[2].rpartition(b"\n\n")[0].decode()
-        lines = [block.split("\n") for block in body.split("\n\n") if "data: " in block]
-        return [
-            (event.removeprefix("event: "), json.loads(data.removeprefix("data: ")))
-            for _, event, data in lines
-        ]
-
-    async def first(self, true: Callable[[str, Any], bool]) -> Any:
-        """The data of the first event of which this is true."""
-        await until(lambda: any(true(*one) for one in self.all()))
-        return next(data for kind, data in self.all() if true(kind, data))
-
-
 @pytest_twisted.async_yield_fixture
 async def events(daemon: Daemon) -> AsyncIterator[Reading]:
-    wire = await daemon.connect()
-    lines = ("GET /events HTTP/1.0", "Host: localhost", f"Tortxd-Token: {daemon.token}", "", "")
-    wire.send("\r\n".join(lines).encode())
-    await soon(wire.when_came(b"event: snapshot"))
-    yield Reading(wire)
-    wire.transport.abortConnection()
+    reading = await Reading.of(daemon)
+    yield reading
+    reading.wire.transport.abortConnection()
 
 
 async def post(daemon: Daemon, path: str, value: object = None) -> Reply:

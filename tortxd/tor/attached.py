@@ -323,6 +323,7 @@ class Attached(Run):
             return
         self._over = True
         self._let_go()
+        self._table.clear()  # what ends from now on is not told, and its ports are used again
         self._probing = Deferred.fromCoroutine(_greet(self._reactor, self._known))
         self._probing.addCallbacks(
             lambda _: self._listener.detached(reason),

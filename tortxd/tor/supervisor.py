@@ -221,9 +221,10 @@ class TorSupervisor:
         """
 
         async def close() -> None:
+            session = self._open_session
             if self._table.circuit(id) is None:
                 raise NotFound(NO_CIRCUIT)
-            await self._open_session.end_circuit(id)
+            await session.end_circuit(id)
 
         return Deferred.fromCoroutine(close())
 
@@ -231,9 +232,10 @@ class TorSupervisor:
         """Close a stream; errors as :meth:`close_circuit`."""
 
         async def close() -> None:
+            session = self._open_session
             if not self._table.is_open(id):
                 raise NotFound(NO_STREAM)
-            await self._open_session.end_stream(id)
+            await session.end_stream(id)
 
         return Deferred.fromCoroutine(close())
 
