@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, cast
 
 from attrs import frozen
 from pytest_twisted import ensureDeferred
@@ -32,7 +32,7 @@ LEFT = "tortxd-" + "0" * 32 + ".onion"
 
 class _Cable(ProxyServer):
     def connectionMade(self) -> None:
-        self.factory.cables.append(self)
+        cast(Cable, self.factory).cables.append(self)
         super().connectionMade()
 
 
@@ -188,7 +188,7 @@ async def test_rule_31_others_keep_what_is_theirs(
                 "origin.test.example",
                 tor_origin.http_port,
                 Credentials(b"stranger", b"p"),
-            ).connect(Factory.forProtocol(lambda: stranger))  # type: ignore[arg-type]
+            ).connect(Factory.forProtocol(lambda: stranger))
         )
         await seen.control.tell("MAPADDRESS users.example=192.0.2.1")
         await seen.control.tell("SETCONF MaxCircuitDirtiness=700")

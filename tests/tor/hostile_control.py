@@ -284,7 +284,8 @@ class _Greeted(Protocol):
 
 def greeting_socks() -> Factory:
     """A SOCKS port that lives: it answers greetings, and nothing else."""
-    factory = Factory.forProtocol(_Greeted)
+    factory: Factory = Factory()
+    factory.protocol = _Greeted
     factory.noisy = False
     return factory
 
