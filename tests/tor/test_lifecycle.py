@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from twisted.internet.task import Clock
 
-from tortxd.tor.lifecycle import LONGEST_DELAY, RESTORING, Core, Lifecycle, make_lifecycle
+from tortxd.tor.lifecycle import JITTER, LONGEST_DELAY, RESTORING, Core, Lifecycle, make_lifecycle
 from tortxd.tor.status import (
     BackingOff,
     Bootstrapping,
@@ -44,7 +44,10 @@ class World:
         self.clock = Clock()
         self.hands = Hands()
         self.said: list[Status] = []
-        self.life: Lifecycle = make_lifecycle(Core(self.hands, self.clock, self.said.append))
+        self.chance = 0.0
+        self.life: Lifecycle = make_lifecycle(
+            Core(self.hands, self.clock, self.said.append, random=lambda: self.chance)
+        )
 
     def now(self) -> Status:
         return self.said[-1]
@@ -144,6 +147,34 @@ def test_backoff_grows_to_its_cap(world: World) -> None:
         world.clock.advance(0.02)
         assert world.now() == Launching("Dead.")
     assert delays == [1, 2, 4, 8, 16, 32, LONGEST_DELAY, LONGEST_DELAY, LONGEST_DELAY]
+
+
+def test_chance_makes_delays_shorter_and_never_longer(world: World) -> None:
+    world.life.start()
+    delays = []
+    for chance in (0.0, 0.5, 0.25, 0.999, 0.0, 0.0, 0.5, 0.0):
+        world.chance = chance
+        world.life.gone("Dead.")
+        status = world.now()
+        assert isinstance(status, BackingOff)
+        delays.append(status.seconds)
+        world.clock.advance(status.seconds)
+        assert world.now() == Launching()
+    half = 1 - JITTER / 2
+    near_least = 8 * (1 - JITTER * 0.999)
+    whole = LONGEST_DELAY
+    assert delays == [1, 2 * half, 4 * (1 - JITTER / 4), near_least, 16, 32, whole * half, whole]
+
+
+def test_daemons_that_lose_their_tor_at_once_do_not_come_back_at_once() -> None:
+    clock, said = Clock(), list[Status]()
+    for _ in range(20):
+        life = make_lifecycle(Core(Hands(), clock, said.append))
+        life.start()
+        life.gone("Dead.")
+    delays = {status.seconds for status in said if isinstance(status, BackingOff)}
+    assert len(delays) > 10
+    assert all(0.5 <= delay <= 1 for delay in delays)
 
 
 @pytest.mark.parametrize(("served", "delay"), [(59, 8.0), (61, 1.0)])

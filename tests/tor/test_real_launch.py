@@ -220,7 +220,7 @@ async def test_a_crash_is_mended(start: Started, tmp_path: Path) -> None:
     os.kill(pid, signal.SIGSEGV)
     status = await when_status(daemon, BackingOff)
     assert isinstance(status, BackingOff)
-    assert status.seconds == 1.0
+    assert 0.5 <= status.seconds <= 1.0
     assert await daemon.when_usable() == address
     await when_control(daemon)
     assert daemon.pid != pid
@@ -234,7 +234,8 @@ async def test_a_hang_is_noticed_and_mended(start: Started, tmp_path: Path) -> N
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     status = await when_status(daemon, BackingOff)
-    assert status == BackingOff(1.0, "Tor does not answer on its control port.")
+    assert isinstance(status, BackingOff)
+    assert status.reason == "Tor does not answer on its control port."
     assert not alive(pid)
     await daemon.when_usable()
 

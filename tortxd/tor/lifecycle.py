@@ -8,7 +8,8 @@ bootstrapping           Tor answers, and is on its way to a first circuit; it is
                         being slow, only for being dead
 serving                 Tor has circuits: Ready, or Degraded while there are troubles
 detached                an attached Tor's control connection is lost while its SOCKS port goes on
-backing off             it is tried again in a while: 1, 2, 4 and so on up to 60 seconds, or less
+backing off             it is tried again in a while: 1, 2, 4 and so on up to 60 seconds, or less;
+                        each shorter by up to half, at random
 failed                  no use trying again; the machine or the configuration must be changed first
 ======================= ==========================================================================
 """
@@ -16,6 +17,7 @@ failed                  no use trying again; the machine or the configuration mu
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import SystemRandom
 from typing import Protocol as TypingProtocol
 
 from attrs import define, evolve, field
@@ -35,6 +37,9 @@ from tortxd.tor.status import (
 
 FIRST_DELAY = 1.0
 LONGEST_DELAY = 60.0
+JITTER = 0.5
+"""By which part of it a delay is shorter at most. What ends one Tor, a machine short of memory say,
+often ends others as well, which are not to come back all at once."""
 STEADY_AFTER = 60.0
 """A Tor that served this long starts anew at the first delay."""
 RESTORING = "The control connection is being restored."
@@ -102,6 +107,8 @@ class Core:
     bootstrap: Bootstrapping = field(factory=Bootstrapping)
     last: Status = field(factory=Stopped)
     timer: IDelayedCall | None = None
+    random: Callable[[], float] = SystemRandom().random
+    """From 0 up to 1: by which part of :data:`JITTER` the next delay is shorter."""
 
     def say(self, status: Status) -> None:
         """Tell a status, unless it is the last one again."""
@@ -133,7 +140,8 @@ class Core:
         since, self.serving_since = self.serving_since, None
         if since is not None and self.clock.seconds() - since >= STEADY_AFTER:
             self.attempts = 0
-        delay = min(self.longest_delay(), FIRST_DELAY * 2.0 ** min(self.attempts, 10))
+        longest = min(self.longest_delay(), FIRST_DELAY * 2.0 ** min(self.attempts, 10))
+        delay = longest * (1.0 - JITTER * self.random())
         self.attempts += 1
         self.stop_timer()
         self.timer = self.clock.callLater(delay, retry)

@@ -5,6 +5,8 @@ Exactly one of these holds at any time. :mod:`tortxd.gateway.answers` says it to
 
 from __future__ import annotations
 
+import math
+
 from attrs import frozen
 
 
@@ -80,7 +82,7 @@ def sentence(status: Status) -> str:
         case Degraded(reasons):
             return f"Tor is ready, but: {' '.join(reasons)}"
         case BackingOff(seconds, reason):
-            return f"Tor is down, and tried again in {seconds:.0f} s: {reason}"
+            return f"Tor is down, and tried again in {math.ceil(seconds)} s: {reason}"
         case Failed(reason):
             return f"Tor cannot run: {reason}"
 
