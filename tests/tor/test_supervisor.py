@@ -126,7 +126,10 @@ def test_observers(world: World) -> None:
     world.lives.gone("Dead.")
     leave()
     world.daemon.stop()
-    assert said == [Launching(), Ready(), Degraded(("Full.",)), BackingOff(1.0, "Dead.")]
+    assert said[:3] == [Launching(), Ready(), Degraded(("Full.",))]
+    (last,) = said[3:]
+    assert isinstance(last, BackingOff)
+    assert last.reason == "Dead."
 
 
 def test_close_reasons(world: World) -> None:
@@ -223,6 +226,31 @@ def test_no_tor_is_started_again_while_it_winds_down(world: World) -> None:
     world.daemon.start()
     assert len(world.reactor.tcpClients) == attempts + 1
     world.daemon.stop()
+
+
+def test_a_fault_of_ours_in_every_launch_has_one_traceback(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again for ever, and the log stays short."""
+    tried: list[float] = []
+
+    async def begin(_: object) -> None:
+        tried.append(world.reactor.seconds())
+        raise ZeroDivisionError("It is ours.")
+
+    monkeypatch.setattr("tortxd.tor.attached.Attached._begin", begin)
+    with capturedLogs() as events:
+        world.daemon.start()
+        for _ in range(3600):
+            world.reactor.advance(1)
+        assert isinstance(world.daemon.status, BackingOff)
+        world.daemon.stop()
+    assert 60 < len(tried) < 130
+    faults = [event for event in events if "log_failure" in event]
+    assert [formatEvent(event) for event in faults] == ["A fault of ours while attaching to Tor."]
+    again = [formatEvent(event) or "" for event in events if "as before" in str(formatEvent(event))]
+    assert again[0] == "A fault of ours while attaching to Tor. ZeroDivisionError, as before."
+    assert len(again) < 70
 
 
 def test_what_it_becomes_is_logged_each_time_and_how_far_it_is_once(world: World) -> None:

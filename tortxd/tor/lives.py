@@ -8,6 +8,7 @@ from tortxd._types import Reactor
 from tortxd.tor.attached import AttachedRuns
 from tortxd.tor.budget import CircuitBudget
 from tortxd.tor.close_reasons import CloseReasons
+from tortxd.tor.faults import Faults
 from tortxd.tor.identity import NewIdentity
 from tortxd.tor.launched import LaunchedRuns
 from tortxd.tor.lifecycle import LONGEST_DELAY, Core, make_lifecycle
@@ -50,6 +51,7 @@ class Lives:
         self._new_identity = new_identity
         self._milestones = milestones
         repeats = Repeats(reactor)
+        self._faults = Faults(repeats)
         self._runs: Runs = (
             LaunchedRuns(settings, repeats)
             if isinstance(settings, LaunchSettings)
@@ -120,6 +122,7 @@ class Lives:
                 self._watch,
                 first=not self._has_served,
                 known=self._milestones.socks,
+                faults=self._faults,
             )
         )
         self.run.begin()

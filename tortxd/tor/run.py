@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from tortxd._types import Reactor
 from tortxd.errors import SetupError, TortxdError
 from tortxd.tor.causes import Causes
+from tortxd.tor.faults import Faults
 from tortxd.tor.lifecycle import LONGEST_DELAY
 from tortxd.tor.link import SocksAddress
 from tortxd.tor.session import Session, SessionListener, Watch
@@ -37,6 +38,8 @@ class Surroundings:
     would otherwise be tried again."""
     known: SocksAddress | None
     """The SOCKS address of the run before this one, where that may still listen."""
+    faults: Faults
+    """Says those of ours: the next run may have the same."""
 
 
 class Runs(Protocol):
@@ -79,6 +82,7 @@ class Run:
         self._table = surroundings.table
         self._watch = surroundings.watch
         self._first = surroundings.first
+        self._faults = surroundings.faults
         self._over = False
         self._beginning: Deferred[None] | None = None
         self.session: Session | None = None
@@ -130,7 +134,7 @@ class Run:
         self,
         control: Control,
         *,
-        free_bytes: Callable[[], int] | None = None,
+        storage: Callable[[], str | None] | None = None,
         username_prefix: str = "",
         causes: Causes | None = None,
     ) -> Session:
@@ -141,7 +145,7 @@ class Run:
             self._listener,
             hung=self.control_lost,
             watch=self._watch,
-            free_bytes=free_bytes,
+            storage=storage,
             username_prefix=username_prefix,
             causes=causes,
         )
@@ -151,7 +155,7 @@ class Run:
         if self._over or failure.check(CancelledError):
             return
         if not failure.check(*self._expected):
-            self._log.failure(self._fault, failure)
+            self._faults.say(self._log, self._fault, failure)
         reason = failure.getErrorMessage() if failure.check(TortxdError) else self._excuse
         self._failed(reason, fatal=self._first and bool(failure.check(SetupError)))
 
