@@ -17,7 +17,14 @@ from twisted.internet.task import Clock
 
 from tortxd.errors import ExitUnavailable
 from tortxd.policy.steering import ANY, Choice
-from tortxd.tor.choosing import UNREACHABLE_FOR, ExitChooser, drawn, read_weights, weight_of
+from tortxd.tor.choosing import (
+    NO_COUNTRIES,
+    UNREACHABLE_FOR,
+    ExitChooser,
+    drawn,
+    read_weights,
+    weight_of,
+)
 from tortxd.tor.consensus import Consensus, Node
 from tortxd.tor.exit_rules import ExitRules, Patterns
 from tortxd.tor.link import Relay
@@ -80,7 +87,7 @@ class World:
             Relay(one, None, f"192.0.2.{ord(one[0])}", country)
             for one, country in COUNTRIES.items()
         ]
-        relays = Relays()
+        self.known = relays = Relays()
         relays.replace(self.relays)
         control: Any = self.control
         self.chooser = ExitChooser(self.clock, control, relays, random)
@@ -303,6 +310,18 @@ def test_where_the_users_rules_cannot_be_known_no_exit_is_chosen() -> None:
     world.control.refuses = True
     for _ in range(2):
         assert world.unavailable()
+
+
+def test_without_geoip_a_country_cannot_be_asked_for_and_that_is_said() -> None:
+    world = World(node(A), node(C))
+    nowhere = [Relay(one.fingerprint, None, one.address) for one in world.relays]
+    world.known.replace(nowhere)
+    world.chooser.consensus_read(Consensus(tuple(nowhere), (node(A), node(C))))
+    assert {world.choose() for _ in range(40)} == {A, C}
+    assert world.choose(of(exits=(A,))) == A
+    with pytest.raises(ExitUnavailable) as unavailable:
+        world.choose(of("de"))
+    assert str(unavailable.value) == NO_COUNTRIES
 
 
 def test_options_that_change_count_at_once() -> None:

@@ -100,6 +100,12 @@ class _Pool:
         return self.nodes[min(place, len(self.nodes) - 1)]
 
 
+NO_COUNTRIES = (
+    "Tor does not know in which countries its relays are: it has no GeoIP file. The package "
+    "tor-geoipdb has one."
+)
+
+
 class _Known:
     """What is known under one consensus, as far as it was asked for."""
 
@@ -109,6 +115,9 @@ class _Known:
         self.exits = {node.fingerprint: node for node in consensus.exits}
         self._is_whole = bool(consensus.relays)
         """Whether there is no relay beside those of the consensus."""
+        self._knows_countries = not self._is_whole or any(
+            relay.country is not None for relay in consensus.relays
+        )
         self._others: OrderedDict[str, Node | None] = OrderedDict()
         """Relays that are not flagged as exits, by fingerprint."""
         self._policies: dict[str, PortPolicy | None] = {}
@@ -191,6 +200,8 @@ class _Known:
         else:
             nodes = list(self.exits.values())
         if choice.countries:
+            if not self._knows_countries:
+                raise ExitUnavailable(NO_COUNTRIES)
             nodes = [node for node in nodes if self._country(node) in choice.countries]
         return nodes
 

@@ -11,6 +11,7 @@ from attrs import frozen
 
 from tortxd.addresses import is_address
 from tortxd.tor.link import Relay
+from tortxd.tor.replies import CommandRefused
 from tortxd.wire.control import Implausible
 
 if TYPE_CHECKING:
@@ -145,13 +146,18 @@ def country_of(reply: str) -> str | None:
 
 
 async def countries_of(control: Control, addresses: list[str]) -> dict[str, str]:
-    """What Tor's GeoIP says of these addresses, in lower case: two letters, or ``??``.
+    """What Tor's GeoIP says of these addresses, in lower case: two letters, or ``??``. Nothing
+    where Tor has no such file.
 
     :raises TortxdError: Tor does not answer.
     """
     found: dict[str, str] = {}
     for begin in range(0, len(addresses), _BATCH):
         keys = [f"ip-to-country/{address}" for address in addresses[begin : begin + _BATCH]]
-        for key, country in (await control.ask(*keys)).items():
+        try:
+            countries = await control.ask(*keys)
+        except CommandRefused:  # 551, "GeoIP data not loaded"
+            break
+        for key, country in countries.items():
             found[key.partition("/")[2]] = country[:2].lower()
     return found

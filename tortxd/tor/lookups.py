@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from tortxd.errors import TortxdError
 from tortxd.tor.changes import CircuitChanged
-from tortxd.tor.consensus import Consensus, country_of, read_consensus
+from tortxd.tor.consensus import Consensus, countries_of, country_of, read_consensus
 from tortxd.tor.link import Relay
 from tortxd.tor.replies import CommandRefused, guards_of, relay_address
 from tortxd.tor.table import Table
@@ -117,9 +117,9 @@ class RelayLookups:
         address = relay_address((await self._control.ask(key)).get(key, ""))
         if address is None:
             return  # not in the consensus, or there is none yet: asked again when next it shows
-        key = f"ip-to-country/{address}"
-        reply = (await self._control.ask(key)).get(key, "")
-        self._relays.add(Relay(fingerprint, None, address, country_of(reply)))
+        countries = await countries_of(self._control, [address])
+        country = country_of(countries.get(address, ""))
+        self._relays.add(Relay(fingerprint, None, address, country))
 
     def _not_read(self, failure: Failure) -> None:
         if not failure.check(TortxdError):  # as in _read
