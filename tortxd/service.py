@@ -36,7 +36,7 @@ from tortxd.tor.budget import CircuitBudget
 from tortxd.tor.datadir import TOKEN_NAME, operator_token, prepare
 from tortxd.tor.isolation import IsolationKeys, isolation_of
 from tortxd.tor.link import Circuit, Stream
-from tortxd.tor.status import Status
+from tortxd.tor.status import Status, serves
 from tortxd.tor.supervisor import AttachSettings, LaunchSettings, TorSupervisor
 from tortxd.tor.torrc import exposed_listener
 
@@ -147,6 +147,13 @@ class TorService(Service):
             self.reactor, self._supervisor, self._policy, self._keys, limits=Limits.here()
         )
         self._follow_requests(gateway)
+
+        def become(status: Status) -> None:
+            if not serves(status):
+                # What waits leads over circuits that are gone, or that Tor has given up.
+                gateway.pool.clear()
+
+        self._supervisor.on_status(become)
         return gateway
 
     def _follow_requests(self, gateway: Gateway) -> None:

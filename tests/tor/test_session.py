@@ -18,6 +18,7 @@ from tortxd.tor.link import Relay
 from tortxd.tor.replies import CommandRefused
 from tortxd.tor.session import Session, Watch
 from tortxd.tor.status import Bootstrapping
+from tortxd.tor.storage import FULL
 from tortxd.tor.table import Table
 from tortxd.tor.watchdog import EXTENSIONS, LATE
 from tortxd.wire.control import Implausible
@@ -44,6 +45,7 @@ class PlayedControl:
         self.options: dict[str, list[str]] = {}
         self.lines: dict[str, list[str]] = {"ns/all": []}
         """Refused is what is not in here."""
+        self.refused: set[str] = set()
         self.pending: list[Deferred[dict[str, str]]] = []
         self.told: list[str] = []
         self.heard = 0.0
@@ -54,6 +56,8 @@ class PlayedControl:
 
     async def ask(self, *keys: str, patience: float = 10.0) -> dict[str, str]:
         self.asked.extend(keys)
+        if self.refused.intersection(keys):
+            raise CommandRefused("Tor refused a command (551).", 551)
         if all(key in self.known for key in keys):
             return {key: self.known[key] for key in keys}
         waiting: Deferred[dict[str, str]] = Deferred()
@@ -88,14 +92,14 @@ class Told:
 
 
 class World:
-    def __init__(self, free: int | None = None, *, hears: bool = False) -> None:
+    def __init__(self, storage: str | None = None, *, hears: bool = False) -> None:
         self.clock = Clock()
         self.offset = 1000.0
         self.control = PlayedControl()
         self.told = Told()
         self.table = Table()
         self.hung: list[str] = []
-        self.free = free
+        self.storage = storage
         self.session = Session(
             self.clock,
             cast(Control, self.control),
@@ -103,7 +107,7 @@ class World:
             self.told,
             hung=self.hung.append,
             watch=Watch(15.0, 10.0),
-            free_bytes=None if free is None else lambda: self.free or 0,
+            storage=None if storage is None else lambda: self.storage,
             causes=Causes(self.clock, self.told.trouble) if hears else None,
             clock_offset=lambda: self.offset,
         )
@@ -188,6 +192,26 @@ def test_relays_are_looked_up_one_by_one_where_the_consensus_is_refused() -> Non
     world.begin()
     world.event("CIRC", f"7 BUILT ${A}~a PURPOSE=GENERAL")
     assert world.control.asked[-1] == f"ns/id/{A}"
+
+
+def test_without_geoip_relays_have_addresses_and_no_countries() -> None:
+    """Tor refuses the question then (551)."""
+    world = World()
+    world.control.lines["ns/all"] = CONSENSUS
+    world.control.refused.update(COUNTRIES)
+    world.begin()
+    world.event("CIRC", f"7 BUILT ${A}~a,${B}~b PURPOSE=GENERAL")
+    without = tuple(Relay(one.fingerprint, one.nickname, one.address) for one in PATH)
+    assert world.table.circuits()[0].path == without
+    del world.control.lines["ns/all"]
+    world.event("STATUS_CLIENT", "NOTICE CONSENSUS_ARRIVED")
+    other = "C" * 40
+    world.control.known[f"ns/id/{other}"] = (
+        "r c zMzMzMzMzMzMzMzMzMzMzMzMzMw D 2026-11-22 15:00:00 192.0.2.9 9001 0"
+    )
+    world.control.refused.add("ip-to-country/192.0.2.9")
+    world.event("CIRC", f"8 BUILT ${other}~c PURPOSE=GENERAL")
+    assert world.table.circuits()[1].path == (Relay(other, "c", "192.0.2.9"),)
 
 
 @pytest.mark.parametrize("error", [TorDown(), TorTimeout("It hangs.")])
@@ -277,6 +301,33 @@ def test_a_clock_that_was_off_before_the_connection_stood() -> None:
     skew, progress = world.told.all
     assert skew[:2] == ("trouble", "clock")
     assert progress == ("progress", Bootstrapping(14, "handshake", "Handshaking with a relay"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        ("6000", "jumped some 2 hours ahead, or it was suspended: Tor builds new circuits."),
+        ("100", "jumped some 2 minutes ahead, or it was suspended: Tor builds new circuits."),
+        ("-80", "jumped some 80 seconds back: Tor builds new circuits."),
+    ],
+)
+def test_a_clock_that_jumped_is_trouble_for_a_while(world: World, seconds: str, words: str) -> None:
+    """So says Tor also when it was not running, since the machine was suspended."""
+    world.event("STATUS_GENERAL", f"WARN CLOCK_JUMPED TIME={seconds}")
+    assert world.told.all[1:] == [("trouble", "jump", f"This machine's clock {words}")]
+    world.clock.advance(50)
+    world.event("STATUS_GENERAL", f"WARN CLOCK_JUMPED TIME={seconds}")
+    world.clock.advance(50)
+    assert world.told.all[-1][2] is not None
+    world.clock.advance(10)
+    assert world.told.all[-1] == ("trouble", "jump", None)
+    told = len(world.told.all)
+    for odd in ("", " TIME=", " TIME=soon", " TIME=" + "9" * 5000):
+        world.event("STATUS_GENERAL", f"WARN CLOCK_JUMPED{odd}")
+    assert len(world.told.all) == told
+    world.event("STATUS_GENERAL", "WARN CLOCK_JUMPED TIME=600")
+    world.session.close()
+    assert not world.clock.getDelayedCalls()
 
 
 AT_50 = 'NOTICE BOOTSTRAP PROGRESS=50 TAG=loading_descriptors SUMMARY="Loading"'
@@ -466,13 +517,13 @@ def test_a_lost_connection_is_no_hang(world: World) -> None:
 
 
 def test_a_full_disk_shows_and_mends() -> None:
-    world = World(free=0)
+    world = World(FULL)
     world.begin()
     world.clock.advance(15)
-    world.free = 1 << 30
+    world.storage = None
     world.clock.advance(15)
     assert world.told.all[1:] == [
-        ("trouble", "disk", "The disk of the data directory is full."),
+        ("trouble", "disk", FULL),
         ("trouble", "disk", None),
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from twisted.internet.task import deferLater
 
 from tortxd.errors import SetupError, TorDown, TortxdError
 from tortxd.tor.causes import Causes
+from tortxd.tor.damaged import NEW_GUARDS, STATE, StateWatch, set_aside, set_aside_unusable
 from tortxd.tor.datadir import prepare, write_private
 from tortxd.tor.lock import DataDirLock, tor_lives_in
 from tortxd.tor.ports import FOR_SOCKS, USUAL, SocksChoice
@@ -30,6 +32,7 @@ from tortxd.tor.repeats import Repeats
 from tortxd.tor.run import Run, Surroundings
 from tortxd.tor.settings import LaunchSettings
 from tortxd.tor.status import Bootstrapping, Launching, Stopped, sentence
+from tortxd.tor.storage import storage_trouble
 from tortxd.tor.torrc import check_lines, socks_port, torrc_text
 
 if TYPE_CHECKING:
@@ -99,18 +102,27 @@ class LaunchedRuns:
         """The next launch."""
         return Launched(
             surroundings,
-            executable=self._executable,
+            find=self._find,
             data_dir=self._data_dir,
             choice=self._choice,
             lines=self._settings.torrc_lines,
             repeats=self._repeats,
         )
 
+    def _find(self) -> str:
+        """The tor executable; where an upgrade has moved it, the one that is there now.
+
+        :raises SetupError: there is none.
+        """
+        if not os.access(self._executable, os.X_OK):
+            self._executable = find_tor(self._settings.tor)
+        return self._executable
+
 
 class Launched(Run):
     """A tor process with its control session.
 
-    :param executable: an absolute path.
+    :param find: the executable's absolute path; raises SetupError.
     :param data_dir: ours, locked; Tor's DataDirectory is ``tor`` in it.
     :param lines: the user's torrc lines.
     :param repeats: says what Tor logs.
@@ -124,14 +136,14 @@ class Launched(Run):
         self,
         surroundings: Surroundings,
         *,
-        executable: str,
+        find: Callable[[], str],
         data_dir: Path,
         choice: SocksChoice,
         lines: tuple[str, ...],
         repeats: Repeats,
     ) -> None:
         super().__init__(surroundings)
-        self._executable = executable
+        self._find = find
         self._data_dir = data_dir
         self._choice = choice
         self._lines = lines
@@ -140,6 +152,7 @@ class Launched(Run):
         self._process: TorProcess | None = None
         self._socket_dir: Path | None = None
         self._reason: str | None = None
+        self._state = StateWatch()
         self._socks_open = False
         self._control_open: Deferred[None] = Deferred()
 
@@ -182,8 +195,7 @@ class Launched(Run):
             waited += 0.2
 
     def _spawn(self) -> TorProcess:
-        tor_dir = self._data_dir / "tor"
-        tor_dir.mkdir(mode=0o700, exist_ok=True)
+        tor_dir, executable = self._ready_folder(), self._find()
         address, automatic = self._choice.choose()
         torrc = self._data_dir / "torrc"
         defaults = self._data_dir / "torrc-defaults"
@@ -204,12 +216,23 @@ class Launched(Run):
                 self._reactor,
                 self,
                 self._repeats,
-                executable=self._executable,
+                executable=executable,
                 torrc=torrc,
                 defaults=defaults,
             )
         except OSError as e:
             raise TorDown(f"Tor could not be started ({e.strerror}).") from e
+
+    def _ready_folder(self) -> Path:
+        """Tor's DataDirectory, with nothing in it that would keep it from starting."""
+        tor_dir = self._data_dir / "tor"
+        try:
+            tor_dir.mkdir(mode=0o700, exist_ok=True)
+            for sentence in set_aside_unusable(tor_dir):
+                self._log.warn("{sentence}", sentence=sentence)
+        except OSError as e:
+            raise TorDown(f"Tor's data directory cannot be made ready ({e.strerror}).") from e
+        return tor_dir
 
     def _control_socket(self, tor_dir: Path) -> Path:
         """In Tor's own directory, or where that is too deep for a socket, in a private one."""
@@ -225,7 +248,7 @@ class Launched(Run):
 
     async def _connect(self) -> None:
         control = await self._reach_control()
-        session = self._open_session(control, free_bytes=self._free_bytes)
+        session = self._open_session(control, storage=self._storage)
         await control.tell("TAKEOWNERSHIP")
         await session.begin()
 
@@ -247,9 +270,8 @@ class Launched(Run):
             except TorDown:
                 await deferLater(self._reactor, 0.1)
 
-    def _free_bytes(self) -> int:
-        room = os.statvfs(self._data_dir)
-        return room.f_bavail * room.f_frsize
+    def _storage(self) -> str | None:
+        return storage_trouble(self._data_dir / "tor")
 
     # --- what happens --------------------------------------------------------------------------
 
@@ -259,6 +281,8 @@ class Launched(Run):
             return
         if isinstance(event, Complaint | Remark):
             self._causes.heard(event.text)
+            if isinstance(event, Complaint) and self.session is None:
+                self._complained(event.text)
         elif isinstance(event, Bootstrapping):
             self._causes.progress(event.progress)
             if self.session is None:
@@ -281,16 +305,38 @@ class Launched(Run):
                     self._log.info(FOR_SOCKS, address=event.address)
                 self._listener.socks_at(event.address)
 
+    def _complained(self, text: str) -> None:
+        was_moved = self._state.is_moved
+        self._state.heard(text)
+        if self._state.is_moved and not was_moved:
+            self._log.warn(
+                "Tor could not read its state, and has moved it aside. {sentence}",
+                sentence=NEW_GUARDS,
+            )
+
     def ended(self, reason: str, by_itself: bool) -> None:
         """The process is gone; see :class:`~tortxd.tor.process.ProcessListener`."""
         if self._over:
             self._tidy()
             return
+        if by_itself and self._state.ends_tor:
+            fate = self._without_state()
+            if fate is not None:
+                self._finish(fate)
+                return
         refused = by_itself and self._first and self.session is None
         self._finish(
             reason if by_itself else self._reason or reason,
             fatal=refused and not self._choice.lost_race(reason),
         )
+
+    def _without_state(self) -> str | None:
+        """Have the next Tor start without the state that has ended this one. A sentence on that;
+        None where that cannot be, or there is none."""
+        try:
+            return f"Tor cannot read its state: {set_aside(self._data_dir / 'tor' / STATE)}"
+        except OSError:
+            return None
 
     def control_lost(self, reason: str) -> None:
         """Tor goes with its controller: see that it does. The listener is told when it has."""

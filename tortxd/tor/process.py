@@ -60,6 +60,9 @@ _GENERIC = (
 _LONGEST_REASON = 500
 _SEE_ABOVE = "See logs for details."
 
+_NOT_EXECUTED = "setsid: failed to execute "
+"""How setsid(1) begins to say that it cannot; the reason is behind the last colon."""
+
 _TOLD_AS_STATUS = "Problem bootstrapping. Stuck at "
 _MOST_HELD = 100
 
@@ -258,6 +261,7 @@ class TorProcess(ProcessProtocol):
         self._buffer = b""
         self._complaints: deque[str] = deque(maxlen=20)
         self._held: list[tuple[Callable[[str], None], str]] | None = []
+        self._not_executed: str | None = None
         self._ended = False
         self._waiting: list[Deferred[None]] = []
 
@@ -315,6 +319,9 @@ class TorProcess(ProcessProtocol):
         for raw in lines:
             line = raw.decode("utf-8", "replace").rstrip()
             event = parse_line(line)
+            if line.startswith(_NOT_EXECUTED):
+                self._not_executed = line.rpartition(": ")[2]
+                continue
             self._pass_on(line, event)
             if isinstance(event, Complaint):
                 self._complaints.append(event.text)
@@ -355,6 +362,8 @@ class TorProcess(ProcessProtocol):
         status = getattr(value, "exitCode", 0) or 0
         if not by_itself:
             ending = f"Tor was ended by signal {getattr(value, 'signal', None)}."
+        elif self._not_executed is not None:
+            ending = f"The tor executable cannot be run ({self._not_executed})."
         elif status == 0:
             ending = "Tor exited, but not at our request."
         else:

@@ -11,8 +11,16 @@ from twisted.python.failure import Failure
 from tortxd.tor.causes import Causes
 from tortxd.tor.nodes import ChoiceWatch
 from tortxd.tor.pace import Pace
-from tortxd.tor.replies import StatusEvent, bootstrap_of, in_utf8, in_words, parse_status, skew_of
-from tortxd.tor.skew import ClockSkew, wall_clock_offset
+from tortxd.tor.replies import (
+    StatusEvent,
+    bootstrap_of,
+    in_utf8,
+    in_words,
+    jump_of,
+    parse_status,
+    skew_of,
+)
+from tortxd.tor.skew import ClockJumps, ClockSkew, wall_clock_offset
 from tortxd.tor.status import Bootstrapping
 from tortxd.wire.control import Implausible
 
@@ -78,6 +86,7 @@ class Progress:
         self._skew = ClockSkew(
             clock, lambda reason: listener.trouble("clock", reason), clock_offset
         )
+        self._jumps = ClockJumps(clock, lambda reason: listener.trouble("jump", reason))
         self._choice = ChoiceWatch(
             clock, control, lambda reason: listener.trouble("choice", reason), failed
         )
@@ -113,6 +122,7 @@ class Progress:
     def close(self) -> None:
         """Say no more."""
         self._skew.close()
+        self._jumps.close()
         self._choice.close()
         if self._causes is not None:
             self._causes.close()
@@ -141,6 +151,10 @@ class Progress:
             self._listener.interrupted(in_words(reason))
         elif event.action == "CLOCK_SKEW":
             self._clock_skew(event)
+        elif event.action == "CLOCK_JUMPED":
+            seconds = jump_of(event)
+            if seconds is not None:
+                self._jumps.has_jumped(seconds)
         elif event.action == "CONSENSUS_ARRIVED":
             self._consensus_arrived()
 

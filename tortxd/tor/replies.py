@@ -93,14 +93,25 @@ def in_words(name: str) -> str:
 def skew_in_words(seconds: int) -> str:
     """A sentence about a clock that is off by so much; ahead, where that is positive. In round
     numbers, so that it stays the same from one time that Tor says so to the next."""
-    size, direction = abs(seconds), "ahead of" if seconds > 0 else "behind"
+    direction, amount = "ahead of" if seconds > 0 else "behind", _rounded(seconds)
+    some = "" if amount is None else f"some {amount} "
+    return f"This machine's clock is {some}{direction} the network's: set it right."
+
+
+def jump_in_words(seconds: int) -> str:
+    """A sentence about a clock that has jumped so far; ahead, where that is positive."""
+    direction = "ahead" if seconds > 0 else "back"
+    amount = _rounded(seconds) or f"{abs(seconds)} seconds"
+    cause = ", or it was suspended" if seconds > 0 else ""
+    return f"This machine's clock jumped some {amount} {direction}{cause}: Tor builds new circuits."
+
+
+def _rounded(seconds: int) -> str | None:
+    """So long, in the largest unit of which it is more than one; None: that is below minutes."""
     for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if size >= 1.5 * length:
-            return (
-                f"This machine's clock is some {round(size / length)} {unit} {direction} the "
-                "network's: set it right."
-            )
-    return f"This machine's clock is {direction} the network's: set it right."
+        if abs(seconds) >= 1.5 * length:
+            return f"{round(abs(seconds) / length)} {unit}"
+    return None
 
 
 def in_utf8(text: str) -> str:
@@ -204,6 +215,12 @@ def skew_of(event: StatusEvent) -> int | None:
         match := _SKEW.search(arguments.get("WARNING", ""))
     ):
         text = match[1]
+    return int(text) if re.fullmatch(r"-?\d{1,12}", text) else None
+
+
+def jump_of(event: StatusEvent) -> int | None:
+    """By how many seconds the clock has jumped, where a CLOCK_JUMPED event says so."""
+    text = event.arguments.get("TIME", "")
     return int(text) if re.fullmatch(r"-?\d{1,12}", text) else None
 
 

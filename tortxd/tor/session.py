@@ -45,8 +45,6 @@ NO_CIRCUIT = "There is no circuit with this id now."
 NO_STREAM = "There is no stream with this id now."
 _END_MISC = 1
 """The reason that is given for closing a stream (tor-spec, "Closing streams")."""
-_FULL = 1024 * 1024
-"""Bytes: with less room a disk counts as full."""
 
 
 def _log(text: str) -> None:
@@ -80,7 +78,7 @@ class Session:
     """One control connection's use. Every timer and every pending look-up ends with :meth:`close`.
 
     :param hung: called when Tor has not answered the watchdog.
-    :param free_bytes: how much room Tor's data directory has, where that is known.
+    :param storage: says what is wrong with Tor's data directory, where that is known.
     :param username_prefix: how the SOCKS usernames begin of streams that may be closed for want of
         a circuit: of a Tor that others use too, ours alone.
     :param causes: see :class:`~tortxd.tor.progress.Progress`, as for ``clock_offset``.
@@ -95,7 +93,7 @@ class Session:
         *,
         hung: Callable[[str], None],
         watch: Watch,
-        free_bytes: Callable[[], int] | None = None,
+        storage: Callable[[], str | None] | None = None,
         username_prefix: str = "",
         causes: Causes | None = None,
         clock_offset: Callable[[], float] = wall_clock_offset,
@@ -104,7 +102,7 @@ class Session:
         self._control = control
         self._table = table
         self._listener = listener
-        self._free_bytes = free_bytes
+        self._storage = storage
         self._repeats = Repeats(clock)
         self._watchdog = Watchdog(clock, control, watch, look=self._look, hung=hung, failed=_failed)
         self.chooser = ExitChooser(clock, control, table.relays)
@@ -251,8 +249,5 @@ class Session:
 
     def _look(self) -> None:
         self._progress.look_at_clock()
-        if self._free_bytes is not None:
-            full = self._free_bytes() < _FULL
-            self._listener.trouble(
-                "disk", "The disk of the data directory is full." if full else None
-            )
+        if self._storage is not None:
+            self._listener.trouble("disk", self._storage())
