@@ -242,6 +242,26 @@ def test_ended_by_a_signal_or_in_order() -> None:
     assert "Old" not in listener.end[0]
 
 
+@pytest.mark.parametrize(
+    ("said", "status", "reason"),
+    [
+        (
+            "setsid: failed to execute /x/tor: No such file or directory",
+            127,
+            "No such file or directory",
+        ),
+        ("setsid: failed to execute /x/tor: Permission denied", 126, "Permission denied"),
+        ("/x/tor: 1: hello: not found", 127, "it is no program"),
+    ],
+)
+def test_an_executable_that_is_gone_or_broken(said: str, status: int, reason: str) -> None:
+    """As in the middle of an upgrade. Its path is not for clients."""
+    tor, _, listener, _ = process()
+    tor.errReceived(f"{said}\n".encode())
+    tor.processEnded(Failure(ProcessTerminated(exitCode=status)))
+    assert listener.end == (f"The tor executable cannot be run ({reason}).", True)
+
+
 def test_stop_is_patient_for_two_seconds() -> None:
     tor, transport, _, clock = process()
     stopped = tor.stop()

@@ -20,6 +20,7 @@ from tortxd.tor.datadir import prepare, write_private
 from tortxd.tor.lock import DataDirLock, tor_lives_in
 from tortxd.tor.ports import FOR_SOCKS, USUAL, SocksChoice
 from tortxd.tor.process import (
+    KILLED,
     Complaint,
     Event,
     Opened,
@@ -325,8 +326,10 @@ class Launched(Run):
                 self._finish(fate)
                 return
         refused = by_itself and self._first and self.session is None
+        if reason == KILLED and self._reason is not None:
+            reason = self._reason  # for which we have killed it, or why it was about to end
         self._finish(
-            reason if by_itself else self._reason or reason,
+            reason,
             fatal=refused and not self._choice.lost_race(reason),
         )
 

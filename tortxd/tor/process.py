@@ -58,11 +58,21 @@ _GENERIC = (
     "TestingTorNetwork is set",
 )
 _LONGEST_REASON = 500
+
+
+def _ended_by(number: int | None) -> str:
+    return f"Tor was ended by signal {number}."
+
+
+KILLED = _ended_by(signal.SIGKILL.value)
+"""How it has ended where it was killed, by us or by somebody else."""
 _SEE_ABOVE = "See logs for details."
 
 _NOT_EXECUTED = "setsid: failed to execute "
-"""How setsid(1) begins to say that it cannot; the reason is behind the last colon."""
-
+"""How setsid(1), which starts Tor, begins to say that it cannot; the reason is behind the last
+colon."""
+_NO_PROGRAM = (126, 127)
+"""Exit statuses of setsid, and of the shell that it has read what is no program."""
 _TOLD_AS_STATUS = "Problem bootstrapping. Stuck at "
 _MOST_HELD = 100
 
@@ -361,9 +371,10 @@ class TorProcess(ProcessProtocol):
         by_itself = not (isinstance(value, ProcessTerminated) and value.signal is not None)
         status = getattr(value, "exitCode", 0) or 0
         if not by_itself:
-            ending = f"Tor was ended by signal {getattr(value, 'signal', None)}."
-        elif self._not_executed is not None:
-            ending = f"The tor executable cannot be run ({self._not_executed})."
+            ending = _ended_by(getattr(value, "signal", None))
+        elif status in _NO_PROGRAM:
+            why = self._not_executed or "it is no program"
+            ending = f"The tor executable cannot be run ({why})."
         elif status == 0:
             ending = "Tor exited, but not at our request."
         else:
