@@ -40,17 +40,15 @@ def test_what_is_no_state_is_set_aside(tmp_path: Path, text: bytes) -> None:
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
 
 
-def test_what_is_no_file_or_no_folder_is_set_aside(tmp_path: Path) -> None:
+def test_what_is_no_file_is_set_aside(tmp_path: Path) -> None:
     """Tor would wait without end for a pipe, and not start with the others."""
     (tmp_path / "state").mkdir()
     (tmp_path / "lock").mkdir()
     os.mkfifo(tmp_path / "cached-certs")
-    (tmp_path / "keys").touch()
     assert list(set_aside_unusable(tmp_path)) == [
         "Tor's state is not a file: it is set aside as state.damaged.1. Tor chooses new guards.",
         "Tor's lock is not a file: it is set aside as lock.damaged.1.",
         "Tor's cached-certs is not a file: it is set aside as cached-certs.damaged.1.",
-        "Tor's keys is not a folder: it is set aside as keys.damaged.1.",
     ]
 
 

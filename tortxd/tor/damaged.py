@@ -2,9 +2,9 @@
 
 Measured with tor 0.4.9.11: consensus, certificates and microdescriptors that are cut, empty or
 random it passes over, and fetches anew. For a pipe in their place it waits without end. A ``lock``
-that is a folder and a ``keys`` that is none end it. Of ``state``, which has its guards, it moves
-aside itself what it can read and not understand; a quotation that does not end, and a folder, end
-it; what is no state file at all counts as an empty one, and without a word it chooses new guards.
+that is a folder ends it. Of ``state``, which has its guards, it moves aside itself what it can read
+and not understand; a quotation that does not end, and a folder, end it; what is no state file at
+all counts as an empty one, and without a word it chooses new guards.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ FILES = (
     "unverified-microdesc-consensus",
 )
 """What Tor keeps in its DataDirectory as regular files."""
-FOLDERS = ("keys",)
 KEPT = 5
 """Of one file, so many are kept; then the oldest goes."""
 NEW_GUARDS = "Tor chooses new guards."
@@ -53,20 +52,19 @@ def set_aside_unusable(tor_dir: Path) -> Iterator[str]:
     :param tor_dir: Tor's DataDirectory, where no Tor lives now.
     :raises OSError: one is to be set aside and cannot be.
     """
-    for name in (*FILES, *FOLDERS):
+    for name in FILES:
         path = tor_dir / name
         try:
             mode = path.stat().st_mode
         except OSError:
             continue  # it is not there, or a link to nowhere, of which Tor itself complains
-        if name in FOLDERS:
-            fault = None if stat.S_ISDIR(mode) else "is not a folder"
-        elif not stat.S_ISREG(mode):
+        fault: str | None = None
+        if not stat.S_ISREG(mode):
             fault = "is not a file"
         elif not os.access(path, os.R_OK | os.W_OK):
             fault = "may not be read and written"
-        else:
-            fault = "is damaged" if name == STATE and not _is_state(path) else None
+        elif name == STATE and not _is_state(path):
+            fault = "is damaged"
         if fault is not None:
             yield f"Tor's {name} {fault}: {set_aside(path)}"
 
