@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from tests.fault_times import FaultTimes
 
 pytest_plugins = ["tortxd.testing.fixtures"]
 
@@ -66,3 +71,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     else:
         last = {item.path for item in items if "tor_network" in getattr(item, "fixturenames", ())}
         items.sort(key=lambda item: item.path in last)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fault-times",
+        metavar="FILE",
+        help="note there what clients saw of each fault, and for how long",
+    )
+
+
+@pytest.fixture
+def fault_times(request: pytest.FixtureRequest) -> FaultTimes:
+    """Notes what a fault was for clients."""
+    from tests.fault_times import FaultTimes
+
+    file = request.config.getoption("fault_times")
+    return FaultTimes(request.node.nodeid, None if file is None else Path(file))
