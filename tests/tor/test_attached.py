@@ -81,6 +81,12 @@ class Machine:
             assert self.daemon.runs == tries + 1
 
 
+@pytest.fixture(autouse=True)
+def _no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Delays are as long as they can be."""
+    monkeypatch.setattr("tortxd.tor.lifecycle.JITTER", 0.0)
+
+
 def test_a_tor_that_is_away_is_looked_for_often() -> None:
     machine = Machine(Trick(""))
     assert machine.daemon.status == Ready()
