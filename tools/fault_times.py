@@ -62,7 +62,7 @@ def row(fault: str, notes: list[Mapping[str, Any]]) -> tuple[str, ...]:
     seconds = [float(note["seconds"]) for note in notes]
     # What was seen most often: a busy machine shows one status more, or less.
     saw = [str(note["saw"]) for note in notes]
-    time = f"{median(seconds):.1f} s, at most {max(seconds):.1f} s"
+    time = f"{median(seconds):.1f} s; at most {max(seconds):.1f} s in {len(seconds)}"
     return fault, max(saw, key=saw.count), time, f"`{notes[0]['test']}`"
 
 

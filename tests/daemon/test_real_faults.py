@@ -191,14 +191,14 @@ async def test_the_daemon_and_tor_are_stopped_for_a_while(
 @contextmanager
 def stopped(network: PrivateNetwork) -> Iterator[None]:
     """No relay answers."""
-    for process in network.processes.values():
-        if process.running:
-            process.signal("STOP")
+    pids = [process.pid for process in network.processes.values() if process.running]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        for process in network.processes.values():
-            process.signal("CONT")
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 @ensureDeferred
