@@ -122,7 +122,7 @@ def test_secrets_do_not_show(tmp_path: Path) -> None:
 def test_exposed_gateways_need_a_token_or_open(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("a-long-enough-token", encoding="ascii")
-    for http in ("tcp:3080", "tcp:3080:interface=0.0.0.0", "systemd:domain=INET:index=0"):
+    for http in ("tcp:3080", "tcp:3080:interface=0.0.0.0"):
         both = ["tcp:3080:interface=127.0.0.1", http]
         with pytest.raises(SetupError, match="--token-file, or --open"):
             load(http=both)

@@ -24,7 +24,7 @@ from tests.docs.documents import names, read, rows, section
 PACKAGE = Path(tortxd.__file__).parent
 LAYERS = (
     {"_types", "_version", "errors", "files", "grammar", "manual", "nearest"},
-    {"addresses", "rates", "resources", "runtime", "writing"},
+    {"addresses", "inherited", "notify", "rates", "resources", "runtime", "writing"},
     {"endpoints", "environment", "splicing"},
     {"options"},
     {"sources"},

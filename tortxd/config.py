@@ -20,6 +20,7 @@ from attrs import Attribute, evolve, field, frozen
 
 from tortxd.addresses import SocksAddress, host_and_port, is_ipv6
 from tortxd.endpoints import (
+    bound,
     client_endpoint,
     is_local_endpoint,
     loopback_http,
@@ -398,8 +399,11 @@ class DaemonConfig:
 
     @property
     def http_ports(self) -> frozenset[int]:
-        """The TCP ports that ``http`` names, so far as they are fixed."""
-        split = map(split_endpoint, self.http)
+        """The TCP ports that ``http`` names, so far as they are fixed.
+
+        :raises SetupError: systemd was to pass a socket, and has not.
+        """
+        split = (split_endpoint(bound(description)) for description in self.http)
         ports = [named.get("port", "".join(words[1:2])) for words, named in split]
         return frozenset(int(port) for port in ports if re.fullmatch(r"[0-9]{1,5}", port)) - {0}
 
@@ -418,7 +422,7 @@ class DaemonConfig:
         if self.open:
             return
         if self.token_file is None and not all(map(is_local_endpoint, self.http)):
-            exposed = next(one for one in self.http if not is_local_endpoint(one))
+            exposed = bound(next(one for one in self.http if not is_local_endpoint(one)))
             raise SetupError(
                 f"`http` listens on more than loopback, at {plain(exposed)}: anyone there could "
                 "use this Tor. Set `token_file`, or `open` if that is meant, or listen on "

@@ -25,8 +25,10 @@ from tortxd._types import Reactor
 from tortxd._version import __version__
 from tortxd.addresses import SocksAddress, is_address
 from tortxd.config import DaemonConfig
-from tortxd.endpoints import not_a_server, plain, split_endpoint, with_backlog
+from tortxd.endpoints import bound, not_a_server, plain, split_endpoint, with_backlog
 from tortxd.errors import SetupError, TorDown, TortxdError
+from tortxd.inherited import inherited
+from tortxd.notify import Notifier
 from tortxd.resources import memory, open_descriptors
 from tortxd.runtime import Announcement, Running, announce
 from tortxd.service import TorService
@@ -37,6 +39,9 @@ from tortxd.tor.status import sentence
 if TYPE_CHECKING:
     from tortxd.gateway.front.connection import Front
     from tortxd.gateway.front.listener import FrontFactory
+
+TOR_ENDS_WITHIN = 10.0
+"""Seconds that a service manager gives Tor to end when all requests have."""
 
 LATER = 0.5
 """Seconds from the start on that the first requests have to themselves: until then the control
@@ -61,6 +66,7 @@ class Daemon(Service):
         :mod:`tortxd.runtime`. None: nowhere.
     :param ids: of the user, and of the group, that root is to become between
         :meth:`privilegedStartService` and :meth:`startService`.
+    :param notifier: tells the service manager how it is. None: there is none.
     """
 
     def __init__(
@@ -70,6 +76,7 @@ class Daemon(Service):
         on_failure: Callable[[TortxdError], object],
         run_dirs: Sequence[Path] = (),
         ids: tuple[int, int] | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
         self.tor = TorService(config, reactor)
         self._reactor = reactor
@@ -78,6 +85,7 @@ class Daemon(Service):
         self._gateways: list[str] = []
         self._run_dirs = run_dirs
         self._ids = ids
+        self._notifier = notifier or Notifier({}, reactor)
         self._announcement: Announcement | None = None
         self._prepared = False
 
@@ -129,6 +137,7 @@ class Daemon(Service):
         self.tor.when_failed().addCallback(self._on_failure)
         self.tor.when_ready().addCallbacks(self._say_ready, lambda failure: failure.trap(TorDown))
         super().startService()  # type: ignore[no-untyped-call]
+        self._notify()
 
     def stopService(self) -> Deferred[None]:
         """Let requests finish for a few seconds, close the ports, stop Tor."""
@@ -137,6 +146,7 @@ class Daemon(Service):
 
     async def _stop(self) -> None:
         log.info("tortxd is stopping.")
+        self._notifier.stopping(self.tor.config.drain + TOR_ENDS_WITHIN)
         if self._announcement is not None:
             self._announcement.withdraw()
             self._announcement = None
@@ -146,6 +156,7 @@ class Daemon(Service):
         else:
             await self._close_ports()
         await self.tor.stopService()
+        self._notifier.close()
         log.info("tortxd has stopped.")
 
     def hurry(self) -> None:
@@ -167,6 +178,11 @@ class Daemon(Service):
     def reload(self, load: Callable[[], DaemonConfig]) -> None:
         """Take over what may change from the configuration as ``load`` gives it. Where that is
         refused, the log says so, and the old one holds."""
+        self._notifier.reloading()
+        self._reload(load)
+        self._notifier.ready()
+
+    def _reload(self, load: Callable[[], DaemonConfig]) -> None:
         try:
             config = load()
             changed, kept = self.tor.reload(config)
@@ -230,7 +246,9 @@ class Daemon(Service):
         config = self.tor.config
         for description in config.http:
             self._check(description)
-        if config.control is None and str(config.socks) in map(plain, config.http):
+        if config.control is None and str(config.socks) in [
+            plain(bound(one)) for one in config.http
+        ]:
             raise SetupError(
                 f"`http` and `socks` name one port, {config.socks}. Choose another for one of them."
             )
@@ -256,6 +274,8 @@ class Daemon(Service):
                     raise _cannot_listen(description, reason) from error
 
     def _listen_on(self, description: str) -> IListeningPort:
+        if split_endpoint(description)[0][0] == "systemd":
+            return inherited(description).listen(self._reactor, _Door(lambda: self._front))
         outcome: list[Any] = []
         endpoint = serverFromString(self._reactor, with_backlog(description))
         endpoint.listen(_Door(lambda: self._front)).addBoth(outcome.append)
@@ -269,6 +289,16 @@ class Daemon(Service):
 
     def _may_lack(self, description: str, reason: str) -> bool:
         return description in self.tor.config.http_may_lack and reason != os.strerror(EADDRINUSE)
+
+    def _notify(self) -> None:
+        """Tell the service manager that the daemon serves. That Tor is ready is for ``/health`` to
+        say: it takes as long as the network does."""
+        self.tor.on_status(lambda status: self._notifier.status(sentence(status)))
+        self._notifier.status(sentence(self.tor.status))
+        self._notifier.ready()
+        self._notifier.watch(
+            lambda: "_front" not in vars(self) or self._front.gateway.health.is_live
+        )
 
     def _announce(self) -> None:
         """Say that this daemon runs, where that can be: it serves without."""

@@ -1,9 +1,11 @@
 """Twisted endpoints as a configuration names them, in Twisted's own words or in fewer. Read as
-text, without a look-up."""
+text, without a look-up; only where a socket that systemd has passed listens, that socket is
+asked."""
 
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -55,13 +57,13 @@ def is_local_endpoint(description: str) -> bool:
     """Whether a Twisted server endpoint description is known to serve this machine alone.
 
     ``tcp:`` without an interface listens everywhere; what is not understood counts as exposed.
+
+    :raises SetupError: systemd was to pass a socket, and has not.
     """
-    positional, named = split_endpoint(description)
+    positional, named = split_endpoint(bound(description))
     kind = positional[0].lower()
     if kind == "unix":
         return True
-    if kind == "systemd":
-        return named.get("domain", "").upper() == "UNIX"
     if kind in ("tcp", "tcp4", "tcp6"):
         interface = named.get("interface", positional[2] if len(positional) > 2 else "")
         return is_loopback(interface)
@@ -107,6 +109,28 @@ def with_backlog(description: str) -> str:
     if "backlog" in named or len(positional) > _BACKLOG_AT.get(kind, -1):
         return description
     return f"{description}:backlog={BACKLOG}"
+
+
+def bound(description: str) -> str:
+    """An endpoint description that names the address: where it stands for a socket that systemd has
+    passed, that of the socket. Any other stays as it is.
+
+    :raises SetupError: there is no such socket, or that is not how one is named.
+    """
+    if split_endpoint(description)[0][0] != "systemd":
+        return description
+    from tortxd.inherited import inherited  # few daemons have such
+
+    try:
+        address = inherited(description).address
+    except SetupError:
+        raise
+    except Exception as error:  # Twisted reads the description
+        raise not_a_server(description, "`http`") from error
+    if not isinstance(address, tuple):
+        return f"unix:{_escaped(os.fsdecode(address))}"
+    host, port = address[:2]
+    return f"{'tcp6' if ':' in host else 'tcp'}:{port}:interface={_escaped(host)}"
 
 
 def plain(description: str) -> str:

@@ -239,6 +239,7 @@ def make_daemon(
     with process.loading():
         from tortxd.client.installed import installed
         from tortxd.daemon import Daemon
+        from tortxd.notify import Notifier
 
         reactor = installed(None)
 
@@ -246,7 +247,8 @@ def make_daemon(
     with process.or_end():
         folders = run_dirs(os.environ) if config.user is None else (config.data_dir / "run",)
         ids = None if config.user is None else process.ids_of(config.user)
-        daemon = Daemon(config, reactor, last_line.on_failure, folders, ids)
+        notifier = Notifier(os.environ, reactor)
+        daemon = Daemon(config, reactor, last_line.on_failure, folders, ids, notifier)
         last_line.when_hurried = daemon.hurry
         # Before twistd logs, and before it leaves the terminal; as the user who is to run it.
         if twistd and twistd.get("uid") is None and twistd.get("chroot") is None:
