@@ -38,9 +38,11 @@ class Inherited:
             port: Any = reactor.adoptStreamPort(self.descriptor, self.family, factory)
         else:
             port = Port._fromListeningDescriptor(reactor, self.descriptor, factory)
-            # Twisted would open the socket's file to everyone, and remove it at the end. It has no
-            # file to do that to when the name looks like an abstract one.
+            # TCP sockets Twisted leaves as they are. But it would open the file of this one to
+            # everyone, remove it at the end, and shut the socket down. With an abstract name there
+            # is no file.
             port._bindPath = b"\0" + os.fsencode(self.address)
+            port._shouldShutdown = False
             port.startListening()
             port.socket.listen(socket.SOMAXCONN)  # Twisted has made that 50
         os.close(self.descriptor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ STOPPED_WITHIN = 5.0
 GONE_WITHIN = 2.0
 """Seconds from a client's leaving to the end of its Tor stream (rule 13)."""
 POLL = 0.05
+ACTIVATED = ("sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh")
+"""Becomes a program, which is told that sockets were passed to it (sd_listen_fds(3))."""
 
 _T = TypeVar("_T")
 
@@ -93,7 +96,7 @@ def _environment(extra: Mapping[str, str]) -> dict[str, str]:
     """Nothing of what configures a daemon of the developer's own."""
     own = (
         *("TORTXD_", "GATEWAY_PORT", "TOR_SOCKS_PORT", "SSL_CERT_", "STATE_DIRECTORY"),
-        *("JOURNAL_STREAM", "NO_COLOR"),
+        *("JOURNAL_STREAM", "NO_COLOR", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_"),
     )
     kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **extra}
@@ -119,6 +122,8 @@ class Daemon(ProcessProtocol):
     """Whether the process that was started is another, whose only child is the daemon."""
     terminal: bool = False
     """Whether it runs in a terminal."""
+    sockets: Sequence[socket.socket] = ()
+    """What it is passed as systemd passes sockets."""
     transport: Any = field(init=False)
     _said: list[tuple[bytes, Deferred[None]]] = field(factory=list)
     _ended: list[Deferred[int]] = field(factory=list)
@@ -131,8 +136,13 @@ class Daemon(ProcessProtocol):
             env=_environment(self.environ),
             path=str(ROOT),
             usePTY=self.terminal,
+            childFDs=None if self.terminal else {0: "w", 1: "r", 2: "r", **self._passed},
         )
         return self
+
+    @property
+    def _passed(self) -> dict[int, int]:
+        return {number: one.fileno() for number, one in enumerate(self.sockets, 3)}
 
     # --- the process ------------------------------------------------------------------------------
 
@@ -327,21 +337,31 @@ class Launcher:
         launch: bool = True,
         wrapper: Sequence[str] = (),
         terminal: bool = False,
+        sockets: Sequence[socket.socket] = (),
         environ: Mapping[str, str] | None = None,
     ) -> Daemon:
         """A daemon with ports and, unless it is given one, a data directory of its own.
 
-        ``launch`` is False for one that attaches. ``options`` come last, and so override.
+        ``launch`` is False for one that attaches. ``sockets`` are passed as systemd does it, and
+        have to be named in ``options``. These come last, and so override.
         """
         daemon = self.bare()
         daemon.data_dir = data_dir or daemon.data_dir
         daemon.environ = {"SSL_CERT_FILE": str(self.origin.ca_file), **(environ or {})}
-        own = [f"--http=tcp:{daemon.port}:interface=127.0.0.1", f"--data-dir={daemon.data_dir}"]
+        own = [f"--data-dir={daemon.data_dir}"]
         own += [f"--check-url={self.origin.https}/api/ip", f"--ip-url={self.origin.https}/ip"]
         if launch:
             lines = torrc or self.network.write_client_torrc()
             own += [f"--socks={daemon.socks}", f"--torrc={lines}"]
-        daemon.wrapped = bool(wrapper)
+        if sockets:
+            daemon.sockets = sockets
+            names = ":".join("tortxd.socket" for _ in sockets)
+            passed = {"LISTEN_FDS": str(len(sockets)), "LISTEN_FDNAMES": names}
+            daemon.environ = {**daemon.environ, **passed}
+            wrapper = ACTIVATED
+        else:
+            own.append(f"--http=tcp:{daemon.port}:interface=127.0.0.1")
+        daemon.wrapped = bool(wrapper) and not sockets
         daemon.terminal = terminal
         daemon.command = [
             *(*wrapper, *daemon.command, "-n", "--pidfile=", "tortxd"),
