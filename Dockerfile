@@ -6,9 +6,10 @@
 
 FROM python:3.13-slim AS build
 WORKDIR /src
-COPY requirements-dev.lock ./
-# The locked setuptools builds the wheel; the lock also fixes what the wheel pulls in below.
-RUN pip install --no-cache-dir --constraint requirements-dev.lock setuptools
+COPY requirements.lock ./
+# The locked setuptools builds the wheel; the lock also fixes what the wheel pulls in below. All of
+# it is pure Python, or has wheels for amd64 and arm64 alike.
+RUN pip install --no-cache-dir --constraint requirements.lock setuptools
 COPY pyproject.toml setup.py README.md LICENSE ./
 COPY tortxd ./tortxd
 COPY twisted ./twisted
@@ -18,9 +19,9 @@ FROM python:3.13-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates tor tor-geoipdb \
     && rm -rf /var/lib/apt/lists/*
-COPY --from=build /src/requirements-dev.lock /wheels/*.whl /tmp/wheels/
+COPY --from=build /src/requirements.lock /wheels/*.whl /tmp/wheels/
 # Twisted's index of plugins is made here, because the daemon's user may not write it.
-RUN pip install --no-cache-dir --constraint /tmp/wheels/requirements-dev.lock /tmp/wheels/*.whl \
+RUN pip install --no-cache-dir --constraint /tmp/wheels/requirements.lock /tmp/wheels/*.whl \
     && rm -rf /tmp/wheels \
     && python -c "from twisted.plugin import IPlugin, getPlugins; list(getPlugins(IPlugin))"
 COPY --chmod=0755 tools/container_health.py /usr/local/bin/container-health

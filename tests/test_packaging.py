@@ -206,10 +206,18 @@ def test_the_image_serves_as_a_user_without_rights() -> None:
     assert "TORTXD_OPEN=" not in re.sub(r"^#.*$", "", dockerfile, flags=re.MULTILINE)
 
 
+def test_the_image_has_what_running_needs_and_asks_whether_it_serves() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+    assert set(re.findall(r"[\w.-]+\.lock", dockerfile)) == {"requirements.lock"}
+    assert re.search(r"^HEALTHCHECK .*CMD \[\"container-health\"\]$", dockerfile, re.MULTILINE)
+    assert "tools/container_health.py /usr/local/bin/container-health\n" in dockerfile
+
+
 def check_exposure(service: dict[str, Any]) -> None:
     assert service["ports"]
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
     assert service["read_only"] is True
+    assert service["tmpfs"] == ["/tmp"]
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["volumes"] == ["state:/var/lib/tortxd"]
