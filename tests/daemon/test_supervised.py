@@ -92,7 +92,7 @@ async def test_a_life_under_systemd(
     launch: Launcher, manager: Manager, sockets: tuple[socket.socket, socket.socket]
 ) -> None:
     """It listens where it was told to at once, says so, and how far Tor is; signs of life come
-    while it runs, and only then; and at the end it leaves the sockets to systemd."""
+    while it runs, and only then; it can be reloaded; and it leaves the sockets to systemd."""
     both = ("--http=systemd:domain=INET:index=0", "--http=systemd:domain=INET6:index=1")
     daemon = launch(*both, sockets=sockets, environ=manager.environ)
     daemon.port = sockets[0].getsockname()[1]
@@ -119,6 +119,13 @@ async def test_a_life_under_systemd(
     assert not manager.has_sign()
     daemon.kill(signal.SIGCONT)
     await until(manager.has_sign)
+
+    manager.told.clear()
+    daemon.kill(signal.SIGHUP)
+    await until(lambda: manager.has("READY=1"))
+    assert manager.told[0].startswith("RELOADING=1\nMONOTONIC_USEC=")
+    assert manager.told[1:] == ["READY=1"]
+    assert "Reloaded; nothing has changed." in daemon.text
 
     manager.told.clear()
     await daemon.stop()
