@@ -116,6 +116,48 @@ def test_secrets_do_not_show(tmp_path: Path) -> None:
     assert "canary" not in repr(config)
 
 
+# --- limits ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"max_clients": "0"}, "--max-clients takes a whole number from 1 to 1000000, not '0'."),
+        (
+            {"max_requests": "many"},
+            "--max-requests takes a whole number from 1 to 1000000, not 'many'.",
+        ),
+        (
+            {"max_header_size": "8191"},
+            "--max-header-size takes a whole number from 8192 to 1048576, not '8191'.",
+        ),
+        (
+            {"client_share": "0"},
+            "--client-share takes a number greater than 0 and at most 1, not 0.",
+        ),
+        (
+            {"client_share": "half"},
+            "--client-share takes a number greater than 0 and at most 1, not 'half'.",
+        ),
+        (
+            {"keepalive_timeout": "-1"},
+            "--keepalive-timeout takes a number of seconds greater than 0, not -1.",
+        ),
+    ],
+)
+def test_limits_that_are_none(options: dict[str, str], sentence: str) -> None:
+    with pytest.raises(SetupError) as caught:
+        load(**options)
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize("value", [True, 1.5, None, -1])
+def test_limits_are_whole_numbers(value: Any) -> None:
+    with pytest.raises(SetupError, match=r"^`max_header_size` takes a whole number"):
+        DaemonConfig(max_header_size=value)
+    assert DaemonConfig(max_clients=None).max_clients is None
+
+
 # --- exposure (rule 11) ---------------------------------------------------------------------------
 
 

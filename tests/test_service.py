@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from tortxd.client.agent import TorAgent
 from tortxd.daemon import Daemon
 from tortxd.endpoints import BACKLOG
 from tortxd.errors import BadRequest, BadUrl, SetupError, TorNotReady
+from tortxd.gateway.limits import Limits
 from tortxd.policy.steering import UNSTEERED, Choice, Steering, Sticky
 from tortxd.relay.endpoint import StreamEndpoint
 from tortxd.tor.isolation import isolation_of
@@ -167,3 +169,45 @@ def test_many_clients_may_wait_until_a_daemon_accepts_them(tmp_path: Path) -> No
     Daemon(config, reactor, lambda _: None)._listen()
     ((port, _, backlog, interface),) = reactor.tcpServers
     assert (port, backlog, interface) == (3080, BACKLOG, "127.0.0.1")
+
+
+# --- limits ---------------------------------------------------------------------------------------
+
+
+def limits_of(config: DaemonConfig) -> Limits:
+    return TorService(config, cast(Any, Clock()))._gateway.limits
+
+
+def test_limits_are_those_that_were_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
+    config = DaemonConfig(
+        data_dir=tmp_path,
+        max_clients=500,
+        max_requests=100,
+        client_share=0.5,
+        max_header_size=10_000,
+        header_timeout=3,
+        keepalive_timeout=20,
+    )
+    assert limits_of(config) == Limits(500, 185, 100, 0.5, 10_000, 3.0, 20.0)
+
+
+def test_without_a_word_they_are_what_descriptors_allow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
+    assert limits_of(DaemonConfig(data_dir=tmp_path)) == Limits(371, 185, 371)
+
+
+def test_it_is_said_where_descriptors_are_too_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 256))
+    options = {"max_clients": "100", "max_requests": "60", "data_dir": str(tmp_path)}
+    with capturedLogs() as events:
+        limits = limits_of(DaemonConfig.load(options, {}))
+    assert (limits.clients, limits.requests) == (68, 60)
+    (said,) = [formatEvent(event) for event in events]
+    assert said.startswith("--max-clients is 100, but 256 file descriptors are enough for 68.")

@@ -149,9 +149,10 @@ class Wire(Protocol):
         self._give()
 
 
-async def connect(reactor: Any, port: int) -> Wire:
-    """Connect to a loopback port."""
-    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
+async def connect(reactor: Any, port: int, source: str | None = None) -> Wire:
+    """Connect to a loopback port, from this address."""
+    bind_to = None if source is None else (source, 0)
+    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port, bindAddress=bind_to)
     return await connectProtocol(endpoint, Wire())  # type: ignore[no-any-return]
 
 
@@ -163,12 +164,13 @@ async def ask(
     method: str = "GET",
     body: bytes | None = None,
     host: str = "localhost:3080",
+    source: str | None = None,
 ) -> Reply:
     """Make one request on a connection of its own."""
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *headers]
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")
-    wire = await connect(reactor, port)
+    wire = await connect(reactor, port, source)
     wire.send("\r\n".join([*lines, "", ""]).encode() + (body or b""))
     try:
         return await wire.reply(method.encode())

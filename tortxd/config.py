@@ -37,6 +37,8 @@ from tortxd.sources import collect, names
 
 __all__ = ["DEFAULT_HTTP", "Config", "DaemonConfig", "SocksAddress", "default_data_dir"]
 
+MOST_PLACES = 1_000_000
+"""No machine has descriptors for more clients."""
 DEFAULT_HTTP: tuple[str, ...] = default_of("http")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -62,6 +64,21 @@ def _not_negative(_: object, attribute: Attribute[float], value: object) -> None
     if not isinstance(value, float) or not math.isfinite(value) or value < 0:
         text = f"{value:g}" if isinstance(value, float) else in_quotes(str(value))
         raise SetupError(f"`{attribute.name}` takes a number of seconds, 0 or more, not {text}.")
+
+
+def _between(least: int, most: int) -> Callable[[object, Attribute[int | None], object], None]:
+    """A validator of whole numbers; where the default is None, that may be, too."""
+
+    def check(_: object, attribute: Attribute[int | None], value: object) -> None:
+        if value is None and attribute.default is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise SetupError(
+                f"`{attribute.name}` takes a whole number from {least} to {most}, not "
+                f"{in_quotes(str(value))}."
+            )
+
+    return check
 
 
 def _true_or_false(_: object, attribute: Attribute[bool], value: object) -> None:
@@ -110,6 +127,12 @@ def _number(value: float | str) -> float:
         return value if isinstance(value, bool) else float(value)
     except (ValueError, OverflowError):
         return value  # type: ignore[return-value]
+
+
+def _whole_number(value: int | str | None) -> int | None:
+    """What is not a whole number stays as it is, for the validator to refuse."""
+    digits = isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value.strip(), re.ASCII)
+    return int(value) if digits else value  # type: ignore[arg-type,return-value]
 
 
 def _file(value: str | os.PathLike[str] | None) -> Path | None:
@@ -292,6 +315,34 @@ class DaemonConfig:
         default=default_of("caller_circuit_rate"), converter=_caller_circuit_rate
     )
     """The same for each caller."""
+    max_clients: int | None = field(
+        default=default_of("max_clients"),
+        converter=_whole_number,
+        validator=_between(1, MOST_PLACES),
+    )
+    """Connections of clients at once. None: what the file descriptors allow."""
+    max_requests: int | None = field(
+        default=default_of("max_requests"),
+        converter=_whole_number,
+        validator=_between(1, MOST_PLACES),
+    )
+    """Requests under way at once. None: what the file descriptors allow."""
+    client_share: float = field(default=default_of("client_share"), converter=_number)
+    """The part of these that one client alone may have."""
+    max_header_size: int = field(
+        default=default_of("max_header_size"),
+        converter=_whole_number,
+        validator=_between(8192, 1_048_576),
+    )
+    """Bytes of a request's head."""
+    header_timeout: float = field(
+        default=default_of("header_timeout"), converter=_number, validator=_positive
+    )
+    """Seconds for a request's head."""
+    keepalive_timeout: float = field(
+        default=default_of("keepalive_timeout"), converter=_number, validator=_positive
+    )
+    """Seconds that a client's connection is kept between two requests."""
     user_agent: str = field(default=default_of("user_agent"))
     user: str | None = field(default=None, validator=_one_line)
     """Which user a daemon becomes that root has started. An app that runs a TorService sees to that
@@ -316,6 +367,14 @@ class DaemonConfig:
     """What ``token_file`` holds."""
     control_password: bytes | None = field(init=False, repr=False, eq=False)
     """What ``control_password_file`` holds."""
+
+    @client_share.validator
+    def _check_client_share(self, _: Attribute[float], value: object) -> None:
+        if not isinstance(value, float) or not 0 < value <= 1:
+            text = f"{value:g}" if isinstance(value, float) else in_quotes(str(value))
+            raise SetupError(
+                f"`client_share` takes a number greater than 0 and at most 1, not {text}."
+            )
 
     @user_agent.validator
     def _check_user_agent(self, _: Attribute[str], value: str) -> None:

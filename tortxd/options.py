@@ -97,6 +97,9 @@ TEXT = Kind("text", _is_text)
 FILE = TEXT
 TEXT_OR_PORT = Kind("text, or a port", _is_text_or_port)
 NUMBER = Kind("a number", _is_number)
+WHOLE_NUMBER = Kind(
+    "a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool)
+)
 RATE = Kind("a number, or text such as 5:300", lambda value: _is_number(value) or _is_text(value))
 FLAG = Kind("true or false", lambda value: isinstance(value, bool), _one_or_zero)
 """Off unless it is given, on the command line without a value."""
@@ -346,6 +349,52 @@ OPTIONS = (
         help="The same for each caller.",
         # Room for a browser whose pages take from a hundred sites, each of which has its own.
         default=Rate(5.0, 300),
+    ),
+    Option(
+        key="max_clients",
+        kind=WHOLE_NUMBER,
+        metavar="NUMBER",
+        help="Connections of clients that may be open at once.",
+        note="See [limits](#limits).",
+        default_text="what the file descriptors allow",
+    ),
+    Option(
+        key="max_requests",
+        kind=WHOLE_NUMBER,
+        metavar="NUMBER",
+        help="Requests that may be under way at once, tunnels and WebSockets among them.",
+        default_text="what the file descriptors allow",
+    ),
+    Option(
+        key="client_share",
+        kind=NUMBER,
+        metavar="PART",
+        help="The part of these that one client alone may have: `1` is all.",
+        # So that another one always finds a place, and nearly all are to be had on a desktop.
+        default=0.75,
+    ),
+    Option(
+        key="max_header_size",
+        kind=WHOLE_NUMBER,
+        metavar="BYTES",
+        help="Of a request's head, from 8192 to 1048576; half of it may be the target.",
+        # More than browsers send, whose cookies for one site may reach 40 KiB.
+        default=65536,
+    ),
+    Option(
+        key="header_timeout",
+        kind=NUMBER,
+        metavar="SECONDS",
+        help="For a request's head, from its first byte.",
+        default=10.0,
+    ),
+    Option(
+        key="keepalive_timeout",
+        kind=NUMBER,
+        metavar="SECONDS",
+        help="That a client's connection is kept open between two requests.",
+        # As long as browsers keep theirs.
+        default=300.0,
     ),
     Option(
         key="user_agent",

@@ -23,7 +23,7 @@ from tortxd.config import DaemonConfig
 from tortxd.errors import SetupError, TortxdError
 from tortxd.files import read_whole
 from tortxd.gateway.admission.policy import GatewayPolicy
-from tortxd.gateway.limits import Limits
+from tortxd.gateway.limits import Limits, descriptors_here
 from tortxd.options import KEYS, RELOADABLE
 from tortxd.policy.access import AccessPolicy
 from tortxd.policy.directives import isolation_key
@@ -144,7 +144,7 @@ class TorService(Service):
         from tortxd.gateway.gateway import Gateway
 
         gateway = Gateway(
-            self.reactor, self._supervisor, self._policy, self._keys, limits=Limits.here()
+            self.reactor, self._supervisor, self._policy, self._keys, limits=_limits(self.config)
         )
         self._follow_requests(gateway)
 
@@ -438,6 +438,34 @@ def _policy(
         timeout=config.timeout,
         idle_timeout=config.idle_timeout,
     )
+
+
+def _limits(config: DaemonConfig) -> Limits:
+    descriptors = descriptors_here()
+    limits = Limits.of(
+        descriptors,
+        clients=config.max_clients,
+        requests=config.max_requests,
+        share=config.client_share,
+        head_size=config.max_header_size,
+        head_time=config.header_timeout,
+        idle_time=config.keepalive_timeout,
+    )
+    clients, requests = config.max_clients, config.max_requests
+    for name, asked, there in (
+        ("max_clients", clients, limits.clients),
+        ("max_requests", requests, limits.requests),
+    ):
+        if asked is not None and there < asked:
+            log.warn(
+                "{name} is {asked}, but {descriptors} file descriptors are enough for {there}. "
+                "Raise their limit (ulimit -n, LimitNOFILE of systemd).",
+                name=config.spelled(f"`{name}`"),
+                asked=asked,
+                descriptors=descriptors,
+                there=there,
+            )
+    return limits
 
 
 def _check_services(config: DaemonConfig, targets: TargetPolicy) -> None:

@@ -1,6 +1,7 @@
 """tortxd's gateway over a SOCKS port of which nothing else is known, since no Tor is behind it.
 
-usage: ``python -m bench.gateways.over_socks PORT SOCKS_PORT``
+usage: ``python -m bench.gateways.over_socks PORT SOCKS_PORT [CLIENTS REQUESTS]``, where the latter are
+how many of each there may be.
 
 All of its policies are in force. The daemon's process is made as ``twistd tortxd`` makes it.
 """
@@ -19,7 +20,7 @@ from tortxd.gateway.admission.policy import GatewayPolicy
 from tortxd.gateway.control.app import Api
 from tortxd.gateway.front.listener import FrontFactory
 from tortxd.gateway.gateway import Gateway
-from tortxd.gateway.limits import Limits
+from tortxd.gateway.limits import Limits, descriptors_here
 from tortxd.policy.access import AccessPolicy
 from tortxd.policy.headers import UserAgent
 from tortxd.policy.target import TargetPolicy
@@ -29,7 +30,9 @@ from tortxd.tor.link import TorView
 _NOT_ASKED = "http://check.test.example/"
 
 
-def main(port: int, socks_port: int) -> None:
+def main(
+    port: int, socks_port: int, clients: int | None = None, requests: int | None = None
+) -> None:
     """Serve until a signal comes."""
     reactor: Any = installed
     log.startLogging(sys.stderr)
@@ -39,7 +42,9 @@ def main(port: int, socks_port: int) -> None:
     policy = GatewayPolicy(
         AccessPolicy(), TargetPolicy(own_ports=frozenset({port})), UserAgent.of("auto")
     )
-    gateway = Gateway(reactor, link, policy, limits=Limits.here())
+    share = 0.75 if clients is None else 1.0
+    limits = Limits.of(descriptors_here(), clients=clients, requests=requests, share=share)
+    gateway = Gateway(reactor, link, policy, limits=limits)
     factory = FrontFactory(gateway, lambda: Api(gateway, _NOT_ASKED, _NOT_ASKED))
     factory.listens_on(reactor.listenTCP(port, factory, interface="127.0.0.1"))
     reactor.callLater(0, gateway.prepare)

@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -29,6 +29,8 @@ from tortxd.testing import Origin, PrivateNetwork, pattern
 DESCRIPTORS = 256
 CLIENTS = 64
 """How many a daemon with so few descriptors serves (:class:`tortxd.gateway.limits.Limits`)."""
+HOLDERS = ["127.0.0.1"] * 48 + ["127.0.0.2"] * 12 + ["127.0.0.3"] * 3 + ["127.0.0.4"]
+"""Who can have all of them: each has three quarters of what the ones before have left."""
 HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -65,11 +67,17 @@ def poor(
     run(launch.stop)
 
 
-async def connected(daemon: Daemon, number: int, port: int | None = None) -> list[Wire]:
+async def connected(
+    daemon: Daemon, number: int, port: int | None = None, source: str | None = None
+) -> list[Wire]:
     """So many clients at once, of its first port or of another."""
-    port = port or daemon.port
+    return await all_connected([source] * number, port or daemon.port)
+
+
+async def all_connected(sources: Sequence[str | None], port: int) -> list[Wire]:
+    """A client from each of these addresses, all at once."""
     connecting: Any = gatherResults(
-        [Deferred.fromCoroutine(connect(installed(), port)) for _ in range(number)]
+        [Deferred.fromCoroutine(connect(installed(), port, source)) for source in sources]
     )
     return list(await soon(connecting))
 
@@ -83,7 +91,8 @@ async def test_rule_25_each_client_of_a_crowd_gets_an_answer(
     daemon = poor.daemon
     marked = mark("hang")
     url = quote(f"{tor_origin.http}/hang?{marked}", safe="")
-    holding = await connected(daemon, CLIENTS)
+    assert len(HOLDERS) == CLIENTS
+    holding = [(await all_connected([source], daemon.port))[0] for source in HOLDERS]
     for wire in holding:
         wire.send(f"GET /proxy?url={url} HTTP/1.1\r\nHost: localhost\r\n".encode())
         wire.send(b"Tortxd-Timeout: 100\r\n\r\n")
@@ -126,6 +135,29 @@ async def test_rule_25_clients_that_ask_for_nothing_keep_nobody_from_an_answer(
         assert installed().seconds() < start + 60.0
     for wire in silent:
         wire.transport.abortConnection()
+
+
+@ensureDeferred
+async def test_rule_25_a_client_that_takes_all_it_can_keeps_no_other_out(
+    poor: Poor, tor_origin: Origin
+) -> None:
+    """It begins requests that it does not end, as many as it gets in."""
+    daemon, greedy = poor.daemon, "127.0.0.2"
+    slow = await connected(daemon, CLIENTS + 100, source=greedy)
+    for wire in slow:
+        wire.send(HEALTH[:-2])
+    reply = await daemon.ask("/health", source=greedy)
+    assert (reply.status, reply.json["code"]) == (503, "overloaded")
+    assert (await daemon.ask("/health")).status == 200
+    assert (await daemon.fetch(tor_origin.http + "/")).status == 200
+    assert (await daemon.ask("/health?live", source=greedy)).status == 200
+    for wire in slow:
+        wire.transport.abortConnection()
+    await gatherResults([wire.lost for wire in slow])
+    start = installed().seconds()
+    while (await daemon.ask("/health", source=greedy)).status != 200:
+        assert installed().seconds() < start + 10.0
+    assert greedy not in daemon.text
 
 
 # --- the last bytes -------------------------------------------------------------------------------

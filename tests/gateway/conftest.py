@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
@@ -246,9 +246,9 @@ class Gateway:
         while served.received.count(b"\r\n\r\n") < number:
             await deferLater(self.reactor, 0)
 
-    async def connect(self) -> Wire:
-        """A connection to send raw bytes on."""
-        return await connect(self.reactor, self.port)
+    async def connect(self, source: str | None = None) -> Wire:
+        """A connection to send raw bytes on, from this address."""
+        return await connect(self.reactor, self.port, source)
 
 
 def port_of(listening: Any) -> int:
@@ -267,6 +267,27 @@ class Failures:
     def __call__(self, event: LogEvent) -> None:
         if event.get("log_failure") is not None:
             self.failures.append(event["log_failure"].getTraceback())
+
+
+@implementer(ILogObserver)
+@define
+class Warnings:
+    """Collects what the gateway's port warns of."""
+
+    lines: list[str] = field(factory=list)
+
+    def __call__(self, event: LogEvent) -> None:
+        if event["log_namespace"] == "tortxd.gateway.front.listener":
+            assert event["log_level"].name == "warn"
+            self.lines.append(event["text"])
+
+
+@pytest.fixture
+def warnings() -> Iterator[Warnings]:
+    warnings = Warnings()
+    globalLogPublisher.addObserver(warnings)
+    yield warnings
+    globalLogPublisher.removeObserver(warnings)
 
 
 Policy = Callable[..., GatewayPolicy]

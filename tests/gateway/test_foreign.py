@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
 
 import pytest
-from attrs import define, field
 from pytest_twisted import ensureDeferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
-from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
-from zope.interface import implementer
 
-from tests.gateway.conftest import Gateway, Policy
+from tests.gateway.conftest import Gateway, Policy, Warnings
 from tests.web_client import Reply
 from tortxd.gateway.front.foreign import recognise
 from tortxd.policy.access import AccessPolicy
@@ -35,27 +31,6 @@ SOCKS5 = b"\x05\x01\x00"
 SOCKS5_WITH_LOGIN = b"\x05\x02\x00\x02"
 SOCKS5_WITH_TEN_METHODS = b"\x05\x0a" + bytes(range(10))
 SOCKS4 = b"\x04\x01\x00\x50\x00\x00\x00\x01\x00canary.example\x00"
-
-
-@implementer(ILogObserver)
-@define
-class Warnings:
-    """Collects what the gateway warns of."""
-
-    lines: list[str] = field(factory=list)
-
-    def __call__(self, event: LogEvent) -> None:
-        if event["log_namespace"] == "tortxd.gateway.front.listener":
-            assert event["log_level"].name == "warn"
-            self.lines.append(event["text"])
-
-
-@pytest.fixture
-def warnings() -> Iterator[Warnings]:
-    warnings = Warnings()
-    globalLogPublisher.addObserver(warnings)
-    yield warnings
-    globalLogPublisher.removeObserver(warnings)
 
 
 async def answer_to(gateway: Gateway, *pieces: bytes) -> Reply:

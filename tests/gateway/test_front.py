@@ -12,8 +12,6 @@ from twisted.internet.task import deferLater
 
 from tests.gateway.asking import in_memory, post
 from tests.gateway.conftest import OPERATOR, Gateway
-from tortxd.gateway.front.connection import HEAD_TIME
-from tortxd.gateway.front.endings import IDLE_TIME
 from tortxd.testing import Canned, pattern
 
 GET = "GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -419,7 +417,7 @@ async def test_a_slow_head_is_a_request_timeout(gateway: Gateway) -> None:
     _, clock, transport = in_memory(gateway)
     clock.advance(100)
     transport.protocol.dataReceived(b"GET / HT")
-    clock.advance(HEAD_TIME - 1)
+    clock.advance(gateway.core.limits.head_time - 1)
     transport.protocol.dataReceived(b"TP/1.1\r\n")
     assert not transport.value()
     clock.advance(1)
@@ -430,7 +428,7 @@ async def test_a_slow_head_is_a_request_timeout(gateway: Gateway) -> None:
 async def test_an_idle_connection_is_closed(gateway: Gateway) -> None:
     """Rule 17: 300 s."""
     _, clock, transport = in_memory(gateway)
-    clock.advance(IDLE_TIME - 1)
+    clock.advance(gateway.core.limits.idle_time - 1)
     assert transport.connected
     clock.advance(1)
     assert not transport.connected

@@ -19,7 +19,7 @@ from tests.gateway.conftest import Gateway, port_of
 from tests.web_client import Wire
 from tortxd.gateway import limits
 from tortxd.gateway.front import connection, connections, endings
-from tortxd.gateway.limits import Limits, raise_descriptors
+from tortxd.gateway.limits import Limits, descriptors_here, raise_descriptors
 
 HANG = "http://origin.test.example/hang"
 
@@ -219,9 +219,9 @@ def test_descriptors_are_enough_for_what_may_be_open(descriptors: int) -> None:
 
 def test_the_limits_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
-    assert Limits.here() == Limits.of(1024)
+    assert descriptors_here() == 1024
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
-    assert Limits.here() == Limits.of(limits.WANTED)
+    assert descriptors_here() == limits.WANTED
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from tortxd.gateway.disconnects import DisconnectWatch
 from tortxd.gateway.health import Health
 from tortxd.gateway.journal import RequestJournal
 from tortxd.gateway.limits import Limits
+from tortxd.gateway.load import Load
 from tortxd.policy.access import Caller
 from tortxd.policy.site import public_suffixes
 from tortxd.relay.direct import connect_upstream
@@ -64,6 +65,7 @@ class Gateway:
         self.timeouts = Timeouts(reactor)
         self.disconnects = DisconnectWatch(self.timeouts)
         self.limits = limits or Limits()
+        self.load = Load(lambda: self.limits)
         self.pool = Pool(self.timeouts, self.limits.idle)
         self.failures = Failures(reactor)
         self.under_way: set[Stoppable] = set()

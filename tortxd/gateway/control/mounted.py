@@ -18,13 +18,14 @@ from twisted.web.http import HTTPChannel
 from twisted.web.server import Request
 from zope.interface import implementer
 
-from tortxd.errors import TortxdError
+from tortxd.errors import Overloaded, TortxdError
 from tortxd.gateway.admission.admission import way_of
 from tortxd.gateway.answers import Answer, NotTaken, StreamedAnswer
 from tortxd.gateway.disconnects import DisconnectWatch
 from tortxd.gateway.front.endings import Broken, InOrder, LastBytes
 from tortxd.gateway.front.flow import ClientUpload
 from tortxd.gateway.gateway import Gateway, peer_name
+from tortxd.gateway.load import client_name
 from tortxd.gateway.transports import ClientTransport
 from tortxd.relay.exchange import Exchange, UpstreamRequest
 from tortxd.relay.interfaces import Interim, Start, UploadProducer
@@ -48,7 +49,33 @@ def relay(gateway: Gateway, request: Request) -> None:
         send(request, decision)
         return
     assert isinstance(decision, UpstreamRequest)  # no path is an authority
+    try:
+        _count(gateway, request)
+    except Overloaded as error:
+        gateway.journal.refused(way_of(head), error)
+        client.fail(error)
+        return
     client.start(Exchange(gateway, decision, client))
+
+
+def _count(gateway: Gateway, request: Request) -> None:
+    """Count ``request`` among those that are carried, until it is over.
+
+    :raises Overloaded: it is one too many.
+    """
+    load = gateway.load
+    counted = load.client(client_name(request.getClientAddress()))
+
+    def over(_: object) -> None:
+        load.end(counted)
+        load.forget(counted)
+
+    try:
+        load.begin(counted)
+    except Overloaded:
+        load.forget(counted)
+        raise
+    request.notifyFinish().addBoth(over)
 
 
 def head_of(request: Request) -> RequestHead:
@@ -196,7 +223,9 @@ class RequestClient:
     def finish(self) -> None:
         """See :class:`~tortxd.relay.interfaces.ResponseSink`."""
         if self._switched is not None:
-            self._switched.see_off(InOrder(self._switched.transport, self._gateway.timeouts))
+            transport, gateway = self._switched.transport, self._gateway
+            patience = gateway.limits.idle_time
+            self._switched.see_off(InOrder(transport, gateway.timeouts, patience=patience))
         else:
             self._request.finish()
 

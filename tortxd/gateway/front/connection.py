@@ -34,8 +34,8 @@ from tortxd.errors import (
 )
 from tortxd.gateway.answers import Answer
 from tortxd.gateway.front.connections import Connections
-from tortxd.gateway.front.dispatch import Dispatch
-from tortxd.gateway.front.endings import IDLE_TIME, LINGER_TIME, Broken, InOrder, LastBytes
+from tortxd.gateway.front.dispatch import Dispatch, is_about_load
+from tortxd.gateway.front.endings import LINGER_TIME, Broken, InOrder, LastBytes
 from tortxd.gateway.front.flow import ClientUpload, ClientWriting
 from tortxd.gateway.front.foreign import ForeignProtocol
 from tortxd.gateway.front.framing import answer_bytes
@@ -45,6 +45,8 @@ from tortxd.gateway.front.requests import (
     refusal,
 )
 from tortxd.gateway.gateway import Gateway, peer_name
+from tortxd.gateway.limits import Limits
+from tortxd.gateway.load import Client, client_name
 from tortxd.gateway.transports import ClientTransport, socket_of
 from tortxd.relay.interfaces import UploadProducer
 from tortxd.relay.outbound import STOPPING
@@ -61,10 +63,11 @@ from tortxd.writing import write_together
 if TYPE_CHECKING:
     from twisted.web.server import Site
 
-HEAD_TIME = 10.0
-"""Seconds for a request head from its first byte."""
 REFUSAL_TIME = 1.0
 """Seconds in which a client that is one too many can say what it wants, before it is refused."""
+HURRIED_REFUSAL_TIME = HURRIED_LINGER_TIME = 0.1
+"""The same, and seconds that it has to close its end, where many are being refused: those who say
+nothing, and never leave, shall not keep others from being accepted."""
 
 log = Logger()
 
@@ -80,8 +83,8 @@ class Surroundings(Protocol):
     def site(self) -> Site:
         """The control plane's."""
 
-    def connected(self, front: Front) -> bool:
-        """Take in ``front``, which has just connected; False if it is one too many."""
+    def connected(self, front: Front) -> Overloaded | None:
+        """Take in ``front``, which has just connected. Where it is one too many: why."""
 
     def recognise(self, first: bytes) -> ForeignProtocol | None:
         """What a client speaks whose first bytes are no request, where that is known."""
@@ -113,6 +116,7 @@ class Front(TwistedProtocol):
     """
 
     transport: ClientTransport
+    client: Client
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
@@ -132,7 +136,10 @@ class Front(TwistedProtocol):
         self._idle_timeout: Timeout | None = None
         """One for all its requests: it is asked when it fires how long there has been none."""
         self._idle_since = 0.0
-        self._admitted = False
+        self._too_many: Overloaded | None = None
+        """Why it is refused, where it is."""
+        self._behind_wrapper = False
+        """Whether its first bytes may be a proxy's, which tell whose it is."""
         self._may_half_close = False
         self._peer = b""
         self.congested = False
@@ -142,17 +149,21 @@ class Front(TwistedProtocol):
     # --- the connection --------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
-        self._admitted = self._surroundings.connected(self)
-        self._peer = peer_name(self.transport.getPeer())
+        peer = self.transport.getPeer()
+        self._peer = peer_name(peer)
+        self.client = self._gateway.load.client(client_name(peer))
+        self._too_many = self._surroundings.connected(self)
+        self._behind_wrapper = socket_of(self.transport) is not self.transport
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
         write_together(socket_of(self.transport))
         self.transport.registerProducer(ClientWriting(self), True)
-        if self._admitted:
+        if self._too_many is None:
             self._await_request()
         else:
             self._state = REFUSING
-            self._wait(REFUSAL_TIME, lambda: self._turn_away(b""))
+            patience = HURRIED_REFUSAL_TIME if self._connections.hurried else REFUSAL_TIME
+            self._wait(patience, lambda: self._turn_away(b""))
 
     def dataReceived(self, data: bytes) -> None:
         state = self._state
@@ -160,7 +171,9 @@ class Front(TwistedProtocol):
             assert self._request is not None
             self._request.take(data)
         elif state is READING:
-            if self.congested:
+            if self._behind_wrapper and not self._is_known():
+                self._turn_away(data)
+            elif self.congested:
                 self.hold(data)
             else:
                 self._read_head(data)
@@ -175,7 +188,7 @@ class Front(TwistedProtocol):
         if self._last is not None:
             self._last.cancel()
         self._gateway.disconnects.forget(self)
-        request, self._request = self._request, None
+        request = self._let_go_of_request()
         try:
             if request is not None:
                 request.client_gone()
@@ -205,12 +218,28 @@ class Front(TwistedProtocol):
         self._timeout = None if then is None else self._gateway.timeouts.start(seconds, then)
 
     def _turn_away(self, data: bytes) -> None:
-        """There are too many connections already: whatever it asks for, or if it does not ask."""
+        """There are too many connections already: whatever it asks for, or if it does not ask; but
+        those who ask whether the daemon lives, or what its load is, are answered."""
+        assert self._too_many is not None
         self._wait(0, None)
-        self._reader = RequestReader()
+        reader = self._reader = RequestReader()
+        head = None
         with suppress(TortxdError):
-            self._reader.feed(data)  # the answer to a HEAD has no body
-        self.refuse(Overloaded())
+            head = reader.feed(data)  # the answer to a HEAD has no body
+        if head is not None and not reader.rest and is_about_load(head):
+            self._begin(head, reader.body(head), b"")
+        else:
+            self.refuse(self._too_many)
+
+    def _is_known(self) -> bool:
+        """Look whose connection it is, after its first bytes; False if it is one too many."""
+        self._behind_wrapper = False
+        peer = self.transport.getPeer()
+        self._peer = peer_name(peer)
+        name = client_name(peer)
+        if name != self.client.name:
+            self._too_many = self._connections.turns_out(self, self._gateway.load.client(name))
+        return self._too_many is None
 
     # --- as one of many: see Connection ----------------------------------------------------------
 
@@ -275,14 +304,14 @@ class Front(TwistedProtocol):
         timeouts = self._gateway.timeouts
         self._idle_since = timeouts.clock.seconds()
         if self._idle_timeout is None:
-            self._idle_timeout = timeouts.start(IDLE_TIME, self._leave_if_idle)
+            self._idle_timeout = timeouts.start(self._limits.idle_time, self._leave_if_idle)
 
     def _leave_if_idle(self) -> None:
         self._idle_timeout = None
         if self._state is not READING or self._reader is not None:
             return
         timeouts = self._gateway.timeouts
-        left = self._idle_since + IDLE_TIME - timeouts.clock.seconds()
+        left = self._idle_since + self._limits.idle_time - timeouts.clock.seconds()
         if left > 0:
             self._idle_timeout = timeouts.start(left, self._leave_if_idle)
         else:
@@ -304,7 +333,7 @@ class Front(TwistedProtocol):
 
     def _read_head_closely(self, data: bytes) -> None:
         begins = self._reader is None
-        reader = self._reader = self._reader or RequestReader()
+        reader = self._reader = self._reader or RequestReader(self._limits.head_size)
         try:
             head = reader.feed(data)
         except TortxdError as error:
@@ -316,7 +345,7 @@ class Front(TwistedProtocol):
             self._reader = None  # empty lines are nobody's request (RFC 9112, section 2.2)
         elif begins:
             self._connections.is_busy(self)
-            self._wait(HEAD_TIME, self._too_slow)
+            self.limit_time()
 
     def _too_slow(self) -> None:
         self._timeout = None
@@ -331,10 +360,12 @@ class Front(TwistedProtocol):
         self._state = SERVING
         self._reader = None
         self._request = request
+        if self._too_many is not None:
+            request.keep = False
         request.start(rest)
 
     def limit_time(self) -> None:
-        self._wait(HEAD_TIME, self._too_slow)
+        self._wait(self._limits.head_time, self._too_slow)
 
     # --- what a request asks of it: see ClientConnection -----------------------------------------
 
@@ -359,6 +390,17 @@ class Front(TwistedProtocol):
 
     def _may_go_on(self) -> bool:
         return self._request is None and not self.congested
+
+    def _let_go_of_request(self) -> ClientRequest | None:
+        """It is over, and does not count any more."""
+        request, self._request = self._request, None
+        if request is not None and request.carried:
+            self._gateway.load.end(self.client)
+        return request
+
+    @property
+    def _limits(self) -> Limits:
+        return self._gateway.limits
 
     @property
     def closing(self) -> bool:
@@ -392,7 +434,7 @@ class Front(TwistedProtocol):
         self.done(unread=unread)
 
     def done(self, *, unread: bool) -> None:
-        request, self._request = self._request, None
+        request = self._let_go_of_request()
         self._reader = None
         if request is None or not request.keep or self._connections.closing:
             # It may also have gone on to its next request, which nobody will read, or be in a
@@ -427,7 +469,7 @@ class Front(TwistedProtocol):
         alsoProvides(self, IHalfCloseableProtocol)
 
     def break_off(self) -> None:
-        self._request = None
+        self._let_go_of_request()
         self._see_off(Broken(self.transport, self._gateway.timeouts, self._is_taking))
 
     def _close(self, *, sending: bool) -> None:
@@ -438,9 +480,20 @@ class Front(TwistedProtocol):
             # That it says no more does not mean now that it has left.
             alsoProvides(self, IHalfCloseableProtocol)
         timeouts = self._gateway.timeouts
-        patience = IDLE_TIME if self._admitted else LINGER_TIME
+        patience, linger = self._limits.idle_time, LINGER_TIME
+        if self._too_many is not None:
+            patience = LINGER_TIME
+            if self._connections.hurried:
+                linger = HURRIED_LINGER_TIME
         self._see_off(
-            InOrder(self.transport, timeouts, self._is_taking, sending=sending, patience=patience)
+            InOrder(
+                self.transport,
+                timeouts,
+                self._is_taking,
+                sending=sending,
+                patience=patience,
+                linger=linger,
+            )
         )
 
     def _see_off(self, last: LastBytes) -> None:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, KeysView
+from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 
+from tortxd.errors import Overloaded
 from tortxd.gateway.limits import REFUSALS, Limits
+from tortxd.gateway.load import Client, Load
 from tortxd.relay.timeouts import Timeouts
 
 LAST_WORDS = 0.3
 """Seconds in which clients can take the answer that there will be none, at a stop."""
 LONG_IDLE = 5.0
 """Seconds without a request, or a byte, after which a connection may have to make room."""
+LOOKED_AT = 256
+"""How many idle connections are looked at for one that makes room."""
 
 
 class Connection(Protocol):
     """A client's connection, as far as it is one of many."""
+
+    client: Client
 
     @property
     def busy(self) -> bool:
@@ -42,19 +49,26 @@ C = TypeVar("C", bound=Connection)
 class Connections(Generic[C]):
     """Every client connection that is open.
 
-    Where there are as many as there may be, the one that has been idle longest makes room; where
-    none is idle, the new one is refused. Where as many are being refused as there is room for, no
-    more are to be accepted: they wait in the kernel's queue.
+    Where there are as many as there may be, or as one client may have, the one that has been idle
+    longest makes room, if it is the same client's or that of one with as many; where there is none,
+    the new one is refused. Where as many are being refused as there is room for, no more are to be
+    accepted: they wait in the kernel's queue.
 
     :param limits: asked each time: how many there may be.
+    :param load: counts those that are served.
     :param left: called when one has gone, so that others may come.
     """
 
     def __init__(
-        self, timeouts: Timeouts, limits: Callable[[], Limits], left: Callable[[], object]
+        self,
+        timeouts: Timeouts,
+        limits: Callable[[], Limits],
+        load: Load,
+        left: Callable[[], object],
     ) -> None:
         self._timeouts = timeouts
         self._limits = limits
+        self._load = load
         self._left = left
         self._open: set[C] = set()
         self._refused: set[C] = set()
@@ -85,22 +99,48 @@ class Connections(Generic[C]):
         return self.room <= -REFUSALS
 
     @property
+    def hurried(self) -> bool:
+        """Whether so many are being refused that none of them has much time."""
+        return len(self._refused) > REFUSALS // 2
+
+    @property
     def idle(self) -> KeysView[C]:
         """Those that have nothing to do."""
         return self._idle.keys()
 
-    def admit(self, connection: C) -> bool:
-        """Take in one that has just connected; False if it is one too many, and to be refused."""
+    def admit(self, connection: C) -> Overloaded | None:
+        """Take in one that has just connected. Where it is one too many: why, to be told."""
         self._open.add(connection)
-        if len(self._open) - len(self._refused) <= self._limits().clients:
-            return True
-        for waiting, since in self._idle.items():
-            # Who has only just connected is about to ask.
-            if self._timeouts.clock.seconds() - since < LONG_IDLE:
-                break
-            waiting.make_room()
-            return True
+        client = connection.client
+        if self._load.may_connect(client) or self._make_room_for(client):
+            self._load.connects(client)
+            return None
         self._refused.add(connection)
+        return self._load.no_connection(client)
+
+    def turns_out(self, connection: C, client: Client) -> Overloaded | None:
+        """One that was taken in is another client's than it seemed, whom a proxy has named. Where
+        it is one too many of that one's: why."""
+        self._load.disconnects(connection.client)
+        self._load.forget(connection.client)
+        connection.client = client
+        if self._load.may_connect(client) or self._make_room_for(client):
+            self._load.connects(client)
+            return None
+        self._idle.pop(connection, None)
+        self._refused.add(connection)
+        return self._load.no_connection(client)
+
+    def _make_room_for(self, client: Client) -> bool:
+        """Have one leave that has long been idle: the client's own, or of one that has no less."""
+        now = self._timeouts.clock.seconds()
+        for waiting, since in islice(self._idle.items(), LOOKED_AT):
+            # Who has only just connected is about to ask.
+            if now - since < LONG_IDLE:
+                break
+            if waiting.client is client or waiting.client.connections >= client.connections:
+                waiting.make_room()
+                return True
         return False
 
     def is_idle(self, connection: C) -> None:
@@ -116,7 +156,11 @@ class Connections(Generic[C]):
     def gone(self, connection: C) -> None:
         """It is no longer connected."""
         self._open.discard(connection)
-        self._refused.discard(connection)
+        if connection in self._refused:
+            self._refused.discard(connection)
+        else:
+            self._load.disconnects(connection.client)
+        self._load.forget(connection.client)
         self._idle.pop(connection, None)
         self._left()
         self._check()

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 log = Logger()
 
+HEALTH = b"/health?live"
+METRICS = b"/metrics"
+
 
 class ControlPlane(Protocol):
     """What serves all that is not relayed."""
@@ -70,6 +73,8 @@ class Dispatch:
             if gateway.has_ended:
                 raise TorDown(STOPPING)
             decision = gateway.admission.decide(head, peer)
+            if not isinstance(decision, Answer):
+                gateway.load.begin(connection.client)
         except TortxdError as error:
             decision = self._refuse(error, head)
         except Exception:
@@ -82,3 +87,10 @@ class Dispatch:
     def _refuse(self, error: TortxdError, head: RequestHead) -> Answer:
         self._gateway.journal.refused(way_of(head), error)
         return refusal(error, head, self._gateway.admission)
+
+
+def is_about_load(head: RequestHead) -> bool:
+    """Whether it asks for what is told even to those who are one too many: that the daemon lives,
+    which only a restart would change, and, to operators, what its load is."""
+    is_asked = head.target in (HEALTH, METRICS) and head.method in (b"GET", b"HEAD")
+    return is_asked and not head.has_body

@@ -20,8 +20,8 @@ from tortxd.gateway.transports import ClientTransport, socket_of
 from tortxd.relay.timeouts import Timeout, Timeouts
 
 IDLE_TIME = 300.0
-"""Seconds that a connection is kept between two requests, and at its end while the client takes no
-byte of what there is for it."""
+"""Seconds that a connection is kept at its end while the client takes no byte of what there is for
+it, where nothing else is said."""
 LINGER_TIME = 2.0
 """Seconds that a client has to close its end, once it has taken the last byte."""
 STALL_TIME = 30.0
@@ -111,6 +111,7 @@ class InOrder(LastBytes):
     :param sending: whether the client may be sending still. Otherwise, all is closed at once: the
         kernel delivers what there is.
     :param patience: see :class:`LastBytes`.
+    :param linger: in place of :data:`LINGER_TIME`.
     """
 
     def __init__(
@@ -121,9 +122,11 @@ class InOrder(LastBytes):
         *,
         sending: bool = True,
         patience: float = IDLE_TIME,
+        linger: float | None = None,
     ) -> None:
         super().__init__(transport, timeouts, taking)
         self.patience = patience
+        self._linger = LINGER_TIME if linger is None else linger
         self._client_done = False
         self._rested = False
         """Whether there was nothing left to take at the last look."""
@@ -153,7 +156,7 @@ class InOrder(LastBytes):
         if self._closing and self._rested:
             self._abort()
             return
-        self._look_again(LINGER_TIME)
+        self._look_again(self._linger)
         if self._rested or self._client_done:
             # What Twisted itself should still hold goes first.
             self._closing = True

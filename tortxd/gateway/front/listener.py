@@ -12,6 +12,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from tortxd.errors import Overloaded
 from tortxd.gateway.front.connection import Front
 from tortxd.gateway.front.connections import Connections
 from tortxd.gateway.front.dispatch import ControlPlane, Dispatch
@@ -46,13 +47,14 @@ class FrontFactory(Factory):
         self.dispatch = Dispatch(gateway, lambda: self.control)
         self._ports = Ports(lambda: self.connections.room)
         self.connections: Connections[Front] = Connections(
-            gateway.timeouts, lambda: gateway.limits, self._ports.go_on
+            gateway.timeouts, lambda: gateway.limits, gateway.load, self._ports.go_on
         )
         gateway.clients = lambda: len(self.connections)
         self._repeats = Repeats(gateway.reactor)
         self._drained: Timeout | None = None
         """Ends the draining."""
         self._close_ports: Callable[[], Deferred[None] | None] = lambda: None
+        gateway.load.refused = lambda sentence: self._repeats.say(_warn, sentence)
 
     @cached_property
     def control(self) -> ControlPlane:
@@ -87,11 +89,11 @@ class FrontFactory(Factory):
     def doStop(self) -> None:
         """A port was closed; the connections that it accepted go on."""
 
-    def connected(self, front: Front) -> bool:
-        """Take in ``front``, which has just connected; False if it is one too many."""
-        admitted = self.connections.admit(front)
+    def connected(self, front: Front) -> Overloaded | None:
+        """Take in ``front``, which has just connected. Where it is one too many: why."""
+        too_many = self.connections.admit(front)
         self._ports.learn_from(front.transport)
-        return admitted
+        return too_many
 
     def recognise(self, first: bytes) -> ForeignProtocol | None:
         """What a client speaks whose first bytes are no request, where that is known; the log says

@@ -16,6 +16,7 @@ from tortxd.gateway.admission.admission import PROXY, Admission
 from tortxd.gateway.answers import Answer
 from tortxd.gateway.front.framing import Framing
 from tortxd.gateway.front.handover import Handover
+from tortxd.gateway.load import Client
 from tortxd.gateway.transports import ClientTransport
 from tortxd.relay.exchange import Exchange, UpstreamRequest
 from tortxd.relay.interfaces import Carrier, Interim, Start, UploadProducer, Wire
@@ -28,6 +29,7 @@ class ClientConnection(Protocol):
     """What a request needs of the connection that it came on."""
 
     transport: ClientTransport
+    client: Client
     upload_producer: UploadProducer
     congested: bool
     """Whether the client takes no more for now."""
@@ -76,6 +78,9 @@ class ClientConnection(Protocol):
 
 class ClientRequest:
     """Any of them. Its body is read, whether somebody wants it or not."""
+
+    carried = False
+    """Whether it counts among those that the gateway carries."""
 
     def __init__(self, connection: ClientConnection, head: RequestHead, body: BodyReader) -> None:
         self.head = head
@@ -151,6 +156,8 @@ class AnsweredRequest(ClientRequest):
 
 class RelayedRequest(ClientRequest):
     """One that goes to a destination; provides :class:`~tortxd.relay.interfaces.ResponseSink`."""
+
+    carried = True
 
     def __init__(
         self,

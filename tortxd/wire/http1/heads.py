@@ -9,12 +9,10 @@ from attrs import frozen
 Headers = list[tuple[bytes, bytes]]
 
 MAX_HEAD = 64 * 1024
-"""Bytes of a request head, its first line included; also of a chunked body's extensions in a row,
-and of its trailers."""
+"""Bytes of a request head, its first line included, where no other limit is set; also of a chunked
+body's extensions in a row, and of its trailers."""
 MAX_FIELDS = 256
 """Fields of a request head."""
-MAX_TARGET = 32 * 1024
-"""Bytes of a request target."""
 MAX_RESPONSE_HEAD = 256 * 1024
 """Bytes of a response head, interim responses before it included; browsers take as much."""
 MAX_RESPONSE_FIELDS = 1000

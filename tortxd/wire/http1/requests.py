@@ -6,8 +6,8 @@ method nor target changes how it is read. The rules that llhttp leaves open are 
 
 - versions other than 1.0 and 1.1 are refused, and so is Transfer-Encoding in HTTP/1.0;
 - the only transfer coding is ``chunked``;
-- a head has at most :data:`~tortxd.wire.http1.heads.MAX_HEAD` bytes and
-  :data:`~tortxd.wire.http1.heads.MAX_FIELDS` fields.
+- a head has at most :data:`~tortxd.wire.http1.heads.MAX_HEAD` bytes, if no other limit is set,
+  half of them in its target, and :data:`~tortxd.wire.http1.heads.MAX_FIELDS` fields.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from tortxd.wire.http1.bodies import OF_REQUEST, BodyReader, ChunkedBody, Length
 from tortxd.wire.http1.heads import (
     MAX_FIELDS,
     MAX_HEAD,
-    MAX_TARGET,
     Headers,
     RequestHead,
     persists,
@@ -42,7 +41,10 @@ _PRIMERS = (b"POST / HTTP/1.0\r\n", b"POST / HTTP/1.1\r\n")
 
 
 class RequestReader:
-    """Reads one request: :meth:`feed` its head, then :meth:`body` its body."""
+    """Reads one request: :meth:`feed` its head, then :meth:`body` its body.
+
+    :param max_head: how many bytes the head may have.
+    """
 
     rest = b""
     """What followed the head."""
@@ -51,7 +53,8 @@ class RequestReader:
     for_head = False
     """Whether it is a HEAD, be it malformed: then there is no body in what it is answered."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_head: int = MAX_HEAD) -> None:
+        self._max_head = max_head
         self._headers: Headers = []
         self._fields: dict[bytes, bytes] = {}
         self._line = bytearray()
@@ -117,7 +120,7 @@ class RequestReader:
         self.for_head = line.startswith(b"HEAD ")
         if newline >= 0:
             self._end_line()
-        elif self.size > MAX_HEAD:
+        elif self.size > self._max_head:
             raise TooLarge("The request target is too long.", status=414)
         elif line and not _BEGINNING.match(line, 0, _LONGEST_METHOD):
             raise self._no_line()
@@ -127,7 +130,7 @@ class RequestReader:
         self._first = _LINE.fullmatch(bytes(self._line))
         if self._first is None:
             raise self._no_line()
-        if len(self._first[2]) > MAX_TARGET:
+        if len(self._first[2]) > self._max_head // 2:
             raise TooLarge("The request target is too long.", status=414)
         self._parser = HttpRequestParser(self)
         self._parser.feed_data(_PRIMERS[int(self._first[3])])
@@ -161,7 +164,7 @@ class RequestReader:
             self._parser.feed_data(piece)
         except HttpParserUpgrade:
             pass  # said at the end of a head with Upgrade; others decide what comes of that
-        if self.size > MAX_HEAD or len(self._headers) > MAX_FIELDS:
+        if self.size > self._max_head or len(self._headers) > MAX_FIELDS:
             raise TooLarge("The request's header section is too large.", status=431)
         return self._complete
 
