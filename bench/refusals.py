@@ -9,7 +9,9 @@ usage: ``python -m bench.refusals [TURNS]``
 from __future__ import annotations
 
 import socket
+import struct
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from statistics import median
@@ -45,7 +47,10 @@ def all_taken(target: Target, behind: Behind) -> Iterator[None]:
         for _ in range(PLACES):
             tunnel = stack.enter_context(connected(target))
             answered(tunnel, bytes.fromhex(opening.split()[0]), b"200")
+            # A tunnel goes on behind its client's FIN, and ends with a reset.
+            tunnel.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         yield
+    time.sleep(0.2)
 
 
 def connected(target: Target) -> socket.socket:

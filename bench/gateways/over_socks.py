@@ -1,7 +1,7 @@
 """tortxd's gateway over a SOCKS port of which nothing else is known, since no Tor is behind it.
 
-usage: ``python -m bench.gateways.over_socks PORT SOCKS_PORT [CLIENTS REQUESTS]``, where the latter are
-how many of each there may be.
+usage: ``python -m bench.gateways.over_socks PORT SOCKS_PORT [CLIENTS REQUESTS]``, where the latter
+are how many of each there may be.
 
 All of its policies are in force. The daemon's process is made as ``twistd tortxd`` makes it.
 """
