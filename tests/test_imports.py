@@ -129,7 +129,7 @@ INSIDE = {
     "gateway": (
         {"answers", "health", "limits", "transports"},
         {"journal", "request_log"},
-        {"admission", "disconnects"},
+        {"admission", "disconnects", "load"},
         {"gateway"},
         {"front"},
         {"control"},
