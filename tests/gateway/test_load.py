@@ -284,7 +284,14 @@ async def leave(gateway: Gateway, *wires: Wire) -> None:
     left = gateway.core.load.requests - len(wires)
     for wire in wires:
         wire.transport.abortConnection()
-    while gateway.core.load.requests > left:
+    await count_of(gateway, left)
+
+
+async def count_of(gateway: Gateway, requests: int) -> None:
+    """Wait until so many requests are being carried."""
+    deadline = gateway.reactor.seconds() + 20.0
+    while gateway.core.load.requests != requests:
+        assert gateway.reactor.seconds() < deadline
         await deferLater(gateway.reactor, 0)
 
 
@@ -367,8 +374,7 @@ async def test_requests_that_wait_for_tor_have_their_places(unanswering: Gateway
     for seconds in ("0.2", "5"):
         wires.append(await gateway.connect())
         wires[-1].send(f"{ask}{seconds}\r\n\r\n".encode())
-    while gateway.core.load.requests < 2:
-        await deferLater(gateway.reactor, 0)
+    await count_of(gateway, 2)
     await refused(gateway, "proxy")
     reply = await wires[0].reply()
     assert (reply.status, reply.json["code"]) == (503, "tor_not_ready")
