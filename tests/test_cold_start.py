@@ -120,6 +120,19 @@ def test_who_comes_early_is_served(daemon: Daemon, reactor: Any) -> None:
     daemon.stopService()
 
 
+def test_a_gateway_that_cannot_be_loaded_ends_the_daemon(
+    daemon: Daemon, reactor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would listen, and answer nobody."""
+    failed: list[Exception] = []
+    monkeypatch.setattr(daemon, "_on_failure", failed.append)
+    monkeypatch.setattr(daemon.tor, "gateway_factory", lambda: 1 / 0)
+    reactor.advance(0)
+    (error,) = failed
+    assert str(error) == "The gateway could not be loaded; the log says why."
+    daemon.stopService()
+
+
 @pytest.mark.parametrize("turns", [0, 1])
 def test_nothing_is_loaded_once_it_stops(daemon: Daemon, reactor: Any, turns: int) -> None:
     reactor.pump([0] * turns)

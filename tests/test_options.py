@@ -70,6 +70,12 @@ def test_what_a_running_daemon_can_take_anew() -> None:
         "user_agent",
         "log_level",
         "log_requests",
+        "max_clients",
+        "max_requests",
+        "client_share",
+        "max_header_size",
+        "header_timeout",
+        "keepalive_timeout",
     }
 
 

@@ -42,13 +42,18 @@ def test_what_may_change_counts_from_now_on(load: Load, token: Path) -> None:
         load(
             f'allow_hosts = ["tor.lan"]\ntoken_file = "{token}"\ntimeout = 5\nidle_timeout = 6\n'
             'user_agent = "keep"\nallow_origins = ["https://app.example"]\ndrain = 30\n'
+            "max_clients = 3\nclient_share = 1\n"
             '[aliases]\n"localhost:80" = "a.example:80"\n'
         )
     )
-    assert set(changed) == set(RELOADABLE) - {"log_level", "log_requests"}
+    assert set(changed) == {
+        *("allow_hosts", "allow_origins", "aliases", "token_file", "user_agent"),
+        *("timeout", "idle_timeout", "drain", "max_clients", "client_share"),
+    }
     assert kept == ()
     policy = gateway.policy
     assert (policy.timeout, policy.idle_timeout, service.config.drain) == (5.0, 6.0, 30.0)
+    assert (gateway.limits.clients, gateway.limits.share) == (3, 1.0)
     assert policy.access.token == b"first-token"
     assert policy.access.allow_hosts == {b"tor.lan"}
     assert policy.access.allow_origins == {b"https://app.example"}

@@ -133,7 +133,7 @@ class Daemon(Service):
         self._say_first()
         self._announce()
         self.tor.startService()
-        Deferred.fromCoroutine(self._load())
+        Deferred.fromCoroutine(self._load()).addErrback(self._not_loaded)
         self.tor.when_failed().addCallback(self._on_failure)
         self.tor.when_ready().addCallbacks(self._say_ready, lambda failure: failure.trap(TorDown))
         super().startService()  # type: ignore[no-untyped-call]
@@ -239,6 +239,11 @@ class Daemon(Service):
             await deferLater(self._reactor, LATER)
         if self.running:
             self._front.prepare()
+
+    def _not_loaded(self, failure: Failure) -> None:
+        """Nobody could be served: a program whose files have changed while it began, say."""
+        log.failure("A fault of ours while the gateway was loaded.", failure)
+        self._on_failure(SetupError("The gateway could not be loaded; the log says why."))
 
     # --- ports -----------------------------------------------------------------------------------
 

@@ -357,6 +357,7 @@ OPTIONS = (
         help="Connections of clients that may be open at once.",
         note="See [limits](#limits).",
         default_text="what the file descriptors allow",
+        reloadable=True,
     ),
     Option(
         key="max_requests",
@@ -364,6 +365,7 @@ OPTIONS = (
         metavar="NUMBER",
         help="Requests that may be under way at once, tunnels and WebSockets among them.",
         default_text="what the file descriptors allow",
+        reloadable=True,
     ),
     Option(
         key="client_share",
@@ -372,6 +374,7 @@ OPTIONS = (
         help="The part of these that one client alone may have: `1` is all.",
         # So that another one always finds a place, and nearly all are to be had on a desktop.
         default=0.75,
+        reloadable=True,
     ),
     Option(
         key="max_header_size",
@@ -380,6 +383,7 @@ OPTIONS = (
         help="Of a request's head, from 8192 to 1048576; half of it may be the target.",
         # More than browsers send, whose cookies for one site may reach 40 KiB.
         default=65536,
+        reloadable=True,
     ),
     Option(
         key="header_timeout",
@@ -387,6 +391,7 @@ OPTIONS = (
         metavar="SECONDS",
         help="For a request's head, from its first byte.",
         default=10.0,
+        reloadable=True,
     ),
     Option(
         key="keepalive_timeout",
@@ -395,6 +400,7 @@ OPTIONS = (
         help="That a client's connection is kept open between two requests.",
         # As long as browsers keep theirs.
         default=300.0,
+        reloadable=True,
     ),
     Option(
         key="user_agent",

@@ -204,6 +204,7 @@ class TorService(Service):
         self.config, self._policy = merged, policy
         if "_gateway" in vars(self):
             self._gateway.policy = policy
+            self._gateway.limits = _limits(merged)
             self._follow_requests(self._gateway)
         fixed = KEYS - set(RELOADABLE)
         kept = sorted(key for key in fixed if getattr(config, key) != getattr(before, key))

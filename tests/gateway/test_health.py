@@ -20,7 +20,15 @@ from tortxd.errors import (
     TorTimeout,
     TortxdError,
 )
-from tortxd.gateway.health import BEYOND_TOR, IN_TOR, PATIENT, STAYS, Health
+from tortxd.gateway.health import (
+    BEYOND_TOR,
+    FULL,
+    FULL_FOR,
+    IN_TOR,
+    PATIENT,
+    STAYS,
+    Health,
+)
 from tortxd.gateway.journal import RequestJournal
 from tortxd.relay.journal import Summary
 from tortxd.tor.status import (
@@ -150,6 +158,19 @@ def test_reasons_stand_beside_tors_own(world: World) -> None:
     world.link.status = Degraded(("The disk is full.",))
     world.fails(TorTimeout(), IN_TOR)
     assert world.health.status == Degraded(("The disk is full.", FAILS))
+
+
+def test_it_says_that_it_is_full(world: World) -> None:
+    for _ in range(3):
+        world.health.is_full()
+        world.clock.advance(FULL_FOR - 1)
+        assert world.health.status == Degraded((FULL,))
+    assert world.told == ["degraded"]
+    world.clock.advance(1)
+    assert world.told == ["degraded", "ok"]
+    world.health.is_full()
+    world.health.close()
+    assert not world.clock.getDelayedCalls()
 
 
 def test_its_age_is_that_of_the_state(world: World) -> None:

@@ -122,11 +122,13 @@ class Port:
 
     limits: Limits = field(factory=lambda: Limits(clients=8))
     clock: Clock = field(factory=Clock)
+    full: list[bool] = field(factory=list)
+    """Each time that there was no place for anybody."""
     load: Load = field(init=False)
     connections: Connections[Connection] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.load = Load(lambda: self.limits)
+        self.load = Load(lambda: self.limits, lambda: self.full.append(True))
         timeouts = Timeouts(self.clock)
         self.connections = Connections(timeouts, lambda: self.limits, self.load, lambda: None)
 
@@ -159,6 +161,16 @@ def test_one_client_has_its_share_of_connections_and_no_more(port: Port) -> None
     port.connections.gone(own[0])
     port.connections.gone(own[1])
     assert port.connects("alice") is not None
+
+
+def test_a_share_that_is_used_up_does_not_make_it_full(port: Port) -> None:
+    port.all_of("alice", 6)
+    assert port.connects("alice") is None
+    assert not port.full
+    for name in ("bob", "carol"):
+        port.all_of(name, 1)
+    assert port.connects("dave") is None
+    assert port.full
 
 
 def test_nothing_is_kept_of_who_has_left(port: Port) -> None:

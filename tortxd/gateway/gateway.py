@@ -65,11 +65,11 @@ class Gateway:
         self.timeouts = Timeouts(reactor)
         self.disconnects = DisconnectWatch(self.timeouts)
         self.limits = limits or Limits()
-        self.load = Load(lambda: self.limits)
         self.pool = Pool(self.timeouts, self.limits.idle)
         self.failures = Failures(reactor)
         self.under_way: set[Stoppable] = set()
         self.health = Health(reactor, link)
+        self.load = Load(lambda: self.limits, self.health.is_full)
         self.journal = RequestJournal(reactor, link, self.health)
         self.endpoints: tuple[str, ...] = ()
         """Where it listens, as URLs or paths of unix sockets, if it has ports of its own."""

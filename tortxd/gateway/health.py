@@ -22,6 +22,9 @@ ISOLATIONS = 3
 """...so that they must be of so many isolations: of other callers, keys or sites."""
 PATIENT = 10.0
 """Seconds that a request must have had for Tor: a client may give it less than any Tor needs."""
+FULL = "As many connections or requests are served as may be: further ones are refused."
+FULL_FOR = 10.0
+"""Seconds after the last refusal that this counts."""
 STAYS = 300.0
 """Seconds that what requests experienced counts, when none comes any more."""
 
@@ -95,6 +98,8 @@ class Health:
         self.experience = Experience(clock, self._changed)
         self.stopping = False
         """Whether the gateway is being stopped. Set by :meth:`stop` and :meth:`begin`."""
+        self._full: IDelayedCall | None = None
+        """Ends that it is full."""
         self._clock = clock
         self._link = link
         self._listeners: tuple[Callable[[], object], ...] = ()
@@ -105,12 +110,14 @@ class Health:
     @property
     def status(self) -> Status:
         """What Tor is doing, where it serves as far as requests bear that out."""
-        status, trouble = self._link.status, self.experience.trouble
-        if trouble is None or not serves(status):
+        status = self._link.status
+        troubles = (self.experience.trouble, None if self._full is None else FULL)
+        reasons = tuple(trouble for trouble in troubles if trouble is not None)
+        if not reasons or not serves(status):
             return status
         if isinstance(status, Degraded):
-            return evolve(status, reasons=(*status.reasons, trouble))
-        return Degraded((trouble,))
+            return evolve(status, reasons=(*status.reasons, *reasons))
+        return Degraded(reasons)
 
     @property
     def name(self) -> str:
@@ -148,6 +155,18 @@ class Health:
         if isinstance(self._link.status, Ready | Degraded):
             self.experience.failed(summary, error)
 
+    def is_full(self) -> None:
+        """A connection or a request was refused for want of places."""
+        if self._full is not None:
+            self._full.reset(FULL_FOR)
+            return
+        self._full = self._clock.callLater(FULL_FOR, self._has_places)
+        self._changed()
+
+    def _has_places(self) -> None:
+        self._full = None
+        self._changed()
+
     def begin(self) -> None:
         """The gateway serves (again)."""
         self.stopping = False
@@ -162,6 +181,9 @@ class Health:
     def close(self) -> None:
         """Watch no more."""
         self.experience.close()
+        if self._full is not None:
+            self._full.cancel()
+            self._full = None
 
     def _status_is(self, status: Status) -> None:
         if not serves(status):

@@ -43,14 +43,16 @@ class Load:
     """Counts connections and requests.
 
     :param limits: asked each time.
-    :param refused: called with a sentence for the log whenever one is over a limit.
+    :param full: called whenever one is refused since there is no place for anybody.
     """
 
     def __init__(
-        self, limits: Callable[[], Limits], refused: Callable[[str], object] = lambda _: None
+        self, limits: Callable[[], Limits], full: Callable[[], object] = lambda: None
     ) -> None:
         self._limits = limits
-        self.refused = refused
+        self._full = full
+        self.refused: Callable[[str], object] = lambda _: None
+        """Called with a sentence for the log whenever one is over a limit."""
         self._clients: dict[bytes, Client] = {}
         self.connections = 0
         self.requests = 0
@@ -85,6 +87,7 @@ class Load:
     def no_connection(self, client: Client) -> Overloaded:
         """Why it may not."""
         if self.connections >= self._limits().clients:
+            self._full()
             self.refused("Connections are refused (503 overloaded): as many are open as may be.")
             return Overloaded(ALL_CONNECTIONS)
         self.refused("Connections are refused (503 overloaded) to a client that has its share.")
@@ -115,6 +118,7 @@ class Load:
 
     def _no_request(self, limits: Limits) -> Overloaded:
         if self.requests >= limits.requests:
+            self._full()
             self.refused("Requests are refused (503 overloaded): as many are under way as may be.")
             return Overloaded(ALL_REQUESTS)
         self.refused("Requests are refused (503 overloaded) to a client that has its share.")
