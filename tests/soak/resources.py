@@ -1,0 +1,107 @@
+"""What a daemon and its Tor hold on to, at rest."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from pathlib import Path
+
+from attrs import asdict, frozen
+
+from tests.daemon.onions import control_of
+from tests.daemon.process import Daemon, children, memory
+from tests.daemon.steering import socket_of
+
+MEMORY = 30_000_000
+"""Bytes by which a daemon may have grown since it was warm: what it remembers is bounded
+(failures, intervals, header sections, keys and their exits), and the allocator keeps some pages of
+what bodies, heads and events have needed at the busiest moment."""
+CIRCUITS = 60
+"""Circuits that a Tor may have at rest: for each of some ten isolation keys those of the last ten
+minutes, which Tor keeps for that long, and those that it has ready."""
+
+
+@frozen
+class Resources:
+    """All of it at one moment."""
+
+    descriptors: int
+    """Of the daemon."""
+    memory: int
+    """Its RSS, in bytes."""
+    under_way: int
+    """Requests, by its own metrics."""
+    connections: int
+    """Clients' connections, by its own metrics. The one that asks is one."""
+    pooled: int
+    readers: int
+    """Of events."""
+    circuits: int
+    """Tor's, by its control port."""
+    streams: int
+    mappings: int
+    """Of ours, in Tor."""
+    files: int
+    """Temporary ones."""
+    processes: int
+    """That the daemon has started."""
+    kinds: str
+    """What the descriptors are."""
+
+    def left(self, before: Resources) -> list[str]:
+        """What of it is not back where it was."""
+        exact = ("under_way", "pooled", "readers", "streams", "mappings", "files", "processes")
+        now, then = asdict(self), asdict(before)
+        found = [f"{name}: {now[name]}" for name in exact if now[name] != then[name]]
+        if self.connections > 1:
+            found.append(f"connections: {self.connections}")
+        if self.descriptors > before.descriptors:
+            found.append(f"descriptors: {self.descriptors}, were {before.descriptors}")
+        if self.memory > before.memory + MEMORY:
+            found.append(f"memory: {self.memory:,}, was {before.memory:,}")
+        if self.circuits > CIRCUITS:
+            found.append(f"circuits: {self.circuits}")
+        return found
+
+    @classmethod
+    async def of(cls, daemon: Daemon, temporary: Path) -> Resources:
+        """What there is now."""
+        reply = await daemon.ask("/metrics", f"Tortxd-Token: {daemon.token}")
+        text = reply.body.decode()
+
+        def metric(name: str) -> int:
+            found = re.search(rf"^{name} ([0-9.]+)$", text, re.MULTILINE)
+            assert found is not None, f"{name} is not in /metrics: {text[:200]}"
+            return int(float(found[1]))
+
+        control = await control_of(socket_of(daemon))
+        try:
+            streams = (await control.ask("stream-status"))["stream-status"]
+            circuits = (await control.ask("circuit-status"))["circuit-status"]
+            key = "address-mappings/control"
+            mappings = (await control.ask(key)).get(key, "")
+        finally:
+            control.close()
+        folder = Path(f"/proc/{daemon.pid}/fd")
+        links: list[str] = []
+        for one in folder.iterdir():
+            try:
+                links.append(os.readlink(one))
+            except FileNotFoundError:
+                pass
+        kinds = Counter(re.sub(r"[\d\[\]:]+$", "", link) for link in links)
+        return cls(
+            descriptors=len(links),
+            memory=memory(daemon.pid),
+            under_way=metric("tortxd_requests_under_way"),
+            connections=metric("tortxd_connections"),
+            pooled=metric("tortxd_pool_connections"),
+            readers=metric("tortxd_event_readers"),
+            circuits=len(circuits.splitlines()),
+            streams=len([line for line in streams.splitlines() if line]),
+            mappings=sum(line.startswith("tortxd-") for line in mappings.splitlines()),
+            files=sum(1 for _ in temporary.rglob("*")),
+            processes=len(children(daemon.pid)),
+            kinds=", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
+        )
