@@ -14,7 +14,7 @@ COMPILE = .tools/bin/uv pip compile --quiet --universal --python-version 3.11 --
 	--custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test bench fuzz check lint format docs lock clean setup ready
+.PHONY: help demo run test bench fuzz soak check lint format docs lock clean setup ready
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,9 @@ bench: ## Measure tortxd beside other gateways, in 70 minutes; in 3 with ARGS=--
 
 fuzz: setup ## Fuzz on with random inputs, FUZZ_SECONDS=60 for each of some 25 properties
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} .venv/bin/python -m pytest tests/fuzz $(ARGS)
+
+soak: setup ## Load and faults on a daemon for 10 minutes; ARGS="--seed 7 --seconds 120"
+	@.venv/bin/python -m tests.soak $(ARGS)
 
 check: setup ## Check style, format and types
 	@failed=0; \

@@ -153,7 +153,7 @@ def _routes(arrived: Counter[int]) -> Routes:
             size=int(size),
             framing=cast(Framing, framing),
             cut=int(cut) if cut else None,
-            ending="close" if cut else "keep",
+            ending="close" if cut or asked.first("last") else "keep",
         )
 
     def take(asked: Asked) -> Reply:

@@ -10,7 +10,7 @@ from attrs import define, field, frozen
 
 from tests.soak.plan import Fault, Step
 
-GRACE = 12.0
+GRACE = 6.0
 """Seconds after a fault's end in which requests may still fail of it: circuits are built
 anew, and a Tor that was hung is asked for its state again."""
 

@@ -80,13 +80,13 @@ class Plan:
     faults: tuple[Fault, ...]
 
     @classmethod
-    def of(cls, seed: int, seconds: float, *, faults: bool = True) -> Plan:
+    def of(cls, seed: int, seconds: float, *, actors: int = ACTORS, faults: bool = True) -> Plan:
         """What this seed has happen in so many seconds."""
         # Each has a source of its own: with more actors, or no faults, the rest stays as it is.
         planned = sorted(
             (
                 (at, actor, act, words)
-                for actor in range(ACTORS)
+                for actor in range(actors)
                 for at, act, words in _steps(Random(f"{seed} actor {actor}"), seconds)
             ),
             key=lambda one: one[:2],
@@ -218,7 +218,7 @@ FAULTS: Mapping[str, tuple[float, float]] = {
 
 def _faults(draw: Random, seconds: float) -> Iterator[Fault]:
     """Each kind in turn, in an order of chance; now and then two at once."""
-    at, ahead = CALM, list[str]()
+    at, over, both, ahead = CALM, 0.0, False, list[str]()
     while True:
         if not ahead:
             ahead = draw.sample(sorted(FAULTS), len(FAULTS))
@@ -226,8 +226,9 @@ def _faults(draw: Random, seconds: float) -> Iterator[Fault]:
         lasts = draw.uniform(*FAULTS[kind])
         if kind == "tor-stopped" and seconds >= LONG_RUN and draw.random() < 0.4:
             lasts = 40.0  # no watchdog has so much patience
-        if at + lasts > seconds - LAST:
+        over = max(over, at + lasts)
+        if over > seconds - LAST:
             return
         yield Fault(round(at, 2), kind, round(lasts, 1), draw.randrange(4))
-        both = draw.random() < 0.15
-        at += draw.uniform(0.5, 2) if both else lasts + CALM + draw.uniform(0, 4)
+        both = not both and draw.random() < 0.2
+        at = at + draw.uniform(0.5, 2) if both else over + CALM + draw.uniform(0, 6)

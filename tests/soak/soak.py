@@ -18,12 +18,12 @@ from tests.soak.canaries import Canaries
 from tests.soak.destinations import CHECKS, Destinations
 from tests.soak.faults import Faults
 from tests.soak.ledger import Ledger, Violation, Window
-from tests.soak.plan import Fault, Plan, Step
+from tests.soak.plan import ACTORS, Fault, Plan, Step
 from tests.soak.resources import Resources
 from tortxd.testing import PrivateNetwork
 
 TELL_EVERY = 5.0
-AT_REST_WITHIN = 90.0
+AT_REST_WITHIN = 60.0
 """Seconds after the last request in which everything is back: the idle time of bodies, the time of
 Tor's own streams, and more than a busy machine needs."""
 MOST_OF_A_STEP = 6 * TIMEOUT
@@ -40,6 +40,7 @@ class Soak:
     """For its log, and all else that it makes."""
     tell: Callable[[str], object] = print
     faults: bool = True
+    actors: int = ACTORS
     ledger: Ledger = field(factory=Ledger)
     before: Resources | None = None
     after: Resources | None = None
@@ -54,7 +55,7 @@ class Soak:
 
     async def run(self) -> list[str]:
         """Carry the plan out; what must not have been, a line for each."""
-        plan = Plan.of(self.seed, self.seconds, faults=self.faults)
+        plan = Plan.of(self.seed, self.seconds, actors=self.actors, faults=self.faults)
         (self.folder / "plan.log").write_text("\n".join(plan.lines()) + "\n")
         canaries = Canaries.of(self.seed)
         network = PrivateNetwork(installed(), origins={f"*.{Canaries.domain}": "127.0.0.1"})
@@ -81,12 +82,13 @@ class Soak:
         temporary, tokens = self.folder / "tmp", self.folder / "token"
         temporary.mkdir()
         tokens.write_text(canaries.token)
+        runtime = {"XDG_RUNTIME_DIR": str(self.folder)}
         checks = f"https://{CHECKS}:{there.origin.https_port}"
         daemon = launcher(
             *(f"--timeout={TIMEOUT}", f"--idle-timeout={IDLE}", f"--token-file={tokens}"),
             *("--log-level=debug", "--log-requests"),
             *(f"--check-url={checks}/api/ip", f"--ip-url={checks}/ip"),
-            environ={"SSL_CERT_FILE": str(there.ca_file), "TMPDIR": str(temporary)},
+            environ={"SSL_CERT_FILE": str(there.ca_file), "TMPDIR": str(temporary), **runtime},
         )
         acts = Acts(daemon, there, canaries, self.ledger, self._is_calm)
         await daemon.when_listening()
@@ -203,6 +205,7 @@ class Soak:
     ) -> Resources:
         """Wait until nothing is under way, and with ``before``, until all is as it was then."""
         deadline = installed().seconds() + AT_REST_WITHIN
+        told: list[str] = []
         await self._until_ready(acts)
         await acts.ask("/identity/new", method="POST", data=b"")  # which empties the pool
         while True:
@@ -211,6 +214,9 @@ class Soak:
             left += [] if found.streams == found.under_way == found.pooled == 0 else ["not at rest"]
             if not left:
                 return found
+            if left != told:
+                told = left
+                self.tell(f"To be waited for: {', '.join(left)}.")
             if installed().seconds() > deadline:
                 self._accuse(f"{AT_REST_WITHIN:g} s after the load, there is left {left}: {found}")
                 return found
