@@ -25,5 +25,5 @@ async def test_a_minute_of_load_and_faults(tmp_path: Path) -> None:
     assert len(soak.ledger.windows) >= 3
 
 
-SEED = 7
-"""One whose first minute holds a Tor that is killed and one that is stopped."""
+SEED = 12
+"""In its first minute, Tor is killed and stopped, and descriptors are few."""
