@@ -102,8 +102,8 @@ class Faults:
         await gatherResults(asking)
 
     async def _few_descriptors(self, fault: Fault) -> None:
-        open_now = len(os.listdir(f"/proc/{self.daemon.pid}/fd"))
-        await self._limited(resource.RLIMIT_NOFILE, open_now + 4, fault, [self.daemon.pid])
+        taken = len(os.listdir(f"/proc/{self.daemon.pid}/fd")) + fault.target
+        await self._limited(resource.RLIMIT_NOFILE, taken, fault, [self.daemon.pid])
 
     async def _disk_full(self, fault: Fault) -> None:
         """Files cannot grow (setrlimit(2), RLIMIT_FSIZE), which any user can bring about."""

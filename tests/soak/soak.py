@@ -12,7 +12,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import LoopingCall, deferLater
 
-from tests.daemon.process import Daemon, Launcher, installed, soon
+from tests.daemon.process import Daemon, Launcher, installed, memory, soon
 from tests.soak.acts import IDLE, TIMEOUT, Acts
 from tests.soak.canaries import Canaries
 from tests.soak.destinations import CHECKS, Destinations
@@ -96,8 +96,9 @@ class Soak:
         await self._until_ready(acts)
         await self._warm_up(acts)
         self.before = await self._at_rest(daemon, acts, temporary, None)
+        there.arrived.clear()
         self._began = installed().seconds()
-        telling = LoopingCall(self._tell_progress, plan)
+        telling = LoopingCall(self._tell_progress, plan, daemon)
         telling.start(TELL_EVERY, now=False)
         going = [self._actor(acts, there, mine) for mine in _by_actor(plan)]
         going.append(self._befall(Faults(daemon, network, there, acts), plan))
@@ -241,13 +242,14 @@ class Soak:
         with (self.folder / "soak.log").open("a") as log:
             log.write(line + "\n")
 
-    def _tell_progress(self, plan: Plan) -> None:
+    def _tell_progress(self, plan: Plan, daemon: Daemon) -> None:
         ledger = self.ledger
         now = [one.fault.kind for one in ledger.windows if one.ended is None]
         codes = ", ".join(f"{count} {code}" for code, count in sorted(ledger.codes().items()))
         self.tell(
             f"{self.now:5.0f} s: {sum(ledger.counts.values())} of {len(plan.steps)} done, "
-            f"{len(self._under_way)} under way, {ledger.right} right; {codes or 'no failures'}"
+            f"{len(self._under_way)} under way, {ledger.right} right; "
+            f"{codes or 'no failures'}; {memory(daemon.pid) / 1e6:.1f} MB"
             + (f"; now {', '.join(now)}" if now else "")
             + (f"; {len(ledger.violations)} WRONG" if ledger.violations else "")
         )
