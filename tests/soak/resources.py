@@ -47,7 +47,7 @@ class Resources:
     processes: int
     """That the daemon has started."""
     kinds: str
-    """What the descriptors are."""
+    """What the descriptors and the circuits are."""
 
     def left(self, before: Resources) -> list[str]:
         """What of it is not back where it was."""
@@ -91,6 +91,7 @@ class Resources:
             except FileNotFoundError:
                 pass
         kinds = Counter(re.sub(r"[\d\[\]:]+$", "", link) for link in links)
+        kinds.update(_kind(line) for line in circuits.splitlines())
         return cls(
             descriptors=len(links),
             memory=memory(daemon.pid),
@@ -105,3 +106,11 @@ class Resources:
             processes=len(children(daemon.pid)),
             kinds=", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
         )
+
+
+def _kind(line: str) -> str:
+    """State and purpose of a circuit in GETINFO circuit-status, and whether it was anybody's."""
+    words = line.split()
+    purpose = next((word for word in words if word.startswith("PURPOSE=")), "")
+    whose = "taken" if "SOCKS_USERNAME=" in line else "free"
+    return f"{words[1]} {purpose.removeprefix('PURPOSE=')} {whose}"
