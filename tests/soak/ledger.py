@@ -31,6 +31,9 @@ EXCUSES: Mapping[str, frozenset[str]] = {
 }
 """The codes that may come of each fault. ``truncated`` is a body that breaks off, and shows it."""
 
+OWN = frozenset({"page", "identity", "events"})
+"""Acts that the gateway itself answers, which says nothing of the way through Tor."""
+
 Kind = Literal["right", "failed", "left"]
 
 
@@ -78,7 +81,7 @@ class Ledger:
     def take(self, step: Step, way: str, outcome: Outcome, began: float, ended: float) -> None:
         """Judge what came of a step, in seconds from the beginning."""
         self.counts[way, outcome.code or outcome.kind] += 1
-        if outcome.kind == "right":
+        if outcome.kind == "right" and step.act not in OWN:
             for window in self.windows:
                 if window.right_again is None and began >= window.began:
                     window.right_again = ended
