@@ -102,7 +102,6 @@ class Faults:
         await gatherResults(asking)
 
     async def _few_descriptors(self, fault: Fault) -> None:
-        # With none at all, a connection is closed without a word: Twisted takes it with a last one.
         taken = len(os.listdir(f"/proc/{self.daemon.pid}/fd")) + 4
         await self._limited(resource.RLIMIT_NOFILE, taken, fault, [self.daemon.pid])
 
