@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from tests.gateway.conftest import Gateway
 from tortxd import splicing
 from tortxd.gateway.disconnects import LOOK_EVERY
+from tortxd.gateway.front import ports
 
 BOUND = 4.0
 """Seconds in which something must have happened. Nothing here waits on purpose for so long."""
@@ -90,6 +91,7 @@ def descriptors() -> int:
 async def example(gateway: Gateway) -> AsyncIterator[None]:
     """One example: nothing of it may be left behind, and nothing of one that failed is."""
     splicing._pipe()  # the first that needs it makes it for all
+    ports._reserve.take()
     before = descriptors()
     others = set(gateway.reactor.getDelayedCalls())
     try:

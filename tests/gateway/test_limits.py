@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -243,3 +246,63 @@ def test_raising(
     monkeypatch.setattr(resource, "setrlimit", lambda _, pair: done.append(pair))
     raise_descriptors()
     assert done == ([] if asked is None else [asked])
+
+
+# --- descriptors ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_descriptors() -> Iterator[Callable[[], Callable[[], None]]]:
+    """Takes all descriptors that there are; what it returns gives them back."""
+    limits, taken = resource.getrlimit(resource.RLIMIT_NOFILE), list[int]()
+
+    def give_back() -> None:
+        while taken:
+            os.close(taken.pop())
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    def take() -> Callable[[], None]:
+        highest = max(map(int, os.listdir("/proc/self/fd")))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, limits[1]))
+        with suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        return give_back
+
+    yield take
+    give_back()
+
+
+def answer_to(client: socket.socket) -> bytes:
+    """All that comes, in a thread."""
+    client.settimeout(20)
+    came = bytearray()
+    while data := client.recv(65_536):
+        came += data
+    return bytes(came)
+
+
+@ensureDeferred
+async def test_rule_25_who_finds_no_descriptor_is_told_so(
+    gateway: Gateway, no_descriptors: Callable[[], Callable[[], None]]
+) -> None:
+    """Each in turn, and what waits for its next request makes room."""
+    assert (await gateway.fetch("/bytes/3")).status == 200
+    assert len(gateway.core.pool) == 1
+    await deferToThread(lambda: None)
+    clients = [socket.create_connection(("127.0.0.1", gateway.port)) for _ in range(3)]
+    for client in clients:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    give_back = no_descriptors()
+    answers = [deferToThread(answer_to, client) for client in clients]
+    first = await answers[0]
+    assert first.startswith(b"HTTP/1.1 503 ")
+    assert b"Tortxd-Error: overloaded" in first
+    assert len(gateway.core.pool) == 0
+    assert gateway.core.health.name == "degraded"
+    for answer in answers[1:]:
+        assert (await answer).startswith(b"HTTP/1.1 ")
+    for client in clients:
+        client.close()
+    give_back()
+    assert (await gateway.fetch("/bytes/3")).status == 200

@@ -93,6 +93,12 @@ class Load:
         self.refused("Connections are refused (503 overloaded) to a client that has its share.")
         return Overloaded(OWN_CONNECTIONS)
 
+    def no_descriptor(self) -> Overloaded:
+        """Why nobody may: no file descriptor is left."""
+        self._full()
+        self.refused("Connections are refused (503 overloaded): no file descriptor is left.")
+        return Overloaded(ALL_CONNECTIONS)
+
     def forget(self, client: Client) -> None:
         """It has gone, perhaps with its last connection."""
         if not client.connections and not client.requests:

@@ -108,10 +108,16 @@ class Connections(Generic[C]):
         """Those that have nothing to do."""
         return self._idle.keys()
 
-    def admit(self, connection: C) -> Overloaded | None:
-        """Take in one that has just connected. Where it is one too many: why, to be told."""
+    def admit(self, connection: C, *, no_descriptor: bool = False) -> Overloaded | None:
+        """Take in one that has just connected. Where it is one too many: why, to be told.
+
+        :param no_descriptor: whether it has the last one.
+        """
         self._open.add(connection)
         client = connection.client
+        if no_descriptor:
+            self._refused.add(connection)
+            return self._load.no_descriptor()
         if self._load.may_connect(client) or self._make_room_for(client):
             self._load.connects(client)
             return None

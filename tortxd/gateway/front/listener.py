@@ -45,7 +45,7 @@ class FrontFactory(Factory):
         self.gateway = gateway
         self._make_control = make_control
         self.dispatch = Dispatch(gateway, lambda: self.control)
-        self._ports = Ports(lambda: self.connections.room)
+        self._ports = Ports(lambda: self.connections.room, gateway.timeouts, gateway.pool.clear)
         self.connections: Connections[Front] = Connections(
             gateway.timeouts, lambda: gateway.limits, gateway.load, self._ports.go_on
         )
@@ -91,7 +91,7 @@ class FrontFactory(Factory):
 
     def connected(self, front: Front) -> Overloaded | None:
         """Take in ``front``, which has just connected. Where it is one too many: why."""
-        too_many = self.connections.admit(front)
+        too_many = self.connections.admit(front, no_descriptor=self._ports.refuses)
         self._ports.learn_from(front.transport)
         return too_many
 
