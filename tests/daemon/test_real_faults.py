@@ -27,6 +27,7 @@ from tests.tor.lone_tor import alive, free_socks
 from tortxd.testing import Origin, PrivateNetwork
 from tortxd.testing.processes import find_program, search_path
 from tortxd.tor.choosing import NO_COUNTRIES
+from tortxd.tor.silence import SILENT
 from tortxd.tor.status import BackingOff
 from tortxd.tor.supervisor import LaunchSettings
 
@@ -212,13 +213,17 @@ async def test_the_network_is_gone_for_a_while(
         await fresh.when_listening()
         late = Client(fresh, struck.url, patience=1.0)
         assert (await client.ask()).status == 504
-        await client.look()
+        waiting = Deferred.fromCoroutine(struck.client(patience=60.0).ask())
+        told = await client.until(lambda told: told["status"] == "degraded")
+        assert SILENT in told["reasons"]
         told = await late.until(lambda told: told["status"] == "bootstrapping")
         assert told["bootstrap"]["progress"] < 100
         assert (await late.ask()).json["code"] == "tor_not_ready"
         own = fresh.tor_pid
     both = [Deferred.fromCoroutine(one.until_served()) for one in (client, late)]
     seconds = [await soon(one) for one in both]
+    await soon(waiting)
+    await client.until(lambda told: SILENT not in told.get("reasons", ()))
     fault_times.note("The network is gone and back", client.words, seconds[0])
     fault_times.note("The bootstrap stalls and goes on", late.words, seconds[1])
     assert (struck.daemon.tor_pid, fresh.tor_pid) == (pid, own)

@@ -17,6 +17,7 @@ from tortxd.tor.guard import MOST_CIRCUITS
 from tortxd.tor.link import Relay
 from tortxd.tor.replies import CommandRefused
 from tortxd.tor.session import Session, Watch
+from tortxd.tor.silence import PATIENCE, SILENT
 from tortxd.tor.status import Bootstrapping
 from tortxd.tor.storage import FULL
 from tortxd.tor.table import Table
@@ -507,6 +508,39 @@ def test_it_is_no_hang_where_we_did_nothing(world: World) -> None:
     world.clock.advance(10)
     world.control.pending[1].errback(TorTimeout("It hangs."))
     assert world.hung == ["It hangs."]
+
+
+def test_silence_while_somebody_waits_shows_and_mends(world: World) -> None:
+    def pass_seconds(number: int, read: int = 0) -> None:
+        for _ in range(number):
+            world.clock.advance(1)
+            world.event("BW", f"{read} 512")
+
+    def told() -> list[Any]:
+        return [one[2] for one in world.told.all if one[:2] == ("trouble", "silence")]
+
+    pass_seconds(1, read=514)
+    pass_seconds(PATIENCE * 3)
+    assert told() == []  # nobody waits
+    world.event("STREAM", "20 NEW 0 a.example:80")
+    pass_seconds(PATIENCE - 1)
+    assert told() == []
+    pass_seconds(PATIENCE)
+    assert told() == [SILENT]
+    pass_seconds(1, read=514)
+    assert told() == [SILENT, None]
+    world.event("STREAM", "20 SUCCEEDED 1 a.example:80")
+    pass_seconds(PATIENCE * 3)
+    assert told() == [SILENT, None]
+
+
+def test_a_tor_that_counts_nothing_is_not_silent(world: World) -> None:
+    """Its only bridge has a private address."""
+    world.event("STREAM", "20 NEW 0 a.example:80")
+    for _ in range(PATIENCE * 3):
+        world.clock.advance(1)
+        world.event("BW", "0 0")
+    assert not [one for one in world.told.all if one[:2] == ("trouble", "silence")]
 
 
 def test_a_lost_connection_is_no_hang(world: World) -> None:

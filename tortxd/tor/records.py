@@ -81,6 +81,10 @@ class Records:
         """Whether there is a stream with this id."""
         return id in self._streams
 
+    def has_waited_since(self, then: float) -> bool:
+        """Whether some stream was there at ``then`` and has not reached its destination yet."""
+        return any(one.created <= then and not one.reached for one in self._streams.values())
+
     def streams_on(self, circuit: str) -> Sequence[str]:
         """The ids of the streams on an open circuit."""
         return tuple(self._on.get(circuit, ()))

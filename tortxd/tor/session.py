@@ -28,6 +28,7 @@ from tortxd.tor.mappings import Mappings
 from tortxd.tor.progress import Progress, ProgressListener
 from tortxd.tor.repeats import Repeats
 from tortxd.tor.replies import CommandRefused
+from tortxd.tor.silence import Silence
 from tortxd.tor.skew import wall_clock_offset
 from tortxd.tor.table import Table, unknown_name
 from tortxd.tor.unreachable import UnreachableExits
@@ -124,6 +125,7 @@ class Session:
             causes=causes,
             clock_offset=clock_offset,
         )
+        self._silence = Silence(table, lambda reason: listener.trouble("silence", reason))
         self._unroutable = UnroutableStreams(table, self._is_unroutable, username_prefix)
         self.usage = Usage(
             table, claimed=listener.circuit_claimed, suspected=lambda: self._useless.suspect()
@@ -200,6 +202,7 @@ class Session:
             self._watchdog,
             self._progress,
             self._lookups,
+            self._silence,
             self._unroutable,
             self._useless,
             self.usage,
