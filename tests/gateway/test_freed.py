@@ -8,19 +8,24 @@ import gc
 from collections.abc import Iterator
 
 import pytest
+from httptools import HttpRequestParser
 from pytest_twisted import ensureDeferred
+from twisted.internet.task import deferLater
 from twisted.internet.tcp import Client
 
 from tests.gateway.conftest import Gateway
 from tests.web_client import connect_to
+from tortxd.gateway.front.connection import Front
 from tortxd.gateway.front.requests import RelayedRequest
 from tortxd.relay.attempt import Attempt
 from tortxd.relay.exchange import Exchange
 from tortxd.relay.tunnel import Tunnel
 from tortxd.relay.upstream import Upstream
 from tortxd.tor.socks import _Leg, _Opening
+from tortxd.wire.http1 import RequestReader
 
 REQUEST = (RelayedRequest, Exchange, Tunnel, Attempt)
+CLIENT = (Front, RequestReader, HttpRequestParser)
 CONNECTION = (Upstream, _Opening, _Leg)
 
 
@@ -82,3 +87,33 @@ async def test_a_tunnel_whose_client_has_left(gateway: Gateway) -> None:
     await gateway.socks.served[0].lost
     assert alive(*REQUEST, *CONNECTION) == []
     assert transports() == []
+
+
+def asking(*headers: str, path: str = "/proxy?url=http://origin.test.example/bytes/1") -> bytes:
+    return "\r\n".join((f"GET {path} HTTP/1.1", "Host: localhost:3080", *headers, "", "")).encode()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET /proxy HTTP/1.1\r\nHost: localh",
+        b"\x05\x01\x00",
+        b"GET / HTTP/1.1\r\nno field\r\n\r\n",
+        asking(),
+        asking("Connection: close"),
+        asking(path="/proxy?url=http://origin.test.example/close/5"),
+        asking(path="/proxy?url=nonsense"),
+        asking(path="/nowhere"),
+    ],
+)
+@ensureDeferred
+async def test_a_client_that_has_left(gateway: Gateway, sent: bytes) -> None:
+    wire = await gateway.connect()
+    wire.send(sent)
+    if sent and not sent.endswith(b"localh"):
+        await wire.when_came(b"\r\n\r\n")
+    wire.transport.abortConnection()
+    while gateway.factory.connections:
+        await deferLater(gateway.reactor, 0)
+    assert alive(*REQUEST, *CLIENT) == []

@@ -48,7 +48,7 @@ from tortxd.gateway.gateway import Gateway, peer_name
 from tortxd.gateway.limits import Limits
 from tortxd.gateway.load import Client, client_name
 from tortxd.gateway.transports import ClientTransport, socket_of
-from tortxd.relay.interfaces import UploadProducer
+from tortxd.relay.interfaces import NoUpload, UploadProducer
 from tortxd.relay.outbound import STOPPING
 from tortxd.relay.timeouts import Timeout
 from tortxd.wire.http1 import (
@@ -127,7 +127,7 @@ class Front(TwistedProtocol):
         """Of the head that is on its way."""
         self._request: ClientRequest | None = None
         """Everything about the request that is being served."""
-        self._site: IProtocol | None = None
+        self._site: _Site | None = None
         """What has answered the last request, where that was the control plane's."""
         self._pipelined = Pipelined()
         self._last: LastBytes | None = None
@@ -189,11 +189,15 @@ class Front(TwistedProtocol):
             self._last.cancel()
         self._gateway.disconnects.forget(self)
         request = self._let_go_of_request()
+        site, self._site = self._site, None
+        # So that nothing of it leads back to it: it is freed at once.
+        self._idle_timeout = self._reader = None
+        self.upload_producer = NoUpload()
         try:
             if request is not None:
                 request.client_gone()
-            if self._site is not None:
-                self._site.connectionLost(reason)
+            if site is not None:
+                site.connectionLost(reason)
         finally:
             # Last: where it was what a stop waited for, the stop goes on from here.
             self._connections.gone(self)
@@ -450,11 +454,11 @@ class Front(TwistedProtocol):
     def hand_over(self, request: bytes) -> None:
         self._wait(0, None)
         self.transport.unregisterProducer()
-        site = self._surroundings.site.buildProtocol(self.transport.getPeer())
-        assert site is not None
-        self._site = site
-        site.makeConnection(_TransportForSite(self.transport, self._site_done))
-        site.dataReceived(request)
+        protocol = self._surroundings.site.buildProtocol(self.transport.getPeer())
+        assert protocol is not None
+        self._site = _Site(protocol, self.transport, self._site_done)
+        protocol.makeConnection(self._site)
+        protocol.dataReceived(request)
 
     def _site_done(self) -> None:
         """The site has answered, and closes the connection."""
@@ -513,15 +517,24 @@ class Front(TwistedProtocol):
         self.rest()
 
 
-class _TransportForSite:
-    """A client's transport as the site gets it: the connection itself sees to a good end.
+class _Site:
+    """The site's end of a client's connection: the transport as the site gets it, and what the site
+    has made of it. The connection itself sees to a good end.
 
     It provides what the transport does.
     """
 
-    def __init__(self, transport: ClientTransport, close: Callable[[], None]) -> None:
+    def __init__(
+        self, protocol: IProtocol, transport: ClientTransport, close: Callable[[], None]
+    ) -> None:
+        self._protocol = protocol
         self._transport = transport
         self.loseConnection = close
+
+    def connectionLost(self, reason: Failure) -> None:
+        # What the site makes of a request leads back to itself; the connection shall not be in it.
+        self.loseConnection = lambda: None
+        self._protocol.connectionLost(reason)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

@@ -69,7 +69,11 @@ class LastBytes:
         """The client will send no more; it may still listen."""
 
     def cancel(self) -> None:
-        """The connection is gone."""
+        """The connection is gone, and nothing of this leads back to it."""
+        self._stop_timer()
+        self._taking = _nothing
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -95,11 +99,11 @@ class LastBytes:
             self._pause = min(2 * self._pause, MAX_LOOK)
 
     def _look_again(self, seconds: float) -> None:
-        self.cancel()
+        self._stop_timer()
         self._timer = self._timeouts.start(seconds, self._look)
 
     def _abort(self) -> None:
-        self.cancel()
+        self._stop_timer()
         if getattr(socket_of(self._transport), "connected", True):
             self._transport.abortConnection()
 
@@ -202,7 +206,7 @@ class Broken(LastBytes):
 
     def stopProducing(self) -> None:
         """The client has left."""
-        self.cancel()
+        self._stop_timer()
 
     def _all_taken(self) -> None:
         if self._flushed:

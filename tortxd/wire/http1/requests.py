@@ -40,6 +40,26 @@ _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _PRIMERS = (b"POST / HTTP/1.0\r\n", b"POST / HTTP/1.1\r\n")
 
 
+class _Section:
+    """The header section of a request, as llhttp tells of it. It is none of the reader's own, so
+    that nothing that the parser knows leads back to the parser: all is freed at once."""
+
+    def __init__(self) -> None:
+        self.headers: Headers = []
+        self.fields: dict[bytes, bytes] = {}
+        self.complete = False
+
+    # What llhttp calls.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        value = value.rstrip(b" \t")
+        self.headers.append((name, value))
+        self.fields[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+
 class RequestReader:
     """Reads one request: :meth:`feed` its head, then :meth:`body` its body.
 
@@ -55,14 +75,12 @@ class RequestReader:
 
     def __init__(self, max_head: int = MAX_HEAD) -> None:
         self._max_head = max_head
-        self._headers: Headers = []
-        self._fields: dict[bytes, bytes] = {}
+        self._section = _Section()
         self._line = bytearray()
         """The first line, as long as it is not whole."""
         self._first: re.Match[bytes] | None = None
         self._parser: HttpRequestParser | None = None
         self._tail = b""
-        self._complete = False
 
     @property
     def begun(self) -> bool:
@@ -73,16 +91,6 @@ class RequestReader:
     def first(self) -> bytes:
         """The first bytes that came, which say what is spoken where it is not HTTP."""
         return bytes(self._line[:2])
-
-    # What llhttp calls.
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        value = value.rstrip(b" \t")
-        self._headers.append((name, value))
-        self._fields[name.lower()] = value
-
-    def on_headers_complete(self) -> None:
-        self._complete = True
 
     def feed(self, data: bytes) -> RequestHead | None:
         """Take ``data``; give the head once it is whole.
@@ -132,7 +140,7 @@ class RequestReader:
             raise self._no_line()
         if len(self._first[2]) > self._max_head // 2:
             raise TooLarge("The request target is too long.", status=414)
-        self._parser = HttpRequestParser(self)
+        self._parser = HttpRequestParser(self._section)
         self._parser.feed_data(_PRIMERS[int(self._first[3])])
         self._tail = b"\r\n"
 
@@ -164,15 +172,16 @@ class RequestReader:
             self._parser.feed_data(piece)
         except HttpParserUpgrade:
             pass  # said at the end of a head with Upgrade; others decide what comes of that
-        if self.size > self._max_head or len(self._headers) > MAX_FIELDS:
+        if self.size > self._max_head or len(self._section.headers) > MAX_FIELDS:
             raise TooLarge("The request's header section is too large.", status=431)
-        return self._complete
+        return self._section.complete
 
     def _codings(self) -> list[bytes]:
         """Every Transfer-Encoding field, in lower case."""
-        if b"transfer-encoding" not in self._fields:
+        section = self._section
+        if b"transfer-encoding" not in section.fields:
             return []
-        return [v.lower() for name, v in self._headers if name.lower() == b"transfer-encoding"]
+        return [v.lower() for name, v in section.headers if name.lower() == b"transfer-encoding"]
 
     def _head(self) -> RequestHead:
         assert self._first is not None
@@ -182,18 +191,18 @@ class RequestReader:
             raise BadRequest("HTTP/1.0 has no Transfer-Encoding.")
         if codings and codings != [_CHUNKED]:
             raise NotServed(_OTHER_CODING)
-        fields = self._fields
+        headers, fields = self._section.headers, self._section.fields
         length = fields.get(b"content-length")
         return RequestHead(
             method,
             target,
             minor,
-            self._headers,
+            headers,
             fields,
-            tuple([value for name, value in self._headers if name.lower() == b"host"]),
+            tuple([value for name, value in headers if name.lower() == b"host"]),
             None if length is None else int(length),
             bool(codings),
-            persists(minor, self._headers, fields),
+            persists(minor, headers, fields),
         )
 
     def body(self, head: RequestHead) -> BodyReader:
