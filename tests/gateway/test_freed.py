@@ -22,11 +22,12 @@ from tortxd.relay.exchange import Exchange
 from tortxd.relay.tunnel import Tunnel
 from tortxd.relay.upstream import Upstream
 from tortxd.tor.socks import _Leg, _Opening
+from tortxd.tor.tls import ClientTls, _Handshaking, _Tls
 from tortxd.wire.http1 import RequestReader
 
 REQUEST = (RelayedRequest, Exchange, Tunnel, Attempt)
 CLIENT = (Front, RequestReader, HttpRequestParser)
-CONNECTION = (Upstream, _Opening, _Leg)
+CONNECTION = (Upstream, _Opening, _Leg, _Tls, _Handshaking)
 
 
 @pytest.fixture(autouse=True)
@@ -117,3 +118,23 @@ async def test_a_client_that_has_left(gateway: Gateway, sent: bytes) -> None:
     while gateway.factory.connections:
         await deferLater(gateway.reactor, 0)
     assert alive(*REQUEST, *CLIENT) == []
+
+
+@pytest.mark.parametrize("path", ["/respond?header=Connection: close&body=x", "/close/5"])
+@ensureDeferred
+async def test_a_connection_over_tls_that_was_closed(secure: Gateway, path: str) -> None:
+    await secure.fetch(f"https://origin.test.example{path}")
+    await secure.socks.served[0].lost
+    assert alive(*REQUEST, *CONNECTION) == []
+    assert transports() == []
+
+
+@pytest.mark.parametrize("code", [0, 5])
+@ensureDeferred
+async def test_a_connection_over_tls_that_is_not_opened(secure: Gateway, code: int) -> None:
+    secure.socks.code = code
+    secure.core.tls = ClientTls()  # which does not trust the destination
+    assert (await secure.fetch("https://origin.test.example/bytes/1")).status == 502
+    await secure.socks.served[0].lost
+    assert alive(*REQUEST, *CONNECTION) == []
+    assert transports() == []

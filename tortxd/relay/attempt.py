@@ -209,8 +209,10 @@ class Attempt:
     def _account_for(self, result: T, upstream: Upstream) -> T:
         reached: bool | None = True
         if isinstance(result, Failure):
-            # Where it was refused before it was connected, it does not hear that it is lost.
+            # Where it was refused before it was connected, it does not hear that it is lost, and
+            # would lead back to who has it.
             self._carrier.pool.closed(upstream)
+            upstream.exchange = None
             reached = None if isinstance(result.value, CancelledError) else False
         self._carrier.link.opened(self._pool_key.credentials, reached=reached)
         self._release()

@@ -276,7 +276,8 @@ class _Opening(ClientFactory, Generic[P]):
     def _let_go(self) -> None:
         """Lead to nothing that leads back here: such circles would stay in memory until Python's
         collector comes, which takes the longer the more there is."""
-        self._leg = self._connector = None
+        self._leg = self._connector = self.reached = None
+        self.first = Protocol()
 
     def _timed_out(self) -> None:
         answered = self._leg is not None and self._leg.answered
@@ -314,13 +315,13 @@ class _Leg(Protocol):
         if answer is None:
             return
         self.answered = True
-        self.transport.protocol = opening.first
+        first = self.transport.protocol = opening.first
         if not opening.early:
-            opening.first.makeConnection(self.transport)
+            first.makeConnection(self.transport)
         if not opening.secures:
             opening.succeed()
         if answer.leftover:
-            opening.first.dataReceived(answer.leftover)
+            first.dataReceived(answer.leftover)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._opening.fail(self._opening.handshake.lost())

@@ -198,20 +198,29 @@ class _Handshaking(Protocol):
         failed: Callable[[TortxdError], None],
     ) -> None:
         self._host = host
-        self._protocol = protocol
-        self._done = done
-        self._failed = failed
+        self._then: tuple[IProtocol, Callable[[], None]] | None = protocol, done
+        self._failed: Callable[[TortxdError], None] | None = failed
 
     def handshakeCompleted(self) -> None:
         """The certificate was good: the application takes over."""
         tls: Any = self.transport
-        tls.wrappedProtocol = self._protocol
-        self._protocol.makeConnection(tls)
-        self._done()
+        assert self._then is not None
+        protocol, done = self._then
+        self._let_go()
+        tls.wrappedProtocol = protocol
+        protocol.makeConnection(tls)
+        done()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         tls: Any = self.transport
-        self._failed(self._host.error(reason, tls.getHandle(), tls.first))
+        failed = self._failed
+        assert failed is not None
+        self._let_go()
+        failed(self._host.error(reason, tls.getHandle(), tls.first))
+
+    def _let_go(self) -> None:
+        """Lead to nothing that leads back here, so that all is freed when it is over."""
+        self._then = self._failed = self.transport = None
 
 
 class _Tls(TLSMemoryBIOProtocol):
@@ -234,6 +243,12 @@ class _Tls(TLSMemoryBIOProtocol):
             self.wrappedProtocol = wrapped
         if gathered.pieces:
             wrapped.dataReceived(b"".join(gathered.pieces))
+
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        super()._tlsShutdownFinished(reason)  # type: ignore[no-untyped-call]
+        if reason is not None and reason.value is not None:
+            # Its frames lead back to it and to the connection, which is to be freed at once.
+            reason.value.__traceback__ = reason.tb = None
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         wrapped = self.wrappedProtocol
