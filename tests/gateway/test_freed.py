@@ -14,6 +14,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.tcp import Client
 
 from tests.gateway.conftest import Gateway
+from tests.tor.lone_tor import free_port
 from tests.web_client import connect_to
 from tortxd.gateway.front.connection import Front
 from tortxd.gateway.front.requests import RelayedRequest
@@ -21,6 +22,7 @@ from tortxd.relay.attempt import Attempt
 from tortxd.relay.exchange import Exchange
 from tortxd.relay.tunnel import Tunnel
 from tortxd.relay.upstream import Upstream
+from tortxd.tor.link import SocksAddress
 from tortxd.tor.socks import _Leg, _Opening
 from tortxd.tor.tls import ClientTls, _Handshaking, _Tls
 from tortxd.wire.http1 import RequestReader
@@ -138,3 +140,10 @@ async def test_a_connection_over_tls_that_is_not_opened(secure: Gateway, code: i
     await secure.socks.served[0].lost
     assert alive(*REQUEST, *CONNECTION) == []
     assert transports() == []
+
+
+@ensureDeferred
+async def test_a_connection_over_tls_where_nobody_listens(secure: Gateway) -> None:
+    secure.link.socks_address = SocksAddress("127.0.0.1", free_port())
+    assert (await secure.fetch("https://origin.test.example/bytes/1")).status == 503
+    assert alive(*REQUEST, *CONNECTION) == []
