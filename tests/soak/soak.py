@@ -211,7 +211,7 @@ class Soak:
         await acts.ask("/identity/new", method="POST", data=b"")  # which empties the pool
         while True:
             found = await Resources.of(daemon, temporary)
-            left = found.left(before or found, sum(self.ledger.counts.values()))
+            left = found.left(before or found)
             left += [] if found.streams == found.under_way == found.pooled == 0 else ["not at rest"]
             if not left:
                 return found
