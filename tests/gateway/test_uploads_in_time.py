@@ -33,6 +33,8 @@ async def test_a_destination_that_stops_reading_is_to_blame(
     served.transport.pauseProducing()
     reply = await wire.reply(b"POST")
     assert (reply.status, reply.json["code"]) == (504, "origin_timeout")
+    served.transport.abortConnection()  # which would not see by itself that the gateway has left
+    await served.lost
 
 
 @ensureDeferred
