@@ -38,9 +38,9 @@ export function showStatus(health) {
   const progress = byId("progress");
   setHidden(progress, health.status !== "bootstrapping");
   progress.value = health.bootstrap?.progress ?? 0;
-  byId("reasons").replaceChildren(...sentences(health).map((text) => make("p", { text })));
+  const since = health.since ? [make("p", { class: "soft", text: `Since ${time(health.since)}` })] : [];
+  byId("reasons").replaceChildren(...sentences(health).map((text) => make("p", { text })), ...since);
   setHidden(byId("private"), health.network !== "private");
   const network = { public: "the public Tor network", private: "a private test network" }[health.network];
-  const about = [`version ${health.version}`, network, health.tor, health.since && `since ${time(health.since)}`];
-  setText(byId("about"), about.filter(Boolean).join(" · "));
+  setText(byId("about"), [`version ${health.version}`, network, health.tor].filter(Boolean).join(" · "));
 }
