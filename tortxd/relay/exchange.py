@@ -83,8 +83,10 @@ class Exchange(Outbound):
         """Whether the client may have paused the destination."""
         self._has_spoken = False
         """Whether the client has had an interim response."""
+        self._may_wait = False
+        """Whether what comes may have to wait for the circuit's name: see :meth:`_waits`."""
         self._first: bytes | None = None
-        """What has come while the circuit was asked for once more."""
+        """What waits for it."""
 
     # --- getting there ---------------------------------------------------------------------------
 
@@ -101,7 +103,7 @@ class Exchange(Outbound):
         """``upstream`` takes bytes now; the SOCKS reply may still be on its way."""
         self._upstream = self._last = upstream
         upstream.requests += 1
-        self._first = None
+        self._may_wait, self._first = upstream.requests == 1, None
         self._reader = ResponseReader(self.request.method, upgrade=self.request.upgrade)
         upstream.transport.write(self.request.head)
 
@@ -155,14 +157,8 @@ class Exchange(Outbound):
 
     def upstream_data(self, data: bytes) -> None:
         """Bytes from the destination."""
-        if self._first is not None:
-            self._first += data
-        elif self._head is None and self._is_unnamed():
-            self._first = data
-        else:
-            self._take(data)
-
-    def _take(self, data: bytes) -> None:
+        if self._may_wait and self._waits(data):
+            return
         self._received += len(data)
         try:
             if self._head is None:
@@ -187,17 +183,18 @@ class Exchange(Outbound):
         else:
             self._touch()
 
-    def _is_unnamed(self) -> bool:
-        """Whether the response has to wait for the name of its circuit. Tor gives it before it
-        passes anything on, but it may be read after that: then it is asked for once more when all
-        is read that there is."""
+    def _waits(self, data: bytes) -> bool:
+        """Whether the first bytes of a connection have to wait for the name of its circuit. Tor
+        gives it before it passes anything on, but it may be read after that: then it is asked for
+        once more when all is read that there is."""
+        if self._first is not None:
+            self._first += data
+            return True
         upstream = self._upstream
-        if upstream is None or upstream.source is None:
+        if upstream is None or upstream.source is None or self._carrier.annotate(upstream):
+            self._may_wait = False
             return False
-        if upstream.requests > 1 or not self._untouched():
-            return False
-        if self._carrier.annotate(upstream):
-            return False
+        self._first = data
         upstream.transport.pauseProducing()
         self._carrier.timeouts.clock.callLater(0, self._go_on, upstream)
         return True
@@ -211,7 +208,8 @@ class Exchange(Outbound):
         """Take what has waited, if anything has."""
         first, self._first = self._first, None
         if first is not None:
-            self._take(first)
+            self._may_wait = False
+            self.upstream_data(first)
 
     def _pass_on_interim(self, reader: ResponseReader) -> None:
         """Hand on what the destination says ahead of its response (RFC 9110, section 15.2), but for
