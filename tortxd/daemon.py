@@ -179,8 +179,10 @@ class Daemon(Service):
         """Take over what may change from the configuration as ``load`` gives it. Where that is
         refused, the log says so, and the old one holds."""
         self._notifier.reloading()
-        self._reload(load)
-        self._notifier.ready()
+        try:
+            self._reload(load)
+        finally:
+            self._notifier.ready()
 
     def _reload(self, load: Callable[[], DaemonConfig]) -> None:
         try:
