@@ -9,6 +9,7 @@ All of its policies are in force. The daemon's process is made as ``twistd tortx
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet import reactor as installed
@@ -25,9 +26,36 @@ from tortxd.policy.access import AccessPolicy
 from tortxd.policy.headers import UserAgent
 from tortxd.policy.target import TargetPolicy
 from tortxd.relay.direct import SocksLink
+from tortxd.tor.changes import C
 from tortxd.tor.link import TorView
+from tortxd.tor.status import Status
 
 _NOT_ASKED = "http://check.test.example/"
+
+
+class _Link(SocksLink):
+    """What a gateway watches beside what its requests need: nothing changes here."""
+
+    since = 0.0
+
+    def on_status(self, observer: Callable[[Status], None]) -> Callable[[], None]:
+        """See :class:`tortxd.tor.link.TorView`."""
+        return lambda: None
+
+    def listen(self, kind: type[C], listener: Callable[[C], object]) -> Callable[[], None]:
+        """See :class:`tortxd.tor.link.TorView`."""
+        return lambda: None
+
+
+def make(reactor: Any, port: int, socks_port: int, limits: Limits) -> FrontFactory:
+    """What serves on ``port``."""
+    # Requests and the gateway itself ask no more of it; operators, who do, are not here.
+    link = cast(TorView, _Link(SocksAddress("127.0.0.1", socks_port)))
+    policy = GatewayPolicy(
+        AccessPolicy(), TargetPolicy(own_ports=frozenset({port})), UserAgent.of("auto")
+    )
+    gateway = Gateway(reactor, link, policy, limits=limits)
+    return FrontFactory(gateway, lambda: Api(gateway, _NOT_ASKED, _NOT_ASKED))
 
 
 def main(
@@ -37,17 +65,11 @@ def main(
     reactor: Any = installed
     log.startLogging(sys.stderr)
     process.set_up(reactor, None)
-    # Requests ask no more of it than a TorLink has; operators, who do, are not here.
-    link = cast(TorView, SocksLink(SocksAddress("127.0.0.1", socks_port)))
-    policy = GatewayPolicy(
-        AccessPolicy(), TargetPolicy(own_ports=frozenset({port})), UserAgent.of("auto")
-    )
     share = 0.75 if clients is None else 1.0
     limits = Limits.of(descriptors_here(), clients=clients, requests=requests, share=share)
-    gateway = Gateway(reactor, link, policy, limits=limits)
-    factory = FrontFactory(gateway, lambda: Api(gateway, _NOT_ASKED, _NOT_ASKED))
+    factory = make(reactor, port, socks_port, limits)
     factory.listens_on(reactor.listenTCP(port, factory, interface="127.0.0.1"))
-    reactor.callLater(0, gateway.prepare)
+    reactor.callLater(0, factory.gateway.prepare)
     reactor.callLater(0, factory.prepare)
     reactor.run()
 
