@@ -99,6 +99,29 @@ def test_bad_token_files(tmp_path: Path, content: bytes) -> None:
     assert "two words" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "must hold one line"),
+        (b"sixteen and more, in words", "holds more than one word"),
+        (b"fifteen-letters\n", "fewer than 16 characters"),
+        (b"the-token-of-the-clients\n", "each client would be an operator"),
+    ],
+)
+def test_bad_files_of_the_operators_token(tmp_path: Path, content: bytes, says: str) -> None:
+    clients, operators = tmp_path / "clients", tmp_path / "operators"
+    clients.write_text("the-token-of-the-clients")
+    operators.write_bytes(content)
+    with pytest.raises(SetupError, match=rf"^--operator-token-file: .*{says}") as caught:
+        load(token_file=str(clients), operator_token_file=str(operators))
+    assert "fifteen" not in str(caught.value)
+
+
+def test_a_file_of_the_operators_token_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"^--operator-token-file: .*No such file or directory"):
+        load(operator_token_file=str(tmp_path / "none"))
+
+
 def test_passwords_may_hold_spaces(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_bytes("pass wörd\n".encode())
@@ -111,8 +134,13 @@ def test_passwords_may_hold_spaces(tmp_path: Path) -> None:
 def test_secrets_do_not_show(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text("canary-canary-canary", encoding="ascii")
-    config = load(token_file=str(file), control_password_file=str(file))
+    other = tmp_path / "other"
+    other.write_text("canary-of-the-operators", encoding="ascii")
+    config = load(
+        token_file=str(file), control_password_file=str(file), operator_token_file=str(other)
+    )
     assert config.token == config.control_password == b"canary-canary-canary"
+    assert config.operator_token == b"canary-of-the-operators"
     assert "canary" not in repr(config)
 
 

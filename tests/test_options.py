@@ -61,6 +61,7 @@ def test_what_a_running_daemon_can_take_anew() -> None:
     """Nothing that listens, and nothing that Tor was started with."""
     assert {option.key for option in OPTIONS if option.reloadable} == {
         "token_file",
+        "operator_token_file",
         "allow_origins",
         "allow_hosts",
         "aliases",

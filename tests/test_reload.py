@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from twisted.internet.testing import MemoryReactorClock
 
 from tortxd.config import DaemonConfig
 from tortxd.errors import SetupError
@@ -78,6 +79,23 @@ def test_a_token_is_read_again_from_the_same_file(load: Load, token: Path) -> No
     token.write_text("second-token\n")
     assert service.reload(load(f'token_file = "{token}"')) == (("token_file",), ())
     assert service._policy.access.token == b"second-token"
+
+
+def test_the_operators_token_is_read_again_from_its_file(load: Load, tmp_path: Path) -> None:
+    file = tmp_path / "operators"
+    file.write_text("the-first-of-operators\n")
+    text = f'control = 1\noperator_token_file = "{file}"'
+    service = TorService(load(text), cast(Any, MemoryReactorClock()))
+    service.startService()
+    cookie = service._policy.access.operator_cookie
+    assert service.reload(load(text)) == ((), ())
+    assert service._policy.access.operator_cookie == cookie
+    file.write_text("the-second-of-operators\n")
+    assert service.reload(load(text)) == (("operator_token_file",), ())
+    assert service._policy.access.operator_token == b"the-second-of-operators"
+    assert service._policy.access.operator_cookie != cookie
+    assert service.reload(load("control = 1")) == (("operator_token_file",), ())
+    service.stopService()
 
 
 def test_where_values_came_from_is_told_anew(load: Load) -> None:

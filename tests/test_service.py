@@ -136,6 +136,38 @@ def test_a_token_that_everybody_can_read_is_warned_of(tmp_path: Path, mode: int)
     assert warnings == ([sentence] if mode == 0o644 else [])
 
 
+def test_an_operators_token_that_is_given(tmp_path: Path) -> None:
+    """As Kubernetes mounts it: a link, to a file that its group may read. None is made then."""
+    (tmp_path / "..data").write_text("the-token-of-operators\n")
+    (tmp_path / "..data").chmod(0o440)
+    file, data_dir = tmp_path / "operator-token", tmp_path / "data"
+    file.symlink_to("..data")
+    config = DaemonConfig(data_dir=data_dir, operator_token_file=file, control="tcp:127.0.0.1:1")
+    service = TorService(config, cast(Any, MemoryReactorClock()))
+    with capturedLogs() as events:
+        service.startService()
+    service.stopService()
+    assert service._policy.access.operator_token == b"the-token-of-operators"
+    assert service.operator_token_file == file
+    assert not (data_dir / "operator-token").exists()
+    assert not [event for event in events if event["log_namespace"] == "tortxd.service"]
+
+
+def test_an_operators_token_that_everybody_can_read_is_warned_of(tmp_path: Path) -> None:
+    file = tmp_path / "operators"
+    file.write_text("the-token-of-operators")
+    file.chmod(0o644)
+    config = DaemonConfig(
+        data_dir=tmp_path / "data", operator_token_file=file, control="tcp:127.0.0.1:1"
+    )
+    service = TorService(config, cast(Any, MemoryReactorClock()))
+    with capturedLogs() as events:
+        service.startService()
+    service.stopService()
+    texts = [formatEvent(event) for event in events if event["log_namespace"] == "tortxd.service"]
+    assert texts == [f"Every user of this machine can read {file}: chmod o-r {file}"]
+
+
 def test_a_token_file_that_is_gone_by_then_is_no_fault(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("a-long-enough-token")

@@ -44,10 +44,16 @@ def test_a_program_may_have_set_it(tmp_path: Path) -> None:
 
 def test_secrets_are_left_out(tmp_path: Path) -> None:
     token, password = tmp_path / "token", tmp_path / "password"
+    operators = tmp_path / "operators"
     token.write_text("token-canary")
+    operators.write_text("operator-token-canary")
     password.write_text("password-canary")
     config = DaemonConfig(
-        data_dir=tmp_path, token_file=token, control_password_file=password, control="9051"
+        data_dir=tmp_path,
+        token_file=token,
+        operator_token_file=operators,
+        control_password_file=password,
+        control="9051",
     )
     told = json.dumps(describe(config))
     assert str(token) in told

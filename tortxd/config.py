@@ -39,6 +39,8 @@ __all__ = ["DEFAULT_HTTP", "Config", "DaemonConfig", "SocksAddress", "default_da
 
 MOST_PLACES = 1_000_000
 """No machine has descriptors for more clients."""
+SHORTEST_OPERATOR_TOKEN = 16
+"""Characters, as for the token that a daemon makes itself."""
 DEFAULT_HTTP: tuple[str, ...] = default_of("http")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -292,6 +294,8 @@ class DaemonConfig:
     """None: found on PATH."""
     torrc: Path | None = field(default=None, converter=_file, validator=_one_line)
     token_file: Path | None = field(default=None, converter=_file, validator=_one_line)
+    operator_token_file: Path | None = field(default=None, converter=_file, validator=_one_line)
+    """None: the daemon makes a token of its own, in the data directory."""
     allow_origins: tuple[str, ...] = field(default=default_of("allow_origins"), converter=_origins)
     """Web origins beyond loopback ones, as browsers write them."""
     allow_hosts: tuple[str, ...] = field(default=default_of("allow_hosts"), converter=_hosts)
@@ -365,6 +369,8 @@ class DaemonConfig:
     """By fields that were set, the names under which they were; None: a program has set them."""
     token: bytes | None = field(init=False, repr=False, eq=False)
     """What ``token_file`` holds."""
+    operator_token: bytes | None = field(init=False, repr=False, eq=False)
+    """What ``operator_token_file`` holds."""
     control_password: bytes | None = field(init=False, repr=False, eq=False)
     """What ``control_password_file`` holds."""
 
@@ -395,10 +401,24 @@ class DaemonConfig:
 
     @token.default
     def _read_token(self) -> bytes | None:
-        token = _secret(self.token_file, "`token_file`")
-        if token is None or _WORD.fullmatch(token.decode("latin-1")):
-            return token
-        raise SetupError(f"`token_file`: {self.token_file} holds more than one word of ASCII.")
+        return _token(self.token_file, "`token_file`")
+
+    @operator_token.default
+    def _read_operator_token(self) -> bytes | None:
+        token = _token(self.operator_token_file, "`operator_token_file`")
+        if token is None:
+            return None
+        if len(token) < SHORTEST_OPERATOR_TOKEN:
+            raise SetupError(
+                f"`operator_token_file`: {self.operator_token_file} holds fewer than "
+                f"{SHORTEST_OPERATOR_TOKEN} characters, which could be guessed."
+            )
+        if token == self.token:
+            raise SetupError(
+                f"`operator_token_file`: {self.operator_token_file} holds what `token_file` holds: "
+                "each client would be an operator."
+            )
+        return token
 
     @control_password.default
     def _read_control_password(self) -> bytes | None:
@@ -496,6 +516,14 @@ class DaemonConfig:
 
 def _spelled(sentence: str, given_as: Mapping[str, str]) -> str:
     return _FIELD.sub(lambda match: given_as.get(match[1], match[0]), sentence)
+
+
+def _token(path: Path | None, name: str) -> bytes | None:
+    """The one word that a file holds."""
+    token = _secret(path, name)
+    if token is None or _WORD.fullmatch(token.decode("latin-1")):
+        return token
+    raise SetupError(f"{name}: {path} holds more than one word of ASCII.")
 
 
 def _secret(path: Path | None, name: str) -> bytes | None:

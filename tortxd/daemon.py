@@ -32,7 +32,7 @@ from tortxd.notify import Notifier
 from tortxd.resources import memory, open_descriptors
 from tortxd.runtime import Announcement, Running, announce
 from tortxd.service import TorService
-from tortxd.tor.datadir import TOKEN_NAME, make_for
+from tortxd.tor.datadir import make_for
 from tortxd.tor.ports import unavailable
 from tortxd.tor.status import sentence
 
@@ -311,8 +311,8 @@ class Daemon(Service):
         """Say that this daemon runs, where that can be: it serves without."""
         if not (self._run_dirs and self._gateways):
             return
-        data_dir, token_file = self.tor.config.data_dir, self.tor.config.token_file
-        daemon = Running(os.getpid(), tuple(self._gateways), data_dir / TOKEN_NAME, token_file)
+        operators, clients = self.tor.operator_token_file, self.tor.config.token_file
+        daemon = Running(os.getpid(), tuple(self._gateways), operators, clients)
         try:
             self._announcement = announce(self._run_dirs, daemon)
         except OSError as error:
@@ -334,7 +334,7 @@ class Daemon(Service):
                 "tortxd runs as root, which neither it nor Tor needs: --user NAME makes it another "
                 "user."
             )
-        log.info("The token for operators is in {path}", path=data_dir / TOKEN_NAME)
+        log.info("The token for operators is in {path}", path=self.tor.operator_token_file)
         if self._ports:
             addresses = [port.getHost() for port in self._ports]
             log.info(

@@ -266,6 +266,15 @@ OPTIONS = (
         reloadable=True,
     ),
     Option(
+        key="operator_token_file",
+        kind=FILE,
+        metavar="FILE",
+        help="Holds the token for operators, where several daemons share one.",
+        note="See [secrets](#secrets).",
+        default_text="`operator-token` in the data directory",
+        reloadable=True,
+    ),
+    Option(
         key="allow_origins",
         flag="allow-origin",
         kind=TEXTS,

@@ -59,7 +59,7 @@ class Reloaded(NamedTuple):
     """What became of a reload, by the names of the options' keys."""
 
     changed: tuple[str, ...]
-    """What is another now; ``operator-token`` among it, where that was read anew."""
+    """What is another now; ``operator-token`` among it, where that in the data directory is."""
     kept: tuple[str, ...]
     """What is another in the configuration, and needs a restart."""
 
@@ -104,7 +104,7 @@ class TorService(Service):
         with self.config.names_as_given():
             self.config.check_exposure()
             data_dir = prepare(self.config.data_dir)
-            policy = _policy(self.config, operator_token(data_dir).encode())
+            policy = _policy(self.config, _operator_token(self.config, data_dir))
             self._supervisor.prepare()
         self._prepared = policy
 
@@ -192,15 +192,16 @@ class TorService(Service):
             access = self._policy.access
             token = access.operator_token
             if token is not None:
-                token = operator_token(merged.data_dir).encode()
+                token = _operator_token(merged, merged.data_dir)
             cookie = access.operator_cookie if token == access.operator_token else None
             policy = _policy(merged, token, cookie)
             _check_services(merged, policy.targets)
         changed = [key for key in RELOADABLE if getattr(merged, key) != getattr(before, key)]
         if merged.token != before.token and "token_file" not in changed:
             changed.append("token_file")
-        if cookie is None and token is not None:
-            changed.append(TOKEN_NAME)
+        name = TOKEN_NAME if merged.operator_token_file is None else "operator_token_file"
+        if cookie is None and token is not None and "operator_token_file" not in changed:
+            changed.append(name)
         self.config, self._policy = merged, policy
         if "_gateway" in vars(self):
             self._gateway.policy = policy
@@ -209,6 +210,11 @@ class TorService(Service):
         fixed = KEYS - set(RELOADABLE)
         kept = sorted(key for key in fixed if getattr(config, key) != getattr(before, key))
         return Reloaded(tuple(changed), tuple(kept))
+
+    @property
+    def operator_token_file(self) -> Path:
+        """Where the token for operators lies."""
+        return self.config.operator_token_file or self.config.data_dir / TOKEN_NAME
 
     # --- what Tor does ---------------------------------------------------------------------------
 
@@ -441,6 +447,11 @@ def _policy(
     )
 
 
+def _operator_token(config: DaemonConfig, data_dir: Path) -> bytes:
+    """The one that it was given, or that of a data directory which is prepared."""
+    return config.operator_token or operator_token(data_dir).encode()
+
+
 def _limits(config: DaemonConfig) -> Limits:
     descriptors = descriptors_here()
     limits = Limits.of(
@@ -479,7 +490,7 @@ def _check_services(config: DaemonConfig, targets: TargetPolicy) -> None:
 
 
 def _warn_of_readers(config: DaemonConfig) -> None:
-    for path in (config.token_file, config.control_password_file):
+    for path in (config.token_file, config.operator_token_file, config.control_password_file):
         try:
             readable = path is not None and path.stat().st_mode & stat.S_IROTH
         except OSError:

@@ -35,14 +35,16 @@ def test_the_example_file_is_whole_and_right(tmp_path: Path) -> None:
     values = tomllib.loads(example)
     assert values.keys() == KEYS
 
-    secret = tmp_path / "secret"
-    secret.write_text("word\n")
-    for key in ("token_file", "control_password_file"):
-        example = example.replace(values[key], str(secret))
+    for key in ("token_file", "operator_token_file", "control_password_file"):
+        secret = tmp_path / key
+        secret.write_text(f"the-word-of-{key}\n")
+        example = example.replace(f'"{values[key]}"', f'"{secret}"')
     file = tmp_path / "tortxd.toml"
     file.write_text(example)
     config = DaemonConfig.load({"config": str(file)}, {})
-    assert config.token == config.control_password == b"word"
+    assert config.token == b"the-word-of-token_file"
+    assert config.operator_token == b"the-word-of-operator_token_file"
+    assert config.control_password == b"the-word-of-control_password_file"
     assert config.aliases == (f"localhost:8080={values['aliases']['localhost:8080']}",)
 
 

@@ -108,7 +108,8 @@ def _unauthorized(gateway: Gateway) -> str:
     if gateway.token_file is None:
         return (
             f"{gateway.url} wants a token: name the file that holds it with --token-file. The "
-            "operators' one is operator-token, in the daemon's data directory."
+            "operators' one is operator-token, in the daemon's data directory, unless its "
+            "operator_token_file names another."
         )
     return f"{gateway.url} does not take the token in {gateway.token_file}."
 

@@ -55,7 +55,8 @@ def dashboard(settings: Settings, only_print: bool) -> None:
     if token is None:
         raise CommandFailed(
             "There is no token to show: name the file of the operators' token with --token-file. "
-            "The daemon keeps it as operator-token in its data directory."
+            "The daemon keeps it as operator-token in its data directory, unless its "
+            "operator_token_file names another."
         )
     address = f"{url}/?token={quote(token, safe='')}"
     if settings.as_json:

@@ -61,6 +61,10 @@ _EXPOSED = b", ".join(
 )
 """What the gateway may add to a response afterwards."""
 _PREFLIGHT_SECONDS = b"600"
+WHERE_OPERATORS_LOOK = (
+    "operator-token, in the data directory, or in the file that operator_token_file names"
+)
+"""Where their token is, for sentences."""
 _NOT_FOR_OTHERS = "Other web origins may not use the routes for operators."
 
 
@@ -174,7 +178,7 @@ class AccessPolicy:
             return Caller(origin, token, operator=True)
         if page_token is not None:
             raise Unauthorized(
-                "This is not the operator token. That is in operator-token, in the data directory."
+                f"This is not the operator token. That is in {WHERE_OPERATORS_LOOK}."
             )
         if self.token is None:
             return Caller(origin)
@@ -182,7 +186,7 @@ class AccessPolicy:
         if token is None:
             raise Unauthorized(
                 "A token is needed. In a browser, open this address once with ?token=TOKEN behind "
-                "it, where TOKEN stands for what is in operator-token, in the data directory. "
+                f"it, where TOKEN stands for what is in {WHERE_OPERATORS_LOOK}. "
                 "Programs send theirs as the Tortxd-Token header."
             )
         return Caller(origin, token)
@@ -283,8 +287,8 @@ class AccessPolicy:
             token = _find(tokens, self.operator_token)
             if token is None:
                 raise Unauthorized(
-                    "This route is for operators. Send the token in operator-token, in the data "
-                    "directory, as Authorization: Bearer or Tortxd-Token."
+                    f"This route is for operators. Send the token in {WHERE_OPERATORS_LOOK}, "
+                    "as Authorization: Bearer or Tortxd-Token."
                 )
             return token
         if self.token is None:

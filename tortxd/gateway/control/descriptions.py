@@ -59,7 +59,8 @@ NOT_FOUND = "There is none with this id, or none any more."
 
 TAGS = {
     "clients": "Whoever may call: where a client token is set, with that.",
-    "operators": "With the operator token, which lies in `operator-token` in the data directory.",
+    "operators": "With the operator token, which lies in `operator-token` in the data directory, "
+    "or in the file that `operator_token_file` names.",
 }
 _BEARER = {"type": "http", "scheme": "bearer"}
 _TOKEN_HEADER = {"type": "apiKey", "in": "header", "name": "Tortxd-Token"}

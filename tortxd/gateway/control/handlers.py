@@ -18,7 +18,7 @@ from tortxd.gateway.control.endpoints import Call, Context
 from tortxd.gateway.control.probes import Probe
 from tortxd.gateway.control.views import address_in, circuit_json, verdict
 from tortxd.gateway.gateway import Gateway, Renewal
-from tortxd.policy.access import Audience, Caller
+from tortxd.policy.access import WHERE_OPERATORS_LOOK, Audience, Caller
 from tortxd.policy.directives import key_forms, keys_of_login, read_directives
 from tortxd.policy.query import asks_for
 from tortxd.policy.steering import NOTHING
@@ -30,8 +30,8 @@ _KEY_BODY = '{"isolation": "KEY"}'
 _NO_PROXY_USER = "Web pages have isolation keys of their own, and none of a proxy user's."
 _FOR_EVERYONE = (
     f"New circuits for your own isolation key need the body {_KEY_BODY}. New circuits for everyone "
-    "are for operators: send the token in operator-token, in the data directory, as Authorization: "
-    "Bearer or Tortxd-Token."
+    f"are for operators: send the token in {WHERE_OPERATORS_LOOK}, as Authorization: Bearer or "
+    "Tortxd-Token."
 )
 
 

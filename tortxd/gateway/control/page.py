@@ -291,6 +291,7 @@ def _operators(view: View) -> list[str]:
             "For operators",
             "<p>Operators see the dashboard here: circuits, streams, traffic, failed requests. To "
             f"be one in this browser, open <code>{address}</code> with the token in the file "
-            "<code>operator-token</code>, which is in tortxd's data directory.</p>",
+            "<code>operator-token</code>, which is in tortxd's data directory, or in the one that "
+            "<code>operator_token_file</code> names.</p>",
         )
     ]
