@@ -86,6 +86,7 @@ class FakeLink:
     seconds: list[Bandwidth] = field(factory=list)
     said: Figures | None = field(factory=Figures)
     """What it says of itself; None: it does not answer."""
+    pid: int | None = None
     runs: int = 1
     since: float = 0.0
     next_new_identity: float | None = 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pytest_twisted import ensureDeferred
 
 from tests.gateway.conftest import OPERATOR, Gateway
+from tortxd.gateway.limits import Limits
 from tortxd.tor.changes import CircuitChanged
 from tortxd.tor.figures import Figures
 from tortxd.tor.status import Bootstrapping
@@ -95,6 +98,28 @@ async def test_requests_by_way_and_outcome(gateway: Gateway) -> None:
     assert figures["tortxd_connections"] == 1.0
     assert figures["tortxd_requests_under_way"] == 0.0
     assert figures["tortxd_overload_total"] == figures["tortxd_event_readers"] == 0.0
+
+
+@ensureDeferred
+async def test_what_may_be_at_once(either: Gateway) -> None:
+    either.core.limits = Limits(clients=70, requests=30)
+    figures = plain(await samples(either))
+    assert figures["tortxd_requests_limit"] == 30.0
+    assert figures["tortxd_connections_limit"] == 70.0
+
+
+@ensureDeferred
+async def test_processor_time_of_the_daemon_and_of_the_tor_that_it_launched(
+    either: Gateway,
+) -> None:
+    before = time.process_time()
+    either.link.pid = os.getpid()  # this process stands for both
+    figures = plain(await samples(either))
+    assert before <= figures["tortxd_cpu_seconds_total"] <= time.process_time()
+    tick = 1 / os.sysconf("SC_CLK_TCK")
+    assert figures["tor_cpu_seconds_total"] == pytest.approx(
+        figures["tortxd_cpu_seconds_total"], abs=0.2 + tick
+    )
 
 
 @ensureDeferred

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_twisted import ensureDeferred
 
@@ -15,6 +17,7 @@ TOKEN = f"Tortxd-Token: {OPERATOR.decode()}"
 @ensureDeferred
 async def test_metrics_are_as_documented(gateway: Gateway) -> None:
     gateway.link.said = Figures("0.4.9.11", 100, False, 1000, 800, True, True)
+    gateway.link.pid = os.getpid()
     await gateway.fetch("/small")
     text = bytes((await gateway.ask("/metrics", TOKEN)).body).decode()
     given = []

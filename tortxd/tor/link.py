@@ -211,6 +211,10 @@ class TorView(TorLink, Protocol):
     def runs(self) -> int:
         """How many times a Tor was started, or a control port reached, so far."""
 
+    @property
+    def pid(self) -> int | None:
+        """The process id of a Tor that was launched, while there is one."""
+
     def on_status(self, observer: Callable[[Status], None]) -> Callable[[], None]:
         """Have ``observer`` called with every further status; the result, called, ends that."""
 

@@ -6,6 +6,7 @@ one. No label has a host, a key or a client in it.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from itertools import accumulate
@@ -26,6 +27,7 @@ from tortxd.errors import Overloaded, TortxdError
 from tortxd.gateway.answers import OWN_HEADERS, Answer
 from tortxd.gateway.control.endpoints import Call, Context
 from tortxd.gateway.journal import BOUNDS, Distribution
+from tortxd.resources import cpu_seconds
 from tortxd.tor.figures import Figures
 from tortxd.tor.report import bootstrap_percent
 
@@ -72,6 +74,11 @@ class _Figures(Collector):
         ):
             if value is not None:
                 yield CounterMetricFamily(f"tor_{name}", text, value)
+        used = None if link.pid is None else cpu_seconds(link.pid)
+        if used is not None:
+            yield CounterMetricFamily(
+                "tor_cpu_seconds", "Seconds of a processor's time that Tor has had.", used
+            )
         if figures.version is not None:
             yield InfoMetricFamily("tor_version", "Tor.", {"version": figures.version})
         yield CounterMetricFamily(
@@ -127,13 +134,28 @@ class _Figures(Collector):
             "tortxd_ready", "Whether further requests should come.", gateway.health.is_ready
         )
         yield _gauge("tortxd_requests_under_way", "Requests.", len(gateway.under_way))
+        yield _gauge(
+            "tortxd_requests_limit",
+            "How many requests may be under way.",
+            gateway.limits.requests,
+        )
         yield _gauge("tortxd_connections", "Connections of clients.", gateway.clients())
+        yield _gauge(
+            "tortxd_connections_limit",
+            "How many connections of clients may be open.",
+            gateway.limits.clients,
+        )
         yield _gauge(
             "tortxd_pool_connections",
             "Connections to destinations that wait for their next request.",
             len(gateway.pool),
         )
         yield _gauge("tortxd_event_readers", "Readers of /events.", len(self._context.feed))
+        yield CounterMetricFamily(
+            "tortxd_cpu_seconds",
+            "Seconds of a processor's time that the daemon has had.",
+            time.process_time(),
+        )
         yield InfoMetricFamily("tortxd", "This daemon.", {"version": __version__})
 
 
