@@ -90,6 +90,22 @@ def test_ports() -> None:
     assert not DaemonConfig(http=()).http_may_lack
 
 
+@pytest.mark.parametrize(
+    ("http", "address"),
+    [
+        (["haproxy:tcp:3080:interface=0.0.0.0", "tcp:3081:interface=0.0.0.0"], ("127.0.0.1", 3081)),
+        (["haproxy:tcp:port=3080", "unix:/run/gateway", "*:3082"], ("127.0.0.1", 3082)),
+        (["[::]:3080"], ("::1", 3080)),
+        (["10.0.0.1:3080"], ("10.0.0.1", 3080)),
+        (["tcp:3080"], ("127.0.0.1", 3080)),
+        (["haproxy:tcp:3080", "tcp:0", "ssl:443"], None),
+    ],
+)
+def test_where_probes_ask(http: list[str], address: tuple[str, int] | None) -> None:
+    """Not where the PROXY protocol, or TLS, comes before HTTP."""
+    assert DaemonConfig(http=http).probe_address == address
+
+
 @pytest.mark.parametrize("content", [b"", b" \n", b"two words", b"two\nlines", b"\xff\xfe"])
 def test_bad_token_files(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "token"

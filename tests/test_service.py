@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs, formatEvent
@@ -19,6 +20,7 @@ from tortxd.errors import BadRequest, BadUrl, SetupError, TorNotReady
 from tortxd.gateway.limits import Limits
 from tortxd.policy.steering import UNSTEERED, Choice, Steering, Sticky
 from tortxd.relay.endpoint import StreamEndpoint
+from tortxd.runtime import running
 from tortxd.tor.isolation import isolation_of
 from tortxd.tor.status import Stopped
 
@@ -201,6 +203,44 @@ def test_many_clients_may_wait_until_a_daemon_accepts_them(tmp_path: Path) -> No
     Daemon(config, reactor, lambda _: None)._listen()
     ((port, _, backlog, interface),) = reactor.tcpServers
     assert (port, backlog, interface) == (3080, BACKLOG, "127.0.0.1")
+
+
+def test_the_command_is_told_of_what_it_can_ask(tmp_path: Path) -> None:
+    """Not of an endpoint that wants the PROXY protocol first. The log's example is right, too."""
+    token = tmp_path / "token"
+    token.write_text("the-token-of-operators")
+    config = DaemonConfig(
+        data_dir=tmp_path / "data",
+        http=("haproxy:tcp:0:interface=127.0.0.1", "tcp:0:interface=127.0.0.1"),
+        operator_token_file=token,
+        open=True,
+        control="tcp:127.0.0.1:1",
+    )
+    reactor: Any = MemoryReactorClock()
+    daemon = Daemon(config, reactor, lambda _: None, [tmp_path / "run"])
+    proxied, plain = "http://127.0.0.1:1", "http://127.0.0.1:2"
+    hosts = iter((proxied, plain))
+
+    class Port:
+        def __init__(self) -> None:
+            self.port = int(next(hosts)[-1])
+
+        def getHost(self) -> IPv4Address:
+            return IPv4Address("TCP", "127.0.0.1", self.port)
+
+        def stopListening(self) -> None:
+            pass
+
+    reactor.listenTCP = lambda *_, **__: Port()
+    with capturedLogs() as events:
+        daemon.startService()
+        daemon._say_ready(None)
+    (found,) = running([tmp_path / "run"])
+    assert (found.gateways, found.operator_token) == ((plain,), token)
+    assert daemon._gateways == [proxied, plain]
+    (tried,) = [text for text in map(formatEvent, events) if text and text.startswith("Try it")]
+    assert f"{plain}/" in tried
+    daemon.stopService()
 
 
 # --- limits ---------------------------------------------------------------------------------------

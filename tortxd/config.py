@@ -22,6 +22,7 @@ from tortxd.addresses import SocksAddress, host_and_port, is_ipv6
 from tortxd.endpoints import (
     bound,
     client_endpoint,
+    http_address,
     is_local_endpoint,
     loopback_http,
     plain,
@@ -485,6 +486,12 @@ class DaemonConfig:
         split = (split_endpoint(bound(description)) for description in self.http)
         ports = [named.get("port", "".join(words[1:2])) for words, named in split]
         return frozenset(int(port) for port in ports if re.fullmatch(r"[0-9]{1,5}", port)) - {0}
+
+    @property
+    def probe_address(self) -> tuple[str, int] | None:
+        """Host and port of the first endpoint of ``http`` that takes HTTP as it is, by TCP; None:
+        there is none, or its port is not fixed."""
+        return next(filter(None, map(http_address, map(bound, self.http))), None)
 
     @property
     def http_may_lack(self) -> frozenset[str]:

@@ -25,7 +25,14 @@ from tortxd._types import Reactor
 from tortxd._version import __version__
 from tortxd.addresses import SocksAddress, is_address
 from tortxd.config import DaemonConfig
-from tortxd.endpoints import bound, not_a_server, plain, split_endpoint, with_backlog
+from tortxd.endpoints import (
+    begins_with_http,
+    bound,
+    not_a_server,
+    plain,
+    split_endpoint,
+    with_backlog,
+)
 from tortxd.errors import SetupError, TorDown, TortxdError
 from tortxd.inherited import inherited
 from tortxd.notify import Notifier
@@ -83,6 +90,8 @@ class Daemon(Service):
         self._on_failure = on_failure
         self._ports: list[IListeningPort] = []
         self._gateways: list[str] = []
+        self._askable: list[tuple[str, Any]] = []
+        """Those of them that take HTTP as it is, each with the address where it listens."""
         self._run_dirs = run_dirs
         self._ids = ids
         self._notifier = notifier or Notifier({}, reactor)
@@ -274,7 +283,10 @@ class Daemon(Service):
             try:
                 port = self._listen_on(description)
                 self._ports.append(port)
-                self._gateways.append(_gateway(description, port.getHost()))
+                address = port.getHost()
+                self._gateways.append(_gateway(description, address))
+                if begins_with_http(description):
+                    self._askable.append((self._gateways[-1], address))
             except Exception as error:
                 reason = _why_not(error)
                 if not self._may_lack(description, reason):
@@ -309,10 +321,11 @@ class Daemon(Service):
 
     def _announce(self) -> None:
         """Say that this daemon runs, where that can be: it serves without."""
-        if not (self._run_dirs and self._gateways):
+        urls = tuple(url for url, _ in self._askable)
+        if not (self._run_dirs and urls):
             return
         operators, clients = self.tor.operator_token_file, self.tor.config.token_file
-        daemon = Running(os.getpid(), tuple(self._gateways), operators, clients)
+        daemon = Running(os.getpid(), urls, operators, clients)
         try:
             self._announcement = announce(self._run_dirs, daemon)
         except OSError as error:
@@ -343,8 +356,8 @@ class Daemon(Service):
             )
 
     def _say_ready(self, _: None) -> None:
-        if self._ports:
-            address = self._ports[0].getHost()
+        if self._askable:
+            address = self._askable[0][1]
             log.info("Try it:  {command}", command=_command(address, self.tor.config.token_file))
             url = _location_from_here(address)
             if url.startswith("http://"):

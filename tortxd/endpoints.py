@@ -70,6 +70,23 @@ def is_local_endpoint(description: str) -> bool:
     return kind == "ssl" and is_loopback(named.get("interface", ""))
 
 
+def http_address(description: str) -> tuple[str, int] | None:
+    """Host and port by which this machine reaches a Twisted server endpoint, if that takes HTTP as
+    it is, by TCP, at a port that is known."""
+    if split_endpoint(description)[0][0] not in ("tcp", "tcp6"):
+        return None
+    host, _, port = plain(description).rpartition(":")
+    host = host.strip("[]")
+    loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+    return (loopback.get(host, host), int(port)) if port.isdecimal() and int(port) else None
+
+
+def begins_with_http(description: str) -> bool:
+    """Whether what connects to a Twisted server endpoint may begin with HTTP at once (or with TLS),
+    as on Twisted's own kinds. Behind ``haproxy:`` it has to say first for whom it comes."""
+    return split_endpoint(description)[0][0] in _SERVERS
+
+
 def is_local_client(description: str) -> bool:
     """Whether a Twisted client endpoint description is known to lead to this machine: a unix
     socket, or a loopback address. What is not understood counts as another one."""
