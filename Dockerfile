@@ -25,7 +25,9 @@ RUN pip install --no-cache-dir --constraint /tmp/wheels/requirements.lock /tmp/w
     && rm -rf /tmp/wheels \
     && python -c "from twisted.plugin import IPlugin, getPlugins; list(getPlugins(IPlugin))"
 COPY --chmod=0755 tools/container_health.py /usr/local/bin/container-health
-RUN useradd --system --user-group --no-create-home --home-dir /nonexistent tortxd \
+# The ids are the same in each image, so that volumes stay the daemon's own, and Kubernetes can name them.
+RUN groupadd --system --gid 999 tortxd \
+    && useradd --system --uid 999 --gid tortxd --no-create-home --home-dir /nonexistent tortxd \
     && install -d -o tortxd -g tortxd -m 0700 /var/lib/tortxd
 
 USER tortxd
