@@ -19,6 +19,8 @@ import yaml
 from packaging.requirements import Requirement
 
 import tortxd
+from tortxd.config import DaemonConfig
+from tortxd.daemon import TOR_ENDS_WITHIN
 from tortxd.manual import manual
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,6 +28,7 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf
 LOCK = (ROOT / "requirements-dev.lock").read_text("utf-8")
 RUN_LOCK = (ROOT / "requirements.lock").read_text("utf-8")
 COMPOSE = (ROOT / "docker-compose.yml").read_text("utf-8")
+FLEET = (ROOT / "docker-compose.fleet.yml").read_text("utf-8")
 
 
 def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -213,14 +216,29 @@ def test_the_image_has_what_running_needs_and_asks_whether_it_serves() -> None:
     assert "tools/container_health.py /usr/local/bin/container-health\n" in dockerfile
 
 
-def check_exposure(service: dict[str, Any]) -> None:
-    assert service["ports"]
-    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+def check_rights(service: dict[str, Any]) -> None:
     assert service["read_only"] is True
-    assert service["tmpfs"] == ["/tmp"]
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not {"privileged", "network_mode", "cap_add", "devices", "user"} & service.keys()
+
+
+def check_published(service: dict[str, Any]) -> None:
+    """On loopback alone."""
+    assert service["ports"]
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+def check_exposure(service: dict[str, Any]) -> None:
+    check_published(service)
+    check_rights(service)
+    assert service["tmpfs"] == ["/tmp"]
     assert service["volumes"] == ["state:/var/lib/tortxd"]
+
+
+def uncommented(text: str) -> Any:
+    """A compose file with what it says about the token."""
+    return yaml.safe_load(re.sub(r"^( *)# (secrets:|  )", r"\1\2", text, flags=re.MULTILINE))
 
 
 def test_compose_publishes_on_loopback_alone() -> None:
@@ -230,12 +248,64 @@ def test_compose_publishes_on_loopback_alone() -> None:
 
 
 def test_compose_with_its_token_uncommented() -> None:
-    compose = yaml.safe_load(re.sub(r"^( *)# (secrets:|  )", r"\1\2", COMPOSE, flags=re.MULTILINE))
+    compose = uncommented(COMPOSE)
     service = compose["services"]["tortxd"]
     check_exposure(service)
     (name,) = compose["secrets"]
     assert service["secrets"] == [name]
     assert service["environment"]["TORTXD_TOKEN_FILE"] == f"/run/secrets/{name}"
+
+
+def seconds(text: str) -> float:
+    assert text.endswith("s")
+    return float(text.removesuffix("s"))
+
+
+def test_a_fleet_in_compose_is_published_by_its_balancer_on_loopback_alone() -> None:
+    compose = yaml.safe_load(FLEET)
+    members, balancer = (compose["services"][name] for name in ("tortxd", "balancer"))
+    assert "ports" not in members
+    check_published(balancer)
+    for service in (members, balancer):
+        check_rights(service)
+        assert service["networks"] == list(compose["networks"]) == ["members"]
+    # Each member has a volume of its own: one with a name would be everyone's.
+    assert members["volumes"] == ["/var/lib/tortxd"]
+    assert "volumes" not in compose
+    # What a container is called, so that others find it, ends with its number.
+    assert "container_name" not in members and "hostname" not in members
+    assert balancer["environment"]["TORTXD_MEMBER_PREFIX"] == f"{compose['name']}-tortxd-"
+    assert balancer["environment"]["TORTXD_MEMBER_SUFFIX"] == ""
+    # Not the name that the other file has in a folder called tortxd: it would take over its daemon.
+    assert compose["name"] != "tortxd"
+
+
+def test_variables_of_a_fleet_in_compose_are_known() -> None:
+    compose = yaml.safe_load(FLEET)
+    variables = compose["services"]["tortxd"]["environment"]
+    config = DaemonConfig.load({}, {"HOME": "/home/someone", **variables})
+    assert config.probe_address == ("127.0.0.1", 3081)
+    grace = seconds(compose["services"]["tortxd"]["stop_grace_period"])
+    assert grace >= config.drain + TOR_ENDS_WITHIN + 5
+
+    source, target, mode = compose["services"]["balancer"]["volumes"][0].split(":")
+    assert (target, mode) == ("/usr/local/etc/haproxy/haproxy.cfg", "ro")
+    configuration = (ROOT / source).read_text("utf-8")
+    for name in compose["services"]["balancer"]["environment"]:
+        assert f"${{{name}" in configuration
+    assert (ROOT / "packaging" / "haproxy.cfg").resolve() == (ROOT / source).resolve()
+    published = compose["services"]["balancer"]["ports"][0].rpartition(":")[2]
+    assert compose["services"]["balancer"]["environment"]["TORTXD_BIND"] == f":{published}"
+
+
+def test_a_fleet_in_compose_with_its_token_uncommented() -> None:
+    compose = uncommented(FLEET)
+    (name,) = compose["secrets"]
+    members, balancer = (compose["services"][name] for name in ("tortxd", "balancer"))
+    assert members["secrets"] == [name]
+    assert members["environment"]["TORTXD_TOKEN_FILE"] == f"/run/secrets/{name}"
+    assert balancer["environment"]["TORTXD_TOKEN"].startswith("${TORTXD_TOKEN:?")
+    assert compose["secrets"][name]["file"].lstrip("./") in balancer["environment"]["TORTXD_TOKEN"]
 
 
 @pytest.mark.parametrize(
