@@ -367,6 +367,18 @@ def test_files_are_where_variables_say() -> None:
     assert f"{variables['XDG_STATE_HOME']}/tortxd" == mounts["state"]
 
 
+def test_probes_ask_what_they_are_for() -> None:
+    """What only a restart would help is for liveness alone."""
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+    program = (ROOT / "tools" / "container_health.py").read_text("utf-8")
+    (patience,) = re.findall(r"^PATIENCE = ([0-9.]+)$", program, re.MULTILINE)
+    for name, words in (("startup", ["--live"]), ("readiness", []), ("liveness", ["--live"])):
+        probe = container(MEMBERS)[f"{name}Probe"]
+        assert probe["exec"]["command"] == ["container-health", *words]
+        assert probe["timeoutSeconds"] > float(patience)
+    assert "tools/container_health.py /usr/local/bin/container-health\n" in dockerfile
+
+
 def test_members_have_the_time_that_they_take_to_stop() -> None:
     variables = environment(MEMBERS)
     names = ("TORTXD_DRAIN", "TORTXD_ALLOW_HOSTS", "TORTXD_LOG_FORMAT")
