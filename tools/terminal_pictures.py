@@ -11,6 +11,8 @@ from rich.terminal_theme import MONOKAI
 from tortxd.cli.asking import Asker
 from tortxd.cli.events import follow
 from tortxd.cli.gateways import Gateway
+from tortxd.cli.merging import Came
+from tortxd.cli.roster import Member, Roster
 from tortxd.cli.top import Top
 
 WIDTH, HEIGHT = 112, 30
@@ -33,13 +35,13 @@ def recorded(show: Callable[[Console], None]) -> str:
 def top(gateway: Gateway) -> str:
     """``tortxd top``, as it is now."""
     asker = Asker(gateway)
-    picture = Top(asker)
+    picture = Top(Roster([Member("", asker)], is_fleet=False))
+    (watched,) = picture.watched
     for event in follow(asker):
-        picture.state.take(event)
-        picture.is_live = True
+        watched.take(Came(watched.member, event))
         if event.kind == "bandwidth":
             break
-    picture.requests = asker.get("/requests")
+    watched.requests = asker.get("/requests")
     for key in ("j", "j"):
         picture.press(key)
     return recorded(lambda console: console.print(picture.picture(HEIGHT)))

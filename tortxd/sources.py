@@ -17,7 +17,8 @@ __all__ = ["Setting", "collect", "names"]
 
 _CONFIG = BY_KEY["config"]
 _VARIABLES = frozenset(variable.name for option in OPTIONS for variable in option.variables) | {
-    "TORTXD_GATEWAY"  # the command's
+    "TORTXD_GATEWAY",  # the command's, as is the next
+    "TORTXD_FLEET",
 }
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -15,8 +17,22 @@ from tortxd.runtime import Running, announce, run_dirs
 Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def gateway() -> Iterator[FakeGateway]:
+class Fleet(NamedTuple):
+    """Gateways that are played, and the file that has them."""
+
+    a: FakeGateway
+    b: FakeGateway
+    c: FakeGateway
+    file: Path
+
+    def stop(self, fake: FakeGateway) -> None:
+        """Have one not be reached any more."""
+        fake.server.server_close()
+
+
+@contextmanager
+def playing() -> Iterator[FakeGateway]:
+    """A gateway that has a circuit, a stream and a request that failed."""
     fake = FakeGateway()
     fake.start()
     thread = threading.Thread(target=fake.server.serve_forever, args=(0.01,), daemon=True)
@@ -34,6 +50,25 @@ def gateway() -> Iterator[FakeGateway]:
 
 
 @pytest.fixture
+def gateway() -> Iterator[FakeGateway]:
+    with playing() as fake:
+        yield fake
+
+
+@pytest.fixture
+def fleet(environ: dict[str, str], tmp_path: Path) -> Iterator[Fleet]:
+    """Three gateways, as the members a, b and c of a file."""
+    with ExitStack() as stack:
+        gateways = [stack.enter_context(playing()) for _ in range(3)]
+        (tmp_path / "token").write_text("token-canary")
+        lines = ['token_file = "token"']
+        for name, fake in zip("abc", gateways, strict=True):
+            lines += [f"[members.{name}]", f'gateway = "{fake.url}"']
+        (tmp_path / "fleet.toml").write_text("\n".join(lines))
+        yield Fleet(*gateways, tmp_path / "fleet.toml")
+
+
+@pytest.fixture
 def environ(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
     """Where the command looks for daemons, and finds none."""
     runtime = tmp_path / "runtime"
@@ -41,7 +76,7 @@ def environ(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
     found = {"XDG_RUNTIME_DIR": str(runtime), "HOME": str(tmp_path)}
     for name, value in found.items():
         monkeypatch.setenv(name, value)
-    for name in ("DISPLAY", "WAYLAND_DISPLAY", "TORTXD_GATEWAY", "XDG_STATE_HOME"):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "TORTXD_GATEWAY", "TORTXD_FLEET", "XDG_STATE_HOME"):
         monkeypatch.delenv(name, raising=False)
     return found
 

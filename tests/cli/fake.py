@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -110,8 +111,8 @@ class Asked:
 class FakeGateway:
     """See the module's description."""
 
-    answers: dict[str, Canned | list[Canned]] = field(factory=dict)
-    """By path without its query; of a list, one after the other."""
+    answers: dict[str, Canned | list[Canned] | Callable[[], Canned]] = field(factory=dict)
+    """By path without its query; of a list, one after the other; what is called may wait."""
     asked: list[Asked] = field(factory=list)
     server: Any = None
 
@@ -123,6 +124,8 @@ class FakeGateway:
         answer = self.answers.get(path.partition("?")[0])
         if isinstance(answer, list):
             answer = answer.pop(0) if answer else None
+        if callable(answer):
+            answer = answer()
         return answer or error("not_found", "There is no such route.", 404)
 
     def start(self) -> None:

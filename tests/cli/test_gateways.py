@@ -33,7 +33,9 @@ def test_a_gateway_as_users_write_it(name: str, url: str) -> None:
     assert normal(name) == url
 
 
-@pytest.mark.parametrize("name", ["", "ftp://a", "http://", "http://a:0", "http://a:99999", "a:b"])
+@pytest.mark.parametrize(
+    "name", ["", "ftp://a", "http://", "http://a:0", "http://a:99999", "a:b", "http://["]
+)
 def test_what_is_no_gateway(name: str) -> None:
     with pytest.raises(UsageFailed, match="--gateway takes"):
         normal(name)

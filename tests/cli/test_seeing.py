@@ -187,10 +187,3 @@ def test_verify(
 def test_verify_while_tor_is_not_ready(found: FakeGateway, tortxd: Run) -> None:
     found.answers["/verify-tor"] = error("tor_not_ready", "Tor is not ready yet.", 503)
     assert tortxd("verify") == (4, "", "tortxd: Tor is not ready yet.\n")
-
-
-def test_several_gateways(found: FakeGateway, gateway: FakeGateway, tortxd: Run) -> None:
-    status, out, _ = tortxd("circuits", "--gateway", found.url, "--gateway", gateway.url)
-    assert status == 0
-    assert out.splitlines().count(found.url) == 2
-    assert tortxd("verify", "--gateway", found.url, "--gateway", found.url)[0] == 2

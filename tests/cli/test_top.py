@@ -21,20 +21,23 @@ from tests.cli.fake import (
 from tortxd.cli.asking import Asker
 from tortxd.cli.events import Event
 from tortxd.cli.gateways import Gateway
+from tortxd.cli.merging import Came
+from tortxd.cli.roster import Member, Roster
 from tortxd.cli.top import Top
 
 
 @pytest.fixture
 def top(gateway: FakeGateway) -> Top:
-    top = Top(Asker(Gateway(gateway.url)))
+    roster = Roster([Member("", Asker(Gateway(gateway.url)))], is_fleet=False)
+    top = Top(roster, start=lambda work: work())
     circuits = [CIRCUIT | {"id": str(number), "isolation": None} for number in range(1, 6)]
     take(top, "snapshot", {"status": HEALTH, "circuits": circuits, "streams": []})
     return top
 
 
 def take(top: Top, kind: str, data: Any) -> None:
-    top.state.take(Event("", kind, data))
-    top.is_live = True
+    (watched,) = top.watched
+    watched.take(Came(watched.member, Event("", kind, data)))
 
 
 def shown(top: Top, height: int = 24) -> list[str]:
@@ -47,7 +50,7 @@ def shown(top: Top, height: int = 24) -> list[str]:
 def test_the_picture(top: Top) -> None:
     take(top, "stream", STREAM | {"circuit": "2"})
     take(top, "bandwidth", {"read": 12_000, "written": 300})
-    top.requests = REQUESTS
+    top.watched[0].requests = REQUESTS
     lines = shown(top)
     assert lines[0].split("   ") == [
         "Tor is ready",
@@ -65,7 +68,7 @@ def test_the_picture(top: Top) -> None:
 
 
 def test_a_lost_connection_is_said(top: Top) -> None:
-    top.is_live = False
+    top.watched[0].is_live = False
     assert shown(top)[0] == "The connection to tortxd is lost; trying again."
 
 
@@ -77,12 +80,13 @@ def test_what_is_wrong_is_said(top: Top) -> None:
 def test_the_picture_fits_the_terminal(top: Top) -> None:
     circuits = [CIRCUIT | {"id": str(number)} for number in range(1, 300)]
     take(top, "snapshot", {"status": HEALTH, "circuits": circuits, "streams": []})
-    top.requests = REQUESTS | {"failures": [FAILURE] * 50}
+    top.watched[0].requests = REQUESTS | {"failures": [FAILURE] * 50}
     for height in (12, 24, 60):
         assert len(shown(top, height)) <= height
     for _ in range(200):
         top.press("j")
-    assert any(line.split()[:1] == [top.chosen] for line in shown(top))
+    assert top.chosen is not None
+    assert any(line.split()[:1] == [top.chosen[1]] for line in shown(top))
 
 
 def test_a_name_is_no_markup(top: Top) -> None:
@@ -97,7 +101,7 @@ def test_keys_choose_close_and_rotate(top: Top, gateway: FakeGateway) -> None:
     assert top.message == "Choose a circuit first, with up and down."
     for key in ("j", "\x1b[B", "j", "k"):
         top.press(key)
-    assert top.chosen == "4"
+    assert top.chosen == ("", "4")
     gateway.answers["/circuits/4/close"] = said({"closed": "4"})
     gateway.answers["/identity/new"] = said(
         {"renewed": "key", "keys": 1, "connections": 0, "nextNewnym": 0.0}
@@ -117,7 +121,7 @@ def test_keys_choose_close_and_rotate(top: Top, gateway: FakeGateway) -> None:
     assert top.message == "Choose a circuit first, with up and down."
     for _ in range(10):
         top.press("k")
-    assert top.chosen == "5"
+    assert top.chosen == ("", "5")
 
 
 @pytest.mark.usefixtures("found")
@@ -132,6 +136,6 @@ def test_it_needs_a_terminal(tortxd: Run) -> None:
 def test_nothing_in_the_picture_moves_the_cursor(top: Top) -> None:
     escape = "\x1b]0;title\x07"
     take(top, "circuit", CIRCUIT | {"state": escape, "isolation": escape})
-    top.requests = REQUESTS | {"failures": [FAILURE | {"code": escape, "error": escape}]}
+    top.watched[0].requests = REQUESTS | {"failures": [FAILURE | {"code": escape, "error": escape}]}
     top.message = escape
     assert "\x1b" not in "".join(shown(top))

@@ -45,19 +45,26 @@ class _Said(dict[str, Any]):
         self._url = url
 
     def __missing__(self, name: str) -> Any:
-        raise _stranger(self._url)
+        raise stranger(self._url)
 
 
-def _stranger(url: str) -> NotReached:
+def stranger(url: str) -> NotReached:
+    """What is said of an answer that is none of tortxd's."""
     return NotReached(f"What answers at {url} is not tortxd.")
 
 
 class Answer:
     """What a gateway has answered; its body is read when it is wanted."""
 
-    def __init__(self, response: http.client.HTTPResponse, gateway: Gateway) -> None:
+    def __init__(
+        self,
+        response: http.client.HTTPResponse,
+        gateway: Gateway,
+        longest: int | None = None,
+    ) -> None:
         self.response = response
         self._gateway = gateway
+        self._longest = longest
 
     @property
     def status(self) -> int:
@@ -75,15 +82,25 @@ class Answer:
         :raises NotReached: this is no tortxd.
         """
         try:
-            body = self.response.read(_LONGEST_JSON)
-            if self.response.read(1):
-                raise ValueError
-            value = json.loads(body)
+            value = json.loads(self._body(self._longest or _LONGEST_JSON))
             if not isinstance(value, dict):
                 raise ValueError
             return _Said(value, self._gateway.url)
         except (ValueError, RecursionError, http.client.HTTPException, OSError):
-            raise _stranger(self._gateway.url) from None
+            raise stranger(self._gateway.url) from None
+
+    def text(self, longest: int) -> str:
+        """The body, which is text of so many bytes at most; errors as :meth:`json`."""
+        try:
+            return self._body(longest).decode()
+        except (ValueError, http.client.HTTPException, OSError):
+            raise stranger(self._gateway.url) from None
+
+    def _body(self, longest: int) -> bytes:
+        body = self.response.read(longest)
+        if self.response.read(1):
+            raise ValueError
+        return body
 
     def check(self) -> None:
         """See that it is no error of the gateway's own.
@@ -93,15 +110,18 @@ class Answer:
         code = self.error_code
         if code is None:
             if self.status >= 400:
-                raise _stranger(self._gateway.url)
+                raise stranger(self._gateway.url)
             return
         value = self.json()
         sentence = str(value.get("error", code))
         if code in _NOT_READY:
-            raise NotReady(sentence)
-        if code == "unauthorized":
-            raise CommandFailed(_unauthorized(self._gateway))
-        raise CommandFailed(f"{sentence} ({code})")
+            error: CommandFailed = NotReady(sentence)
+        elif code == "unauthorized":
+            error = CommandFailed(_unauthorized(self._gateway))
+        else:
+            error = CommandFailed(f"{sentence} ({code})")
+        error.code = code
+        raise error
 
 
 def _unauthorized(gateway: Gateway) -> str:
@@ -115,10 +135,14 @@ def _unauthorized(gateway: Gateway) -> str:
 
 
 class Asker:
-    """Asks one gateway."""
+    """Asks one gateway.
 
-    def __init__(self, gateway: Gateway) -> None:
+    :param longest: bytes of an answer, at most; None: as many as one gateway may have.
+    """
+
+    def __init__(self, gateway: Gateway, longest: int | None = None) -> None:
         self.gateway = gateway
+        self._longest = longest
 
     @property
     def token(self) -> str | None:
@@ -161,7 +185,7 @@ class Asker:
             connection.connect()
             connection.sock.settimeout(patience)
             connection.request(method, path, body, sent)
-            return Answer(connection.getresponse(), self.gateway)
+            return Answer(connection.getresponse(), self.gateway, self._longest)
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise self._not_reached(error) from None

@@ -18,6 +18,8 @@ SILENCE = 45.0
 """Seconds: the gateway says something every 15."""
 AGAIN = 2.0
 """Seconds before a lost connection is tried again."""
+MOST = 10_000
+"""Circuits that are kept, and as many streams; a snapshot has 2,000."""
 _FIELDS = ("id", "event", "data")
 
 
@@ -91,7 +93,7 @@ def follow(
 
 
 class State:
-    """A Tor as its events make it up."""
+    """A Tor as its events make it up; of more circuits and streams than :data:`MOST`, the first."""
 
     def __init__(self) -> None:
         self.status: dict[str, Any] = {}
@@ -105,8 +107,8 @@ class State:
         data = event.data
         if event.kind == "snapshot":
             self.status = data.get("status", self.status)
-            self.circuits = {one["id"]: one for one in data.get("circuits", ())}
-            self.streams = {one["id"]: one for one in data.get("streams", ())}
+            self.circuits = {one["id"]: one for one in data.get("circuits", ())[:MOST]}
+            self.streams = {one["id"]: one for one in data.get("streams", ())[:MOST]}
             self.bandwidth = list(data.get("bandwidth", ()))
         elif event.kind == "status":
             self.status = data
@@ -116,7 +118,7 @@ class State:
             known = self.circuits if event.kind == "circuit" else self.streams
             if data["state"] in ("CLOSED", "FAILED"):
                 known.pop(data["id"], None)
-            else:
+            elif data["id"] in known or len(known) < MOST:
                 known[data["id"]] = data
 
     def streams_on(self, circuit: str) -> list[dict[str, Any]]:

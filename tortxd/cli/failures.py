@@ -12,6 +12,13 @@ class CommandFailed(Exception):
     """A command failed; the message is a sentence for users."""
 
     status = FAILED
+    code = "failed"
+    """For programs: the gateway's own code, where it has said one."""
+
+    @property
+    def sentences(self) -> list[str]:
+        """What users are told, a line each."""
+        return [str(self)]
 
 
 class UsageFailed(CommandFailed):
@@ -24,12 +31,14 @@ class NotReached(CommandFailed):
     """There is no daemon to be asked."""
 
     status = NOT_REACHED
+    code = "not_reached"
 
 
 class NotReady(CommandFailed):
     """The daemon has no Tor that serves now."""
 
     status = NOT_READY
+    code = "tor_not_ready"
 
 
 class ReaderGone(Exception):

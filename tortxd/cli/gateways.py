@@ -43,10 +43,9 @@ def find(
     """
     token = None if token_file is None else Path(token_file).expanduser()
     daemons = running(run_dirs(environ))
-    variable = [name.strip() for name in environ.get(VARIABLE, "").split(",") if name.strip()]
-    names = [normal(name) for name in named or variable]
+    names = [normal(name) for name in named or named_by_variable(environ)]
     if names:
-        return [_named(name, token, daemons) for name in names], None
+        return [at(name, token, token, daemons) for name in names], None
     reachable = [daemon for daemon in daemons if daemon.gateways]
     if not reachable:
         return [Gateway(DEFAULT, token, token, is_named=False)], None
@@ -57,27 +56,33 @@ def find(
             f"{len(reachable)} daemons run here; this asks the newest, {newest.gateways[0]}. "
             "Choose with --gateway."
         )
-    found = _of(newest, newest.gateways[0], token)
+    found = _of(newest, newest.gateways[0], token, token)
     return [found._replace(is_named=False)], note
 
 
-def normal(name: str) -> str:
+def named_by_variable(environ: Mapping[str, str]) -> list[str]:
+    """The gateways that the variable names."""
+    return [name.strip() for name in environ.get(VARIABLE, "").split(",") if name.strip()]
+
+
+def normal(name: str, option: str = "--gateway") -> str:
     """A gateway as users write it (``3080``, ``HOST:PORT``, a URL, ``unix:PATH``), as a URL.
 
+    :param option: what has named it, for the sentence.
     :raises UsageFailed: it is none.
     """
     if name.startswith("unix:"):
         return name
     text = f"http://localhost:{name}" if name.isdecimal() else name
     text = text if "://" in text else f"http://{text}"
-    parts = urlsplit(text)
     try:
+        parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        port = 0
+        parts, port = urlsplit(""), 0
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise UsageFailed(
-            f"--gateway takes a URL (http://localhost:3080), a port or unix:PATH, not {name!r}."
+            f"{option} takes a URL (http://localhost:3080), a port or unix:PATH, not {name!r}."
         )
     if port is None:
         port = 443 if parts.scheme == "https" else 80
@@ -85,22 +90,26 @@ def normal(name: str) -> str:
     return f"{parts.scheme}://{host}:{port}"
 
 
-def _named(url: str, token: Path | None, daemons: Sequence[Running]) -> Gateway:
+def at(
+    url: str, token: Path | None, client_token: Path | None, daemons: Sequence[Running]
+) -> Gateway:
+    """The gateway at a URL, with the tokens that the user has named, or that its daemon, which is
+    one of those that run here, has."""
     for daemon in daemons:
         if url in daemon.gateways:
-            return _of(daemon, url, token)
+            return _of(daemon, url, token, client_token)
     for daemon in daemons:
         for own in daemon.gateways:
             if _on_loopback(url) == _on_loopback(own):
                 # Another name of this machine may be another address, where someone else listens;
                 # with TLS, the certificate says who.
-                return _of(daemon, own if own.startswith("http:") else url, token)
-    return Gateway(url, token, token)
+                return _of(daemon, own if own.startswith("http:") else url, token, client_token)
+    return Gateway(url, token, client_token)
 
 
-def _of(daemon: Running, url: str, token: Path | None) -> Gateway:
-    """One of a daemon's, with its own tokens or the one that the user has named."""
-    return Gateway(url, token or daemon.operator_token, token or daemon.client_token)
+def _of(daemon: Running, url: str, token: Path | None, client_token: Path | None) -> Gateway:
+    """One of a daemon's, with its own tokens or those that the user has named."""
+    return Gateway(url, token or daemon.operator_token, client_token or daemon.client_token)
 
 
 def _on_loopback(url: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,8 +13,8 @@ import click
 from tortxd._version import __version__
 from tortxd.cli.asking import Asker
 from tortxd.cli.failures import USAGE, CommandFailed, ReaderGone, UsageFailed
-from tortxd.cli.gateways import find
 from tortxd.cli.output import Output, note
+from tortxd.cli.roster import Roster, choose
 
 INTERRUPTED = 130
 """The exit status at Ctrl-C, as shells have it."""
@@ -33,6 +33,7 @@ COMMANDS = {
         "streams": _Entry("seeing", "The streams on them, with their destinations."),
         "events": _Entry("following", "What changes, as it does."),
         "top": _Entry("top", "All of it, live; keys close and rotate."),
+        "metrics": _Entry("figures", "The figures for Prometheus."),
     },
     "Steer it": {
         "newid": _Entry("steering", "New circuits: for everyone, a key, or a circuit's key."),
@@ -40,13 +41,13 @@ COMMANDS = {
     },
     "Fetch through it": {
         "get": _Entry("fetching", "Fetch a URL through Tor, like curl."),
-        "verify": _Entry("seeing", "Whether requests go through Tor, with evidence."),
+        "verify": _Entry("judging", "Whether requests go through Tor, with evidence."),
     },
     "Run it": {
         "serve": _Entry("running", "Run the daemon."),
         "demo": _Entry("running", "Show it all on a private Tor network."),
         "dashboard": _Entry("running", "Open the dashboard in a browser."),
-        "config": _Entry("seeing", "The options in force, and where each was set."),
+        "config": _Entry("judging", "The options in force, and where each was set."),
     },
 }
 """By section; each command is a function of its name, in the module that is named."""
@@ -58,12 +59,21 @@ class Settings:
 
     def __init__(self) -> None:
         self.gateways: tuple[str, ...] = ()
+        self.fleet: str | None = None
         self.token_file: str | None = None
         self.as_json = False
 
-    def add(self, gateways: tuple[str, ...], token_file: str | None, *, as_json: bool) -> None:
+    def add(
+        self,
+        gateways: tuple[str, ...],
+        fleet: str | None,
+        token_file: str | None,
+        *,
+        as_json: bool,
+    ) -> None:
         """What stands after the command counts for more than what stands before it."""
         self.gateways = gateways or self.gateways
+        self.fleet = fleet or self.fleet
         self.token_file = token_file or self.token_file
         self.as_json = as_json or self.as_json
 
@@ -72,30 +82,25 @@ class Settings:
         """Where output goes."""
         return Output(as_json=self.as_json)
 
-    def askers(self) -> list[Asker]:
-        """What asks each gateway that is meant."""
-        gateways, remark = find(self.gateways, self.token_file, os.environ)
-        if remark is not None:
-            note(remark)
-        return [Asker(gateway) for gateway in gateways]
+    def roster(self) -> Roster:
+        """Whom the command asks: one gateway, or the members of a fleet."""
+        roster = choose(self.gateways, self.fleet, self.token_file, os.environ)
+        if roster.note is not None:
+            note(roster.note)
+        return roster
 
     def asker(self) -> Asker:
         """The same for a command that asks one.
 
         :raises UsageFailed: there are several.
         """
-        askers = self.askers()
-        if len(askers) > 1:
-            raise UsageFailed("This command asks one gateway: give --gateway once.")
-        return askers[0]
-
-    def each(self) -> Iterator[Asker]:
-        """Each gateway's, with its address above what it says where there are several."""
-        askers = self.askers()
-        for asker in askers:
-            if len(askers) > 1 and not self.as_json:
-                self.output.line(self.output.bold(asker.gateway.url))
-            yield asker
+        members = self.roster().members
+        if len(members) > 1:
+            raise UsageFailed(
+                "This command asks one gateway: give --gateway once, with its URL or, of a fleet, "
+                "the member's name."
+            )
+        return members[0].asker
 
 
 def _shared(function: _F) -> _F:
@@ -107,7 +112,14 @@ def _shared(function: _F) -> _F:
             "gateways",
             metavar="URL",
             multiple=True,
-            help="The gateway to ask; repeat it for several. Without it, the one that runs here.",
+            help="The gateway to ask, or a member of the fleet; repeat it for several. Without it, "
+            "the one that runs here.",
+        ),
+        click.option(
+            "--fleet",
+            metavar="FILE",
+            type=click.Path(),
+            help="Ask all gateways that this file has.",
         ),
     ):
         function = option(function)
@@ -119,10 +131,14 @@ def command(name: str, **attributes: Any) -> Callable[[Callable[..., None]], cli
 
     def decorate(function: Callable[..., None]) -> click.Command:
         def run(
-            gateways: tuple[str, ...], token_file: str | None, as_json: bool, **values: Any
+            gateways: tuple[str, ...],
+            fleet: str | None,
+            token_file: str | None,
+            as_json: bool,
+            **values: Any,
         ) -> None:
             settings = click.get_current_context().ensure_object(Settings)
-            settings.add(gateways, token_file, as_json=as_json)
+            settings.add(gateways, fleet, token_file, as_json=as_json)
             try:
                 function(settings, **values)
                 sys.stdout.flush()
@@ -161,14 +177,18 @@ class _Lazy(click.Group):
 @_shared
 @click.pass_context
 def cli(
-    ctx: click.Context, gateways: tuple[str, ...], token_file: str | None, as_json: bool
+    ctx: click.Context,
+    gateways: tuple[str, ...],
+    fleet: str | None,
+    token_file: str | None,
+    as_json: bool,
 ) -> None:
     """See and steer tortxd, which serves HTTP through Tor.
 
     Exit status: 0, 1 (the request failed), 2 (usage), 3 (no daemon is reached), 4 (Tor is not
-    ready).
+    ready); of a fleet, 3 if any member is not reached, else 4 if any has no Tor that is ready.
     """
-    ctx.ensure_object(Settings).add(gateways, token_file, as_json=as_json)
+    ctx.ensure_object(Settings).add(gateways, fleet, token_file, as_json=as_json)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -180,7 +200,8 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except CommandFailed as error:
-        note(f"tortxd: {error}")
+        for sentence in error.sentences:
+            note(f"tortxd: {sentence}")
         return error.status
     except click.ClickException as error:
         error.show()

@@ -1,25 +1,29 @@
-"""Commands that show what is: ``status``, ``circuits``, ``streams``, ``verify``, ``config``."""
+"""Commands that show what is: ``status``, ``circuits``, ``streams``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from tortxd.cli import words
 from tortxd.cli.asking import Asker
 from tortxd.cli.failures import CommandFailed, NotReady
+from tortxd.cli.fleet import Json, Listing, Reply, consult, described, listing
 from tortxd.cli.main import Settings, command
-from tortxd.cli.output import Output
+from tortxd.cli.output import Output, Row
+
+_NONE = "-"
+_MOST_REASONS = 20
+"""Of one member of a fleet; a gateway has a handful."""
 
 
-def _show(settings: Settings, path: str, show: Callable[[Output, Any], None]) -> None:
-    """What a route says, of each gateway."""
-    for asker in settings.each():
-        value = asker.get(path)
-        if settings.as_json:
-            settings.output.json(value)
-        else:
-            show(settings.output, value)
+class _Doing(NamedTuple):
+    """How a gateway does."""
+
+    health: Json
+    is_ready: bool
+    counts: _Counts | None
+    """None: only operators see them."""
 
 
 @command("status")
@@ -28,22 +32,40 @@ def status(settings: Settings) -> None:
 
     It exits with 4 while Tor is not ready.
     """
-    not_ready = False
-    for asker in settings.each():
+    output = settings.output
+
+    def question(asker: Asker) -> _Doing:
         answer = asker.ask("GET", "/health", as_client=True)
         if answer.status not in (200, 503) or answer.error_code is not None:
             answer.check()
         health = answer.json()
-        not_ready = not_ready or answer.status != 200
+        counts = None if settings.as_json else _counts(asker)
+        doing = _Doing(health, answer.status == 200, counts)
+        if not settings.as_json:  # which notices what is no health
+            _row("", doing)
+            words.reasons(health)
+        return doing
+
+    def alone(asker: Asker, doing: _Doing) -> None:
         if settings.as_json:
-            settings.output.json(health)
+            output.json(doing.health)
         else:
-            _status(settings.output, asker, health)
-    if not_ready:
-        raise NotReady("Tor is not ready.")
+            _status(output, asker, doing)
+
+    consult(
+        settings,
+        question,
+        alone=alone,
+        together=lambda replies: _statuses(output, replies),
+        as_json=lambda replies: {
+            "members": [described(one, one.value and one.value.health) for one in replies]
+        },
+        judge=lambda doing: None if doing.is_ready else NotReady("Tor is not ready."),
+    )
 
 
-def _status(output: Output, asker: Asker, health: words.Json) -> None:
+def _status(output: Output, asker: Asker, doing: _Doing) -> None:
+    health = doing.health
     colour = {"ok": "green", "degraded": "yellow"}.get(health["status"], "red")
     output.line(output.bold(words.health(health), colour))
     for reason in words.reasons(health):
@@ -55,29 +77,98 @@ def _status(output: Output, asker: Asker, health: words.Json) -> None:
         "network": health["network"],
         "version": health["version"],
     }
-    output.facts(facts | _counts(asker))
+    output.facts(facts | ({} if doing.counts is None else doing.counts.facts()))
 
 
-def _counts(asker: Asker) -> dict[str, str]:
-    """What operators see beside it; nothing where there is no token."""
+# --- a fleet --------------------------------------------------------------------------------------
+
+
+def _statuses(output: Output, replies: Sequence[Reply[_Doing]]) -> None:
+    """How many members serve, a row for each, and what is wrong with whom."""
+    ready = sum(one.value is not None and one.value.is_ready for one in replies)
+    colour = "green" if ready == len(replies) else "yellow" if ready else "red"
+    verb = "serves" if ready == 1 else "serve"
+    of = f"{ready} of {words.counted(len(replies), 'member')}"
+    output.line(output.bold(f"{of} {verb} requests", colour))
+    header = (
+        "MEMBER",
+        "TOR",
+        "SINCE",
+        "CIRCUITS",
+        "REQUESTS",
+        "UNDER WAY",
+        "FAILED",
+        "VERSION",
+    )
+    rows = []
+    for one in replies:
+        if one.value is not None:
+            rows.append(_row(one.member.name, one.value))
+        else:
+            how = "no answer of its own" if one.is_reached else "not reached"
+            rows.append((one.member.name, how, *[_NONE] * (len(header) - 2)))
+    output.table(header, rows, "There are no members.")
+    for one in replies:
+        reasons = words.reasons(one.value.health) if one.value is not None else []
+        for reason in reasons[:_MOST_REASONS]:
+            output.line(f"{words.plain(one.member.name)}: {words.clipped(reason, 1000)}")
+
+
+def _row(member: str, doing: _Doing) -> Row:
+    health, counts = doing.health, doing.counts
+    cells = (
+        words.short_health(health),
+        words.age(health["age"]) if "age" in health else _NONE,
+        *([_NONE] * 4 if counts is None else counts.cells()),
+        health["version"],
+    )
+    return (member, *map(words.clipped, cells))
+
+
+# --- counts ---------------------------------------------------------------------------------------
+
+
+class _Counts(NamedTuple):
+    """What operators see beside it."""
+
+    circuits: int
+    requests: int
+    under_way: int
+    failed: dict[str, int]
+    failures: list[dict[str, Any]]
+
+    def facts(self) -> dict[str, str]:
+        """For one gateway."""
+        failures = ", ".join(f"{count} {code}" for code, count in sorted(self.failed.items()))
+        return {
+            "circuits": str(self.circuits),
+            "requests": f"{self.requests}, and {self.under_way} under way",
+            "failed": failures or "none",
+            **_last_failure(self.failures),
+        }
+
+    def cells(self) -> Row:
+        """For a table."""
+        numbers = (self.circuits, self.requests, self.under_way, sum(self.failed.values()))
+        return tuple(map(str, numbers))
+
+
+def _counts(asker: Asker) -> _Counts | None:
+    """None where there is no token."""
     if asker.token is None:
-        return {}
+        return None
     try:
         requests, circuits = asker.get("/requests"), asker.get("/circuits")
     except CommandFailed:
-        return {}
+        return None
     failed: dict[str, int] = {}
     ended = sum(one["count"] for one in requests["counts"])
     for one in requests["counts"]:
         if one["outcome"] not in ("ok", "client_gone"):
             failed[one["outcome"]] = failed.get(one["outcome"], 0) + one["count"]
-    failures = ", ".join(f"{count} {code}" for code, count in sorted(failed.items()))
-    return {
-        "circuits": str(len(circuits["circuits"])),
-        "requests": f"{ended}, and {requests['underWay']} under way",
-        "failed": failures or "none",
-        **_last_failure(requests["failures"]),
-    }
+    return _Counts(
+        len(circuits["circuits"]), ended, requests["underWay"], failed, requests["failures"]
+    )
 
 
 def _last_failure(failures: list[dict[str, Any]]) -> dict[str, str]:
@@ -88,102 +179,46 @@ def _last_failure(failures: list[dict[str, Any]]) -> dict[str, str]:
     return {"last one": told}
 
 
+# --- lists ----------------------------------------------------------------------------------------
+
+
 @command("circuits")
 def circuits(settings: Settings) -> None:
     """List the circuits that are open: guard - middle - exit, with countries.
 
     KEY is the same for circuits of one isolation key, and tells nothing else of it.
     """
+    header = ("ID", "STATE", "AGE", "BUILT IN", "PATH", "STREAMS", "KEY", "PURPOSE")
+    listing(settings, Listing("circuits", header, _circuit_row, "No circuit is open."))
 
-    def show(output: Output, value: words.Json) -> None:
-        rows = [
-            (
-                one["id"],
-                one["state"],
-                words.age(one["age"]),
-                "" if one["buildTime"] is None else words.age(one["buildTime"]),
-                words.path(one["path"]),
-                str(len(one["streams"])),
-                one["isolation"] or "-",
-                one["purpose"] or "-",
-            )
-            for one in value["circuits"]
-        ]
-        header = ("ID", "STATE", "AGE", "BUILT IN", "PATH", "STREAMS", "KEY", "PURPOSE")
-        output.table(header, rows, "No circuit is open.")
 
-    _show(settings, "/circuits", show)
+def _circuit_row(one: Json) -> Row:
+    return (
+        one["id"],
+        one["state"],
+        words.age(one["age"]),
+        "" if one["buildTime"] is None else words.age(one["buildTime"]),
+        words.path(one["path"]),
+        str(len(one["streams"])),
+        one["isolation"] or _NONE,
+        one["purpose"] or _NONE,
+    )
 
 
 @command("streams")
 def streams(settings: Settings) -> None:
     """List the streams that are open, with their destinations and how the requests came."""
-
-    def show(output: Output, value: words.Json) -> None:
-        rows = [
-            (
-                one["id"],
-                one["state"],
-                one["circuit"] or "-",
-                words.way(one),
-                one["target"],
-                one["isolation"] or "-",
-                words.age(one["age"]),
-            )
-            for one in value["streams"]
-        ]
-        header = ("ID", "STATE", "CIRCUIT", "CAME BY", "TARGET", "KEY", "AGE")
-        output.table(header, rows, "No stream is open.")
-
-    _show(settings, "/streams", show)
+    header = ("ID", "STATE", "CIRCUIT", "CAME BY", "TARGET", "KEY", "AGE")
+    listing(settings, Listing("streams", header, _stream_row, "No stream is open."))
 
 
-@command("verify")
-def verify(settings: Settings) -> None:
-    """Ask whether requests go through Tor, by the control port's word and a check service's."""
-    value = settings.asker().get("/verify-tor", as_client=True)
-    if settings.as_json:
-        settings.output.json(value)
-    else:
-        _verdict(settings.output, value)
-    if not value["isTor"]:
-        raise CommandFailed("Requests do not go through Tor, by what is known.")
-
-
-def _verdict(output: Output, value: words.Json) -> None:
-    verdict = value["verdict"]
-    sentence, colour = {
-        "verified": ("Requests go through Tor: the control port and the check agree.", "green"),
-        "unverified": ("The check service did not answer.", "yellow"),
-        "contradicted": ("The check service says that this was not Tor.", "red"),
-    }[verdict]
-    output.line(output.bold(sentence, colour))
-    evidence = value["evidence"]
-    circuit = evidence["controlPort"]["circuit"]
-    facts = {
-        "exit address": value["exitIp"] or "not known",
-        "circuit": "none was seen" if circuit is None else _circuit(circuit),
-        "check": evidence["checkService"]["error"] or "answered",
-        "SOCKS": value["proxyUrl"] or "not open",
-    }
-    output.facts(facts)
-
-
-def _circuit(circuit: words.Json) -> str:
-    return f"{circuit['id']}: {words.path(circuit['path'])}"
-
-
-@command("config")
-def config(settings: Settings) -> None:
-    """List the options in force, and where each was set; secrets are left out."""
-
-    def show(output: Output, value: words.Json) -> None:
-        rows = [
-            (one["option"], one["set"] or one["source"], words.value(one["value"]))
-            for one in value["options"]
-        ]
-        output.table(("OPTION", "SET BY", "VALUE"), rows, "There are no options.")
-        if value["endpoints"]:
-            output.line(f"It listens on {' and '.join(map(words.plain, value['endpoints']))}.")
-
-    _show(settings, "/config", show)
+def _stream_row(one: Json) -> Row:
+    return (
+        one["id"],
+        one["state"],
+        one["circuit"] or _NONE,
+        words.way(one),
+        one["target"],
+        one["isolation"] or _NONE,
+        words.age(one["age"]),
+    )

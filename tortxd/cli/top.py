@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
-import queue
 import select
 import sys
 import termios
 import threading
 import time
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tortxd.cli import words
-from tortxd.cli.asking import Asker
-from tortxd.cli.events import Event, State, follow
-from tortxd.cli.failures import CommandFailed, UsageFailed
+from tortxd.cli.events import Event
+from tortxd.cli.failures import CommandFailed, NotReached, UsageFailed
+from tortxd.cli.fleet import MISSHAPEN, MembersFailed, ask, check
 from tortxd.cli.main import Settings, command
+from tortxd.cli.merging import Came, Merged
+from tortxd.cli.picture import Picture
+from tortxd.cli.roster import Member, Roster
+from tortxd.cli.watching import Watched, kept, requests
+from tortxd.cli.words import clipped, counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,15 +30,6 @@ FRAME = 0.5
 """Seconds between two pictures, at most."""
 REQUESTS = 2.0
 """Seconds between two questions for what became of requests."""
-KEYS = "up/down choose   c close   r rotate its key   n new identity   q quit"
-_COLUMNS = (
-    ("CIRCUIT", 7, None),
-    ("STATE", 10, None),
-    ("PATH", None, 3),
-    ("KEY", 8, None),
-    ("STREAMS", None, 2),
-)
-"""Names, and widths in characters or shares of what is left."""
 _ARROWS = {
     "\x1b[A": "up",
     "\x1b[B": "down",
@@ -48,32 +42,45 @@ _ARROWS = {
 
 @command("top")
 def top(settings: Settings) -> None:
-    """Watch circuits, streams, throughput and failures, live.
+    """Watch circuits, streams, throughput and failures, live; of a fleet, those of all members.
 
     The keys: up and down choose a circuit, c closes it, r rotates its isolation key, n makes new
     circuits for everyone, q quits.
     """
     if settings.as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageFailed("top needs a terminal; `tortxd events --json` is for programs.")
-    asker = settings.asker()
-    asker.get("/requests")  # says at once where there is no daemon, or no token
-    Top(asker).run()
+    roster = settings.roster()
+    # Says at once where there is no daemon, or no token.
+    if roster.is_fleet:
+        replies = ask(roster.members, lambda asker: asker.get("/requests"))
+        if all(one.error is not None for one in replies):
+            check(replies)
+    else:
+        roster.members[0].asker.get("/requests")
+    Top(roster).run()
+
+
+def _in_background(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, daemon=True).start()
 
 
 class Top:
-    """What is shown, and what keys do."""
+    """What is shown, and what keys do.
 
-    def __init__(self, asker: Asker) -> None:
-        self.state = State()
+    :param start: does what takes a while, so that the picture goes on.
+    """
+
+    def __init__(
+        self, roster: Roster, start: Callable[[Callable[[], None]], None] = _in_background
+    ) -> None:
+        self.watched = [Watched(member) for member in roster.members]
         self.message = ""
-        self.chosen: str | None = None
-        """The id of the circuit that keys are about."""
-        self.requests: dict[str, Any] = {}
-        self.is_live: bool | None = None
-        """Whether events come; None: nobody has tried for long enough to know."""
-        self._asker = asker
-        self._events: queue.SimpleQueue[Event | CommandFailed | None] = queue.SimpleQueue()
-        self._asked = 0.0
+        self.chosen: tuple[str, str] | None = None
+        """Member and id of the circuit that keys are about."""
+        self._by_name = {one.member.name: one for one in self.watched}
+        self._roster = roster
+        self._start = start
+        self._refused: list[tuple[str, CommandFailed]] = []
 
     # --- the loop --------------------------------------------------------------------------------
 
@@ -81,11 +88,13 @@ class Top:
         """Show it until q or Ctrl-C; the terminal is left as it was."""
         from rich.live import Live
 
-        threading.Thread(target=self._follow, daemon=True).start()
+        merged: Merged[Event] = Merged(self._roster.members, kept)
+        merged.start()
+        for one in self.watched:
+            threading.Thread(target=self._poll, args=(one,), daemon=True).start()
         with _keys() as read_key, Live(screen=True, auto_refresh=False) as live:
             while True:
-                self._take_events()
-                self._ask_for_requests()
+                self.take(merged.waiting())
                 live.update(self.picture(live.console.height), refresh=True)
                 key = read_key(FRAME)
                 if key in ("q", "\x03", ""):
@@ -93,37 +102,38 @@ class Top:
                 if key is not None:
                     self.press(key)
 
-    def _follow(self) -> None:
-        try:
-            for event in follow(self._asker, lost=lambda: self._events.put(None)):
-                self._events.put(event)
-        except CommandFailed as error:
-            self._events.put(error)
+    def take(self, every: Iterable[Came[Event]]) -> None:
+        """This has come of the members.
 
-    def _take_events(self) -> None:
-        while not self._events.empty():
-            event = self._events.get()
-            if isinstance(event, CommandFailed):
-                raise event
-            self.is_live = event is not None
-            if event is not None:
-                self.state.take(event)
+        :raises CommandFailed: there is none left to watch.
+        """
+        for came in every:
+            self._by_name[came.member.name].take(came)
+            if came.error is None:
+                continue
+            if not self._roster.is_fleet:
+                raise came.error
+            if came.is_over:
+                self._refused.append((came.member.name, came.error))
+            if len(self._refused) == len(self.watched):
+                raise MembersFailed(self._refused)
 
-    def _ask_for_requests(self) -> None:
-        now = time.monotonic()
-        if now - self._asked < REQUESTS:
-            return
-        self._asked = now
-        try:
-            self.requests = self._asker.get("/requests")
-        except CommandFailed:
-            self.is_live = False
+    def _poll(self, watched: Watched) -> None:
+        """Ask for what became of requests, for ever."""
+        while True:
+            try:
+                watched.requests = requests(watched.member.asker.get("/requests"))
+            except NotReached:
+                watched.is_live = False
+            except (CommandFailed, *MISSHAPEN):
+                watched.requests = {}
+            time.sleep(REQUESTS)
 
     # --- keys ------------------------------------------------------------------------------------
 
     def press(self, key: str) -> None:
         """A key was pressed."""
-        ids = [one["id"] for one in self.circuits()]
+        ids = [(watched.member.name, one["id"]) for watched, one in self.circuits()]
         if self.chosen not in ids:
             self.chosen = None
         move = {"up": -1, "down": 1}.get(_ARROWS.get(key, ""))
@@ -131,108 +141,60 @@ class Top:
             at = ids.index(self.chosen) + move if self.chosen else 0
             self.chosen = ids[max(0, min(at, len(ids) - 1))]
         elif key == "n":
-            self._do("/identity/new", None, "New circuits for everyone, from the next request on.")
+            self._renew_all()
         elif key in ("c", "r") and self.chosen is None:
             self.message = "Choose a circuit first, with up and down."
-        elif key == "c":
-            self._do(f"/circuits/{self.chosen}/close", None, f"Circuit {self.chosen} is closed.")
-        elif key == "r":
-            done = f"The key of circuit {self.chosen} has new circuits, from its next request on."
-            self._do("/identity/new", {"circuit": self.chosen}, done)
+        elif key in ("c", "r") and self.chosen is not None:
+            name, id = self.chosen
+            member = self._roster.named(name)
+            shown = f"{name}/{id}" if self._roster.is_fleet else id
+            if key == "c":
+                self._do([member], f"/circuits/{id}/close", None, f"Circuit {shown} is closed.")
+            else:
+                done = f"The key of circuit {shown} has new circuits, from its next request on."
+                self._do([member], "/identity/new", {"circuit": id}, done)
 
-    def _do(self, path: str, body: object, done: str) -> None:
-        try:
-            self._asker.post(path, body)
-            self.message = done
-        except CommandFailed as error:
-            self.message = str(error)
+    def _renew_all(self) -> None:
+        members = self._roster.members
+        at = f" at {counted(len(members), 'member')}" if self._roster.is_fleet else ""
+        done = f"New circuits for everyone{at}, from the next request on."
+        self._do(members, "/identity/new", None, done)
+
+    def _do(self, members: Sequence[Member], path: str, body: object, done: str) -> None:
+        def work() -> None:
+            replies = ask(members, lambda asker: asker.post(path, body))
+            failed = [
+                (f"{one.member.name}: " if self._roster.is_fleet else "") + clipped(one.error)
+                for one in replies
+                if one.error is not None
+            ]
+            self.message = " ".join(failed) or done
+
+        self._start(work)
 
     # --- the picture -----------------------------------------------------------------------------
 
-    def circuits(self) -> list[dict[str, Any]]:
-        """Those with streams first, then those of a key, then the newest."""
-        busy = {one["circuit"] for one in self.state.streams.values()}
-        newest = sorted(self.state.circuits.values(), key=lambda one: -int(one["id"], 36))
-        return sorted(newest, key=lambda one: (one["id"] not in busy, one["isolation"] is None))
+    def circuits(self) -> list[tuple[Watched, dict[str, Any]]]:
+        """Those with streams first, then those of a key, then the newest; of a fleet, not those of
+        members that are lost."""
+        found: list[tuple[tuple[bool, bool, int], Watched, dict[str, Any]]] = []
+        for watched in self.watched:
+            if self._roster.is_fleet and not watched.is_live:
+                continue
+            state = watched.state
+            busy = {one["circuit"] for one in state.streams.values()}
+            for one in state.circuits.values():
+                rank = (one["id"] not in busy, one["isolation"] is None, -int(one["id"], 36))
+                found.append((rank, watched, one))
+        found.sort(key=lambda each: each[0])
+        return [(watched, one) for _, watched, one in found]
 
     def picture(self, height: int) -> RenderableType:
         """What the screen shows, so many lines high."""
-        from rich.console import Group
-        from rich.text import Text
-
-        failures = self._failures()
-        room = max(3, height - 6 - len(failures))
-        return Group(
-            self._head(),
-            Text(),
-            self._table(room),
-            *failures,
-            Text(words.plain(self.message), style="yellow"),
-            Text(KEYS, style="dim"),
+        shown = Picture(
+            self.watched, self.circuits(), self.chosen, self.message, self._roster.is_fleet
         )
-
-    def _head(self) -> RenderableType:
-        from rich.text import Text
-
-        state = self.state
-        if self.is_live is None:
-            return Text("Connecting to tortxd.", style="dim")
-        if not self.is_live:
-            return Text("The connection to tortxd is lost; trying again.", style="bold red")
-        health = state.status
-        colour = {"ok": "green", "degraded": "yellow"}.get(health.get("status", ""), "red")
-        last = state.bandwidth[-1] if state.bandwidth else {"read": 0, "written": 0}
-        text = Text(words.health(health) if health else "", style=f"bold {colour}")
-        text.append(
-            f"   {len(state.circuits)} circuits   {len(state.streams)} streams   "
-            f"{self.requests.get('underWay', 0)} requests under way   "
-            f"read {words.size(last['read'])}/s   wrote {words.size(last['written'])}/s",
-            style="not bold default",
-        )
-        for reason in words.reasons(health) if health else ():
-            text.append(f"\n{reason}", style="not bold yellow")
-        return text
-
-    def _table(self, room: int) -> RenderableType:
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True, header_style="bold")
-        for name, width, ratio in _COLUMNS:
-            table.add_column(name, width=width, ratio=ratio, no_wrap=True, overflow="ellipsis")
-        circuits = self.circuits()
-        ids = [one["id"] for one in circuits]
-        at = ids.index(self.chosen) if self.chosen in ids else 0
-        begin = max(0, min(at - room // 2, len(circuits) - room + 2))
-        for one in circuits[begin : begin + room - 2]:
-            streams = self.state.streams_on(one["id"])
-            targets = ", ".join(words.plain(stream["target"]) for stream in streams[:3])
-            more = f" and {len(streams) - 3} more" if len(streams) > 3 else ""
-            cells = (
-                one["id"],
-                one["state"],
-                words.path(one["path"]),
-                one["isolation"] or "-",
-                targets + more,
-            )
-            style = "reverse" if one["id"] == self.chosen else ""
-            table.add_row(*map(Text, map(words.plain, cells)), style=style)
-        return table
-
-    def _failures(self) -> list[RenderableType]:
-        from rich.text import Text
-
-        return [
-            Text(
-                f"{words.age(one['age'])} ago  {words.plain(one['code'])}, at fault: "
-                f"{words.FAULTS[one['fault']]}. {words.plain(one['error'])}",
-                style="red",
-                no_wrap=True,
-                overflow="ellipsis",
-            )
-            for one in self.requests.get("failures", ())[:3]
-        ]
+        return shown.drawn(height)
 
 
 @contextmanager

@@ -28,6 +28,12 @@ def plain(text: object) -> str:
     return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in str(text))
 
 
+def clipped(text: object, most: int = 300) -> str:
+    """As much of a text from elsewhere as fits in a table."""
+    found = str(text)
+    return found if len(found) <= most else f"{found[:most]}..."
+
+
 def age(seconds: float) -> str:
     """A span of time: ``40 ms``, ``12 s``, ``3 min``, ``5 h``, ``2 d``."""
     if seconds < 1:
@@ -96,6 +102,16 @@ def health(one: Json) -> str:
     if status == "stopping":
         return "tortxd is stopping"
     return "Tor is down"
+
+
+def short_health(one: Json) -> str:
+    """The same for a table: ``ready``, ``ready, with a fault``, ``45 % ready``, ``down``."""
+    status = one["status"]
+    if status in ("ok", "degraded"):
+        return "ready" if status == "ok" else "ready, with a fault"
+    if status == "bootstrapping":
+        return f"{one['bootstrap']['progress']} % ready"
+    return status if status in ("starting", "stopping") else "down"
 
 
 def reasons(one: Json) -> list[str]:
