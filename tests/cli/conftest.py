@@ -27,6 +27,7 @@ class Fleet(NamedTuple):
 
     def stop(self, fake: FakeGateway) -> None:
         """Have one not be reached any more."""
+        fake.server.shutdown()
         fake.server.server_close()
 
 
@@ -59,13 +60,13 @@ def gateway() -> Iterator[FakeGateway]:
 def fleet(environ: dict[str, str], tmp_path: Path) -> Iterator[Fleet]:
     """Three gateways, as the members a, b and c of a file."""
     with ExitStack() as stack:
-        gateways = [stack.enter_context(playing()) for _ in range(3)]
+        a, b, c = (stack.enter_context(playing()) for _ in range(3))
         (tmp_path / "token").write_text("token-canary")
         lines = ['token_file = "token"']
-        for name, fake in zip("abc", gateways, strict=True):
+        for name, fake in {"a": a, "b": b, "c": c}.items():
             lines += [f"[members.{name}]", f'gateway = "{fake.url}"']
         (tmp_path / "fleet.toml").write_text("\n".join(lines))
-        yield Fleet(*gateways, tmp_path / "fleet.toml")
+        yield Fleet(a, b, c, tmp_path / "fleet.toml")
 
 
 @pytest.fixture

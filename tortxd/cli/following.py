@@ -78,12 +78,13 @@ class _Losses:
         name, number = came.member.name, len(self._roster.members)
         is_news = name not in self._lost
         error = came.error or NotReached("The connection is lost.")
-        before = list(self._lost.values())
         self._lost[name] = error
         if came.is_over:
             self._refused.add(name)
         if len(self._refused) == number or (len(self._lost) == number and not self._is_any_reached):
-            raise MembersFailed([(name, error)], before) if self._roster.is_fleet else error
+            if not self._roster.is_fleet:
+                raise error
+            raise MembersFailed([(name, error)], before=list(self._lost.values()))
         if not self._roster.is_fleet:
             note("The connection is lost; trying again.")
         elif came.is_over:

@@ -117,7 +117,7 @@ def short_health(one: Json) -> str:
 def reasons(one: Json) -> list[str]:
     """What is wrong, as far as the gateway says."""
     told = [*one.get("reasons", ()), one.get("warning"), one.get("reason")]
-    found = [plain(each) for each in told if each]
+    found = [plain(clipped(each, 1000)) for each in told if each]
     if "retryIn" in one:
         found.append(f"It is tried again in {one['retryIn']:.0f} s.")
     return found
