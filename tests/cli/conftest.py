@@ -11,7 +11,10 @@ from typing import NamedTuple
 import pytest
 
 from tests.cli.fake import CIRCUIT, HEALTH, REQUESTS, STREAM, FakeGateway, said
+from tortxd.cli.asking import Asker
+from tortxd.cli.gateways import Gateway
 from tortxd.cli.main import run
+from tortxd.cli.roster import Member
 from tortxd.runtime import Running, announce, run_dirs
 
 Run = Callable[..., tuple[int, str, str]]
@@ -29,6 +32,12 @@ class Fleet(NamedTuple):
         """Have one not be reached any more."""
         fake.server.shutdown()
         fake.server.server_close()
+
+
+def members(fleet: Fleet) -> list[Member]:
+    return [
+        Member(name, Asker(Gateway(fake.url))) for name, fake in zip("abc", fleet[:3], strict=True)
+    ]
 
 
 @contextmanager

@@ -46,6 +46,18 @@ HEALTH = {
     "network": "public",
     "version": "0.1.0",
 }
+SNAPSHOT = {"status": HEALTH, "circuits": [CIRCUIT], "streams": [STREAM], "bandwidth": []}
+VERIFICATION = {
+    "isTor": True,
+    "exitIp": "192.0.2.7",
+    "verdict": "verified",
+    "evidence": {
+        "controlPort": {"streamOnCircuit": True, "circuit": CIRCUIT},
+        "checkService": {"answered": True, "isTor": True, "error": None},
+    },
+    "proxyUrl": "socks5h://127.0.0.1:9050",
+    "age": 0.0,
+}
 FAILURE = {
     "age": 3.2,
     "way": "proxy",
@@ -95,6 +107,17 @@ def error(code: str, sentence: str, status: int) -> Canned:
     """An error of the gateway's own."""
     value = {"error": sentence, "code": code, "retryable": False}
     return said(value, status, Tortxd_Error=code)
+
+
+def wire(*events: tuple[str, object]) -> bytes:
+    return b"".join(
+        f"id: x-{number}\nevent: {kind}\ndata: {json.dumps(data)}\n\n".encode()
+        for number, (kind, data) in enumerate(events, 1)
+    )
+
+
+def streamed(*events: tuple[str, object]) -> Canned:
+    return Canned(wire(*events), 200, (("Content-Type", "text/event-stream"),))
 
 
 @frozen

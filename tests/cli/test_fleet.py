@@ -9,13 +9,20 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Fleet, Run
-from tests.cli.fake import CIRCUIT, HEALTH, RELAYS, RENEWED, STREAM, Canned, error, said
-from tests.cli.test_seeing import VERIFICATION
+from tests.cli.conftest import Fleet, Run, members
+from tests.cli.fake import (
+    CIRCUIT,
+    HEALTH,
+    RELAYS,
+    RENEWED,
+    STREAM,
+    VERIFICATION,
+    Canned,
+    error,
+    said,
+)
 from tortxd.cli.asking import Asker
 from tortxd.cli.fleet import ask
-from tortxd.cli.gateways import Gateway
-from tortxd.cli.roster import Member
 
 DOWN = HEALTH | {"status": "down", "reason": "Tor died."}
 
@@ -28,12 +35,6 @@ def asked(fleet: Fleet, tortxd: Run) -> Run:
         return tortxd(*arguments, "--fleet", str(fleet.file))
 
     return command
-
-
-def members(fleet: Fleet) -> list[Member]:
-    return [
-        Member(name, Asker(Gateway(fake.url))) for name, fake in zip("abc", fleet[:3], strict=True)
-    ]
 
 
 def as_json(asked: Run, *arguments: str) -> Any:

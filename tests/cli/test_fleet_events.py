@@ -7,10 +7,8 @@ from itertools import islice
 
 import pytest
 
-from tests.cli.conftest import Fleet, Run
-from tests.cli.fake import CIRCUIT, HEALTH, Canned, error
-from tests.cli.test_fleet import members
-from tests.cli.test_following import streamed
+from tests.cli.conftest import Fleet, Run, members
+from tests.cli.fake import CIRCUIT, HEALTH, Canned, error, streamed
 from tortxd.cli.events import MOST, Event, State
 from tortxd.cli.merging import MOST_WAITING, Merged
 

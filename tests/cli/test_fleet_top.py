@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.cli.conftest import Fleet
+from tests.cli.conftest import Fleet, members
 from tests.cli.fake import CIRCUIT, FAILURE, HEALTH, RENEWED, REQUESTS, STREAM, error, said
-from tests.cli.test_fleet import members
 from tortxd.cli.events import Event
 from tortxd.cli.failures import CommandFailed, NotReached
 from tortxd.cli.merging import Came

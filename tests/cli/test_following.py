@@ -11,25 +11,12 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Run
-from tests.cli.fake import CIRCUIT, HEALTH, STREAM, Canned, FakeGateway, error
+from tests.cli.fake import CIRCUIT, HEALTH, SNAPSHOT, STREAM, FakeGateway, error, streamed, wire
 from tortxd.cli.asking import Asker
 from tortxd.cli.events import Event, State, follow, read
 from tortxd.cli.failures import CommandFailed, NotReached
 from tortxd.cli.following import lines_of
 from tortxd.cli.gateways import Gateway
-
-SNAPSHOT = {"status": HEALTH, "circuits": [CIRCUIT], "streams": [STREAM], "bandwidth": []}
-
-
-def wire(*events: tuple[str, object]) -> bytes:
-    return b"".join(
-        f"id: x-{number}\nevent: {kind}\ndata: {json.dumps(data)}\n\n".encode()
-        for number, (kind, data) in enumerate(events, 1)
-    )
-
-
-def streamed(*events: tuple[str, object]) -> Canned:
-    return Canned(wire(*events), 200, (("Content-Type", "text/event-stream"),))
 
 
 def lines(data: bytes) -> Iterator[bytes]:

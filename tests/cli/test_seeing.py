@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.cli.conftest import Run
-from tests.cli.fake import CIRCUIT, HEALTH, RELAYS, STREAM, FakeGateway, error, said
+from tests.cli.fake import CIRCUIT, HEALTH, RELAYS, STREAM, VERIFICATION, FakeGateway, error, said
 
 
 def test_status(found: FakeGateway, tortxd: Run) -> None:
@@ -151,19 +151,6 @@ def test_config(found: FakeGateway, tortxd: Run) -> None:
         ["--open", "default", "off"],
         ["It", "listens", "on", "http://127.0.0.1:3080."],
     ]
-
-
-VERIFICATION = {
-    "isTor": True,
-    "exitIp": "192.0.2.7",
-    "verdict": "verified",
-    "evidence": {
-        "controlPort": {"streamOnCircuit": True, "circuit": CIRCUIT},
-        "checkService": {"answered": True, "isTor": True, "error": None},
-    },
-    "proxyUrl": "socks5h://127.0.0.1:9050",
-    "age": 0.0,
-}
 
 
 @pytest.mark.parametrize(
