@@ -22,7 +22,6 @@ from tortxd.cli.asking import Asker
 from tortxd.cli.failures import UsageFailed
 from tortxd.cli.gateways import at, find, named_by_variable, normal
 from tortxd.files import read_whole
-from tortxd.nearest import did_you_mean
 from tortxd.runtime import run_dirs, running
 
 VARIABLE = "TORTXD_FLEET"
@@ -97,6 +96,8 @@ def choose(
 
 
 def _no_member(name: str, known: Iterable[str]) -> UsageFailed:
+    from tortxd.nearest import did_you_mean  # a mistake may take a while
+
     names = list(known)
     hint = did_you_mean(name, names) or f" There are {', '.join(names[:20])}."
     return UsageFailed(f"The fleet has no member {name!r}.{hint}")
@@ -201,6 +202,8 @@ def _check_keys(
 ) -> None:
     for key, value in content.items():
         if key not in known:
+            from tortxd.nearest import did_you_mean
+
             raise UsageFailed(f"{where}: unknown key {prefix}{key}.{did_you_mean(key, known)}")
         if key != "members" and not isinstance(value, str):
             raise UsageFailed(f"{where}: {prefix}{key} must be a string.")
