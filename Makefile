@@ -26,7 +26,7 @@ run: ready ## Run the daemon on the public Tor network; options in ARGS="..."
 	@.venv/bin/twistd -n --pidfile= tortxd $(ARGS)
 
 test: ## Run the tests, those on a private Tor network among them, and report coverage
-	@tools/setup.sh curl strace faketime chromium chromedriver:chromium-driver firefox-esr node:nodejs
+	@tools/setup.sh curl strace faketime chromium chromedriver:chromium-driver firefox-esr node:nodejs /usr/sbin/haproxy:haproxy
 	@if .venv/bin/python -m pytest --cov=tortxd $(ANY_COVERAGE) -n 3 --no-loadscope-reorder $(ARGS); then \
 	    echo "The tests passed."; \
 	else echo "The tests failed."; exit 1; fi
