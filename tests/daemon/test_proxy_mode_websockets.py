@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -13,35 +12,10 @@ import pytest
 import pytest_twisted
 from pytest_twisted import ensureDeferred
 
-from tests.daemon.process import Daemon, Launcher, until
-from tests.daemon.programs import run_python
+from tests.daemon.process import Daemon, Launcher
+from tests.daemon.websocket_client import speak
 from tests.websocket_server import WebSocketServer, trusted
 from tortxd.testing import Origin, PrivateNetwork
-
-CLIENT = """\
-import json, ssl, sys
-from websockets.sync.client import connect
-
-uri, proxy, ca_file = sys.argv[1:4]
-context = ssl.create_default_context(cafile=ca_file) if uri.startswith("wss:") else None
-told = {}
-with connect(
-    uri, ssl=context, proxy=proxy or None, open_timeout=60, subprotocols=["chat"],
-    origin="http://localhost:8000", additional_headers={"Cookie": "canary=1"},
-) as socket:
-    told["first"] = socket.recv(60)
-    told["subprotocol"] = socket.subprotocol
-    socket.send("text")
-    told["text"] = socket.recv(60)
-    big = bytes(range(256)) * 2000
-    socket.send(big)
-    told["big"] = socket.recv(60) == big
-    told["ping"] = socket.ping().wait(60)
-    headers = socket.response.headers
-    told["headers"] = sorted(name.lower() for name in headers)
-json.dump(told, sys.stdout)
-"""
-"""Speaks to the server, and tells what it was told."""
 
 
 @pytest.fixture(scope="module")
@@ -62,24 +36,6 @@ async def trusting(
     await daemon.when_ready()
     yield daemon
     await launch.stop()
-
-
-async def speak(server: WebSocketServer, uri: str, proxy: str = "") -> list[str]:
-    """Have a client speak to the server; the names of the headers that answered its handshake."""
-    ran = await run_python(CLIENT, uri, proxy, str(server.ca_file))
-    assert ran.status == 0, ran.err.decode()
-    told = json.loads(ran.out)
-    names: list[str] = told.pop("headers")
-    assert told == {
-        "first": "server first",
-        "subprotocol": "chat",
-        "text": "text",
-        "big": True,
-        "ping": True,
-    }
-    # The client closes properly, and the server hears of it.
-    await until(lambda: not server.open)
-    return names
 
 
 @pytest.mark.parametrize("scheme", ["ws", "wss"])

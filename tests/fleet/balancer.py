@@ -171,8 +171,12 @@ class Fleet:
     launch: Launcher
     port: int = field(factory=free_port)
     """Of every member, where the balancer asks it."""
+    members: dict[int, Daemon] = field(factory=dict)
 
-    def member(self, number: int, *options: str, **more: Any) -> Daemon:
-        """Start one; its own plain port is for its operators."""
+    def start(self, number: int) -> Daemon:
+        """Start a member, or start it again where it was; its own plain port is for operators."""
+        before = self.members.get(number)
         listen = f"--http=haproxy:tcp:{self.port}:interface={PREFIX}{number}"
-        return self.launch(listen, "--open", *options, **more)
+        data_dir = None if before is None else before.data_dir
+        one = self.members[number] = self.launch(listen, "--open", data_dir=data_dir)
+        return one
