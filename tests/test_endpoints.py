@@ -247,7 +247,40 @@ def test_what_is_no_endpoint_is_told_what_one_looks_like(given: str) -> None:
 def test_endpoints_of_plugins_are_known() -> None:
     """Whom they serve is not, so they count as exposed."""
     with pytest.raises(SetupError, match="more than loopback"):
-        load(http=["haproxy:tcp:3080:interface=127.0.0.1"])
+        load(http=["stdio:"])
+
+
+def test_behind_a_balancer_anybody_may_come() -> None:
+    """Wherever the endpoint itself listens."""
+    endpoint = "haproxy:tcp:3080:interface=127.0.0.1"
+    with pytest.raises(SetupError, match=r"whoever a balancer sends to 127\.0\.0\.1:3080"):
+        load(http=[endpoint])
+    assert load(http=[endpoint], open=True).http == (endpoint,)
+
+
+@pytest.mark.parametrize(
+    ("given", "endpoint"),
+    [
+        ("haproxy:10.0.0.1:3080", "haproxy:tcp:3080:interface=10.0.0.1"),
+        ("haproxy:*:3080", "haproxy:tcp:3080:interface=0.0.0.0"),
+        ("haproxy:/run/tortxd/http", "haproxy:unix:/run/tortxd/http"),
+        ("haproxy:unix:/run/tortxd/http", "haproxy:unix:/run/tortxd/http"),
+    ],
+)
+def test_what_is_behind_a_balancer_is_taken_as_it_is_meant(given: str, endpoint: str) -> None:
+    assert load(http=[given], open=True).http == (endpoint,)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("haproxy:", "haproxy:3080", "haproxy:x", "haproxy:tcp:x", "haproxy:tcp:3080:x=1"),
+        *("haproxy:ssl:443", "haproxy:haproxy:tcp:3080", "haproxy:onion:80"),
+    ],
+)
+def test_what_no_balancer_can_reach_is_refused(given: str) -> None:
+    with pytest.raises(SetupError, match=r"^--http does not understand"):
+        load(http=[given], open=True)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from attrs import Attribute, evolve, field, frozen
 
 from tortxd.addresses import SocksAddress, host_and_port, is_ipv6
 from tortxd.endpoints import (
+    BEHIND_BALANCER,
     bound,
     client_endpoint,
     http_address,
@@ -509,6 +510,11 @@ class DaemonConfig:
             return
         if self.token_file is None and not all(map(is_local_endpoint, self.http)):
             exposed = bound(next(one for one in self.http if not is_local_endpoint(one)))
+            if exposed.startswith(BEHIND_BALANCER):
+                raise SetupError(
+                    f"`http` serves whoever a balancer sends to {plain(exposed)}: anyone there "
+                    "could use this Tor. Set `token_file`, or `open` if that is meant."
+                )
             raise SetupError(
                 f"`http` listens on more than loopback, at {plain(exposed)}: anyone there could "
                 "use this Tor. Set `token_file`, or `open` if that is meant, or listen on "

@@ -26,6 +26,7 @@ from tortxd._version import __version__
 from tortxd.addresses import SocksAddress, is_address
 from tortxd.config import DaemonConfig
 from tortxd.endpoints import (
+    BEHIND_BALANCER,
     begins_with_http,
     bound,
     not_a_server,
@@ -271,7 +272,7 @@ class Daemon(Service):
 
     def _check(self, description: str) -> None:
         try:
-            serverFromString(self._reactor, description)
+            serverFromString(self._reactor, description.removeprefix(BEHIND_BALANCER))
         except Exception as error:  # whatever a kind of endpoint makes of a bad one
             raise not_a_server(description, "`http`") from error
         reason = _unavailable(description)
@@ -293,11 +294,16 @@ class Daemon(Service):
                     raise _cannot_listen(description, reason) from error
 
     def _listen_on(self, description: str) -> IListeningPort:
+        door = _Door(lambda: self._front)
+        factory: Factory = door
+        if description.startswith(BEHIND_BALANCER):
+            description = description.removeprefix(BEHIND_BALANCER)
+            factory = self._introduced(door)
         if split_endpoint(description)[0][0] == "systemd":
-            return inherited(description).listen(self._reactor, _Door(lambda: self._front))
+            return inherited(description).listen(self._reactor, factory)
         outcome: list[Any] = []
         endpoint = serverFromString(self._reactor, with_backlog(description))
-        endpoint.listen(_Door(lambda: self._front)).addBoth(outcome.append)
+        endpoint.listen(factory).addBoth(outcome.append)
         # Twisted's own stream endpoints listen at once; with others, Tor would start before a
         # failure is known.
         result = outcome[0] if outcome else Failure(SetupError("it does not listen at once"))
@@ -305,6 +311,11 @@ class Daemon(Service):
             result.raiseException()
         port: IListeningPort = result
         return port
+
+    def _introduced(self, factory: _Door) -> Factory:
+        from tortxd.gateway.front.proxy_protocol import Introductions  # few have a balancer
+
+        return Introductions(self._reactor, factory)
 
     def _may_lack(self, description: str, reason: str) -> bool:
         return description in self.tor.config.http_may_lack and reason != os.strerror(EADDRINUSE)
@@ -390,7 +401,7 @@ class _Door(Factory):
 
 def _unavailable(description: str) -> str | None:
     """Why nothing could listen at this endpoint now; None where that is not known beforehand."""
-    kind = split_endpoint(description)[0][0]
+    kind = split_endpoint(description.removeprefix(BEHIND_BALANCER))[0][0]
     if kind not in ("tcp", "tcp6", "unix"):
         return None
     address = plain(description)

@@ -33,8 +33,12 @@ _SERVERS: dict[str, tuple[str, ...] | None] = {
     "systemd": None,
 }
 """Twisted's own kinds of server endpoints, and the arguments of those that are judged here."""
+_INTRODUCIBLE = ("tcp", "tcp6", "unix", "systemd")
+"""Those behind which a balancer may say whose a connection is."""
 _BACKLOG_AT = {"tcp": 2, "tcp6": 1, "unix": 2, "ssl": 5}
 """Behind how many arguments the backlog stands, in those kinds that have one."""
+BEHIND_BALANCER = "haproxy:"
+"""What a description begins with whose endpoint takes the PROXY protocol. Twisted has the word."""
 BACKLOG = 1024
 """Clients that may wait until they are accepted. Twisted has 50 of them; the next one asks again
 after a second."""
@@ -153,7 +157,7 @@ def bound(description: str) -> str:
 def plain(description: str) -> str:
     """An endpoint's address without the words and escapes of its description: ``127.0.0.1:3080``,
     ``/run/tor/control``; what is not understood stays as it is."""
-    positional, named = split_endpoint(description)
+    positional, named = split_endpoint(description.removeprefix(BEHIND_BALANCER))
     kind, *rest = positional
     if kind == "unix":
         return named.get("path") or named.get("address") or "".join(rest[:1])
@@ -186,6 +190,8 @@ def server_endpoints(text: str, name: str) -> tuple[str, ...]:
     :param name: what a SetupError calls it.
     """
     refusal = not_a_server(text, name)
+    if text.startswith(BEHIND_BALANCER):
+        return _behind_balancer(text, name)
     if re.fullmatch(r"[0-9]{1,5}", text):
         return loopback_http(_port(text, refusal))
     if text.startswith("/"):
@@ -206,6 +212,18 @@ def server_endpoints(text: str, name: str) -> tuple[str, ...]:
         raise refusal
     _check_numbers(arguments, refusal)
     return (text,)
+
+
+def _behind_balancer(text: str, name: str) -> tuple[str, ...]:
+    """The same, of one that takes the PROXY protocol. Its header comes ahead of TLS, for which
+    Twisted's own kind has no room."""
+    try:
+        behind = server_endpoints(text.removeprefix(BEHIND_BALANCER), name)
+    except SetupError:
+        raise not_a_server(text, name) from None
+    if len(behind) > 1 or split_endpoint(behind[0])[0][0] not in _INTRODUCIBLE:
+        raise not_a_server(text, name)
+    return (BEHIND_BALANCER + behind[0],)
 
 
 def client_endpoint(text: str, name: str) -> str:

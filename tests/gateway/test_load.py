@@ -11,7 +11,6 @@ from attrs import define, evolve, field
 from pytest_twisted import ensureDeferred
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransportWithDisconnection
@@ -21,9 +20,9 @@ from tests.gateway.asking import in_memory
 from tests.gateway.conftest import OPERATOR, Gateway, Warnings, port_of
 from tests.gateway.handshakes import handshake
 from tests.web_client import Reply, Wire, connect_to
-from tortxd.errors import Overloaded
 from tortxd.gateway.front import connection
 from tortxd.gateway.front.connections import LONG_IDLE, Connections
+from tortxd.gateway.front.proxy_protocol import Introductions
 from tortxd.gateway.limits import Limits
 from tortxd.gateway.load import Client, Load, client_name
 from tortxd.relay.timeouts import Timeouts
@@ -203,20 +202,6 @@ def test_who_has_less_takes_the_place_of_who_has_been_idle_longest(port: Port) -
     port.clock.advance(LONG_IDLE)
     assert port.connects("late") is not None
     assert own[0].left
-
-
-def test_a_proxy_names_whose_connection_it_is(port: Port) -> None:
-    """Until then it counts as the proxy's."""
-    first, second = port.all_of("proxy", 2)
-    alice = port.load.client(b"alice")
-    assert port.connections.turns_out(first, alice) is None
-    assert (port.load.client(b"proxy").connections, alice.connections) == (1, 1)
-    port.all_of("alice", 5)
-    refused = port.connections.turns_out(second, alice)
-    assert isinstance(refused, Overloaded)
-    assert (len(port.load), alice.connections, port.load.connections) == (1, 6, 6)
-    port.connections.gone(second)
-    assert port.load.connections == 6
 
 
 def front_from(gateway: Gateway, address: IAddress) -> StringTransportWithDisconnection:
@@ -468,8 +453,8 @@ async def test_refusals_are_hurried_where_there_are_many(
 async def test_a_proxy_that_says_who_connects_is_no_client(gateway: Gateway) -> None:
     """The PROXY protocol: each of its clients has a share of its own, and is a caller."""
     gateway.core.limits = Limits(clients=4)
-    endpoint = serverFromString(gateway.reactor, "haproxy:tcp:0:interface=127.0.0.1")
-    port = await endpoint.listen(gateway.factory)
+    factory = Introductions(gateway.reactor, gateway.factory)
+    port = gateway.reactor.listenTCP(0, factory, interface="127.0.0.1")
     gateway.ports["haproxy"] = port_of(port)
     gateway.way = "haproxy"
 

@@ -138,8 +138,6 @@ class Front(TwistedProtocol):
         self._idle_since = 0.0
         self._too_many: Overloaded | None = None
         """Why it is refused, where it is."""
-        self._behind_wrapper = False
-        """Whether its first bytes may be a proxy's, which tell whose it is."""
         self._may_half_close = False
         self._peer = b""
         self.congested = False
@@ -153,7 +151,6 @@ class Front(TwistedProtocol):
         self._peer = peer_name(peer)
         self.client = self._gateway.load.client(client_name(peer))
         self._too_many = self._surroundings.connected(self)
-        self._behind_wrapper = socket_of(self.transport) is not self.transport
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
         write_together(socket_of(self.transport))
@@ -171,9 +168,7 @@ class Front(TwistedProtocol):
             assert self._request is not None
             self._request.take(data)
         elif state is READING:
-            if self._behind_wrapper and not self._is_known():
-                self._turn_away(data)
-            elif self.congested:
+            if self.congested:
                 self.hold(data)
             else:
                 self._read_head(data)
@@ -234,16 +229,6 @@ class Front(TwistedProtocol):
             self._begin(head, reader.body(head), b"")
         else:
             self.refuse(self._too_many)
-
-    def _is_known(self) -> bool:
-        """Look whose connection it is, after its first bytes; False if it is one too many."""
-        self._behind_wrapper = False
-        peer = self.transport.getPeer()
-        self._peer = peer_name(peer)
-        name = client_name(peer)
-        if name != self.client.name:
-            self._too_many = self._connections.turns_out(self, self._gateway.load.client(name))
-        return self._too_many is None
 
     # --- as one of many: see Connection ----------------------------------------------------------
 

@@ -124,19 +124,6 @@ class Connections(Generic[C]):
         self._refused.add(connection)
         return self._load.no_connection(client)
 
-    def turns_out(self, connection: C, client: Client) -> Overloaded | None:
-        """One that was taken in is another client's than it seemed, whom a proxy has named. Where
-        it is one too many of that one's: why."""
-        self._load.disconnects(connection.client)
-        self._load.forget(connection.client)
-        connection.client = client
-        if self._load.may_connect(client) or self._make_room_for(client):
-            self._load.connects(client)
-            return None
-        self._idle.pop(connection, None)
-        self._refused.add(connection)
-        return self._load.no_connection(client)
-
     def _make_room_for(self, client: Client) -> bool:
         """Have one leave that has long been idle: the client's own, or of one that has no less."""
         now = self._timeouts.clock.seconds()
