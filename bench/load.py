@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping, Sequence
 
 from attrs import frozen
 
 from bench.build import native
 from bench.processes import ProcessError, running
-from bench.usage import Cpu, cpu, rss
+from bench.usage import Cpu, cpu, cpu_of, rss
 from bench.ways import Asked, Way, conversation
 
 
@@ -25,6 +26,8 @@ class Answered:
     cpu: Cpu
     rss: int
     """Bytes of the gateway's memory at the end, with all clients still there or just gone."""
+    apart: Mapping[str, Cpu]
+    """What others spent, by what they are called."""
 
 
 @frozen
@@ -45,11 +48,13 @@ def load(
     clients: int,
     seconds: float,
     requests: int = 0,
+    apart: Mapping[str, Sequence[int]] | None = None,
 ) -> Answered:
     """Ask for the same, again and again.
 
     :param requests: how many responses are wanted in all, within ``seconds``; 0: as many as there
         are until then.
+    :param apart: further processes that are measured, by what they are called.
     :raises ProcessError: a request failed, or not all were answered in time.
     """
     with tempfile.NamedTemporaryFile("w", suffix=".conversation") as file:
@@ -61,8 +66,10 @@ def load(
             assert client.process.stdout is not None
             client.process.stdout.readline()  # it has begun
             before = cpu(target.pid) if target.pid else Cpu()
+            earlier = {name: cpu_of(pids) for name, pids in (apart or {}).items()}
             said = client.read_json()
             spent = (cpu(target.pid) if target.pid else Cpu()) - before
+            spent_apart = {name: cpu_of((apart or {})[name]) - was for name, was in earlier.items()}
             memory = rss(target.pid) if target.pid else 0
     if said["failed"] or said["requests"] < max(requests, 1):
         raise ProcessError(f"{said['failed']} requests failed, {said['requests']} were answered")
@@ -74,4 +81,5 @@ def load(
         said["p99"] / 1e6,
         spent,
         memory,
+        spent_apart,
     )

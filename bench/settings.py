@@ -41,6 +41,8 @@ class Behind:
     """The HTTPTunnelPort of the Tor."""
     torrc: Path | None = None
     """What makes another Tor a client of the same network."""
+    network: int = 0
+    """The process of that network, which has started its relays; 0: there is none."""
 
     def url(self, size: int, *, tls: bool = False, host: str = ORIGIN, last: bool = False) -> str:
         """The URL of a response with a body of this size.
@@ -87,6 +89,7 @@ def _tor_network() -> Iterator[Behind]:
             control=said["control"],
             tunnel=("127.0.0.1", tunnel_port),
             torrc=Path(said["torrc"]),
+            network=network.pid,
         )
 
 

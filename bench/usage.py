@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from attrs import frozen
@@ -38,7 +38,12 @@ def tree(pid: int) -> list[int]:
 
 def cpu(pid: int) -> Cpu:
     """What the processes have used that :func:`tree` finds, and their threads."""
-    return sum((_cpu_of_one(one) for one in tree(pid)), Cpu())
+    return cpu_of(tree(pid))
+
+
+def cpu_of(pids: Iterable[int]) -> Cpu:
+    """What these processes have used, and their threads."""
+    return sum((_cpu_of_one(one) for one in pids), Cpu())
 
 
 def rss(pid: int) -> int:

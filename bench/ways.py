@@ -30,6 +30,8 @@ class Asked:
     """Bytes of a body to be sent; 0: it is a GET."""
     keys: int = 0
     """How many isolation keys take turns, one for each request; 0: none is said."""
+    closes: bool = False
+    """Whether each request is the last on its connection."""
 
 
 _KEY = "########"
@@ -63,9 +65,10 @@ def _request(target: str, host: str, asked: Asked) -> str:
     method = "POST" if upload else "GET"
     length = f"Content-Length: {upload}\r\n" if upload else ""
     key = f"Tor-Stream-Isolation: {_KEY}\r\n" if asked.keys else ""
+    close = "Connection: close\r\n" if asked.closes else ""
     head = (
         f"{method} {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench\r\nAccept: */*\r\n"
-        f"{key}{length}\r\n"
+        f"{key}{close}{length}\r\n"
     )
     return f"{head.encode().hex()} {f'{upload} ' if upload else ''}again"
 

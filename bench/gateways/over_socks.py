@@ -1,7 +1,8 @@
 """tortxd's gateway over a SOCKS port of which nothing else is known, since no Tor is behind it.
 
-usage: ``python -m bench.gateways.over_socks PORT SOCKS_PORT [CLIENTS REQUESTS]``, where the latter
-are how many of each there may be.
+usage: ``python -m bench.gateways.over_socks PORT SOCKS_PORT [CLIENTS REQUESTS] [ENDPOINT]``, where
+CLIENTS and REQUESTS are how many of each there may be. It serves at ENDPOINT, too, which is a
+``haproxy:`` one of Twisted's, say.
 
 All of its policies are in force. The daemon's process is made as ``twistd tortxd`` makes it.
 """
@@ -9,10 +10,11 @@ All of its policies are in force. The daemon's process is made as ``twistd tortx
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from twisted.internet import reactor as installed
+from twisted.internet.endpoints import serverFromString
 from twisted.python import log
 
 from tortxd import process
@@ -59,7 +61,12 @@ def make(reactor: Any, port: int, socks_port: int, limits: Limits) -> FrontFacto
 
 
 def main(
-    port: int, socks_port: int, clients: int | None = None, requests: int | None = None
+    port: int,
+    socks_port: int,
+    clients: int | None = None,
+    requests: int | None = None,
+    *,
+    endpoints: Sequence[str] = (),
 ) -> None:
     """Serve until a signal comes."""
     reactor: Any = installed
@@ -69,10 +76,17 @@ def main(
     limits = Limits.of(descriptors_here(), clients=clients, requests=requests, share=share)
     factory = make(reactor, port, socks_port, limits)
     factory.listens_on(reactor.listenTCP(port, factory, interface="127.0.0.1"))
+    for endpoint in endpoints:
+        listening = serverFromString(reactor, endpoint).listen(factory)
+        listening.addCallback(factory.listens_on)
     reactor.callLater(0, factory.gateway.prepare)
     reactor.callLater(0, factory.prepare)
     reactor.run()
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    words = sys.argv[1:]
+    main(
+        *(int(word) for word in words if word.isdecimal()),
+        endpoints=[word for word in words if not word.isdecimal()],
+    )
