@@ -23,11 +23,11 @@ def write(report: Report, page: Path = PAGE, images: Path = IMAGES) -> None:
     where there is any."""
     if report.results:
         drawn = [_shown(picture.title, picture.file) for picture in pictures.write(report, images)]
-        _fill(page, BEGIN, END, [*drawn, tables.of_report(report)])
+        fill(page, BEGIN, END, [*drawn, tables.of_report(report)])
     curves = [curve for curve in report.curves if curve.points]
     if curves:
         sections = [_section(curve, images) for curve in curves]
-        _fill(page, CURVES_BEGIN, CURVES_END, [tables.of_curves(report), *sections])
+        fill(page, CURVES_BEGIN, CURVES_END, [tables.of_curves(report), *sections])
 
 
 def _section(curve: Grown, images: Path) -> str:
@@ -40,7 +40,8 @@ def _shown(title: str, file: str) -> str:
     return f"![{title}](images/{file})"
 
 
-def _fill(page: Path, begin: str, end: str, parts: Sequence[str]) -> None:
+def fill(page: Path, begin: str, end: str, parts: Sequence[str]) -> None:
+    """Put these paragraphs between two marks of a page, for what is there."""
     before, _, rest = page.read_text().partition(begin)
     _, _, behind = rest.partition(end)
     page.write_text(before + "\n\n".join([begin, *parts, end]) + behind)

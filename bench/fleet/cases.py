@@ -1,4 +1,5 @@
-"""What a fleet is asked, and what comes of it: each way to it by turns, every other turn backwards."""
+"""What a fleet is asked, and what comes of it: all ways to it by turns, every other turn from the
+last one to the first."""
 
 from __future__ import annotations
 
@@ -151,14 +152,16 @@ def _bulk(key: str, title: str, clients: int, size: int, ways: Sequence[int]) ->
     return Case(key, title, clients, asked, tuple(ways), requests=clients)
 
 
+_ALL, _SOME, _ONE = (DIRECT, 1, 2, 3), (DIRECT, 1, 3), (DIRECT, 1)
+
 PARTS = (
     Part(
         "tor",
         TOR,
         (1, 2, 3),
         (
-            _small("tor-1", "1 KB, 1 client", 1, (DIRECT, 1, 2, 3)),
-            _small("tor-50", f"1 KB, 50 clients, {KEYS} keys", 50, (DIRECT, 1, 2, 3)),
+            _small("tor-1", f"1 KB, 1 client, {KEYS} keys", 1, _ALL),
+            _small("tor-50", f"1 KB, 50 clients, {KEYS} keys", 50, _ALL),
         ),
         turns=6,
     ),
@@ -167,8 +170,8 @@ PARTS = (
         TOR,
         (1, 3),
         (
-            _small("tor-hot", "1 KB, 50 clients, one key", 50, (DIRECT, 1, 3), keys=1),
-            _bulk("tor-bulk", "30 times 0.5 MB", 30, 500_000, (DIRECT, 1, 3)),
+            _small("tor-hot", "1 KB, 50 clients, one key", 50, _SOME, keys=1),
+            _bulk("tor-bulk", f"30 times 0.5 MB at once, {KEYS} keys", 30, 500_000, _SOME),
         ),
         turns=6,
     ),
@@ -177,13 +180,14 @@ PARTS = (
         NEAR,
         (1,),
         (
-            _small("socks-1", "1 KB, 1 client", 1, (DIRECT, 1)),
-            _small("socks-50", "1 KB, 50 clients", 50, (DIRECT, 1)),
+            _small("socks-1", f"1 KB, 1 client, {KEYS} keys", 1, _ONE),
+            _small("socks-50", f"1 KB, 50 clients, {KEYS} keys", 50, _ONE),
             _small(
-                "socks-closed", "1 KB, 50 clients, a connection each", 50, (DIRECT, 1), closes=True
+                "socks-closed", "the same, each over a connection of its own", 50, _ONE, closes=True
             ),
-            _bulk("socks-bulk", "50 times 4 MB", 50, 4_000_000, (DIRECT, 1)),
+            _bulk("socks-bulk", "50 times 4 MB at once", 50, 4_000_000, _ONE),
         ),
         turns=9,
     ),
 )
+CASES = {case.key: case for part in PARTS for case in part.cases}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -70,7 +71,7 @@ def fleet(behind: Behind, *counts: int) -> Iterator[Fleet]:
             ]
             members.append(stack.enter_context(_member(behind, listens)))
         for port, _ in members:
-            _wait_until(lambda port=port: '"status"' in _read(port, "/health"), "A member is up")
+            _wait_until(partial(_read, port, "/health"), "A member is ready")
         balancers = {
             count: stack.enter_context(_balancer(port, count)) for count, port in ports.items()
         }
@@ -142,8 +143,7 @@ def _read(port: int, path: str) -> str:
         return ""
 
 
-def _wait_until(is_so: object, what: str) -> None:
-    assert callable(is_so)
+def _wait_until(is_so: Callable[[], object], what: str) -> None:
     deadline = time.monotonic() + _PATIENCE
     while not is_so():
         if time.monotonic() > deadline:
