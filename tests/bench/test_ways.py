@@ -56,3 +56,9 @@ def test_a_key_is_the_load_clients_to_number() -> None:
 def test_what_is_behind_the_path_is_asked_for_in_tunnels_too() -> None:
     *_, (sent, _) = steps(Way.CONNECT, Asked(URL + "?last"))
     assert sent.startswith(b"GET /1024?last HTTP/1.1\r\n")
+
+
+def test_who_closes_says_so_with_each_request() -> None:
+    ((sent, awaited),) = steps(Way.PROXY, Asked(URL, closes=True))
+    assert b"\r\nConnection: close\r\n" in sent and awaited == "again"
+    assert b"Connection" not in message(Way.PROXY, Asked(URL))
