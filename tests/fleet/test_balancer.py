@@ -28,6 +28,7 @@ KEYS = [
     "bob",
     "carol",
     "a key: of%20two+words",
+    "a,b",
     "schl\N{LATIN SMALL LETTER U WITH DIAERESIS}ssel",
 ]
 JSON_KIND = "Content-Type: application/json"
@@ -234,9 +235,18 @@ async def test_what_only_looks_like_a_route_is_not_passed(world: World, path: st
 
 
 @ensureDeferred
+async def test_http_2_is_not_spoken(world: World) -> None:
+    """Its requests name their host, so that none would look like a route."""
+    wire = await world.balancer.connect()
+    wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
+    assert (await soon(wire.reply())).status == 400
+
+
+@ensureDeferred
 async def test_new_circuits_for_everyone_are_no_matter_of_one_member(world: World) -> None:
+    named = "Tor-Stream-Isolation: alice"  # which says whose the request is, not what it renews
     for body in (b"", b"{}", b'{"circuit": "7"}', b"["):
-        reply = await world.ask("/identity/new", JSON_KIND, method="POST", body=body)
+        reply = await world.ask("/identity/new", JSON_KIND, named, method="POST", body=body)
         assert (reply.status, reply.json["code"]) == (404, "not_found")
         assert "tortxd --gateway" in reply.json["error"]
     assert not any(member.requests for member in world.members)
@@ -289,7 +299,7 @@ async def test_what_is_safe_is_asked_of_the_next_member(world: World) -> None:
 @ensureDeferred
 async def test_nothing_else_is_sent_twice(world: World) -> None:
     """Rule 28."""
-    for method, body in ((b"POST", b"once"), (b"DELETE", None)):
+    for method, body in ((b"POST", b"once"), (b"DELETE", None), (b"GET", b"once")):
         for member in world.members:
             member.ends = 1
         reply = await world.ask("/proxy?url=http://a.example/", method=method.decode(), body=body)
