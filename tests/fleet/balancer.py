@@ -89,6 +89,10 @@ class StandIn:
     port: int
     ready: bool = True
     """What it says of its health."""
+    overloaded: bool = False
+    """Whether it says that it has too much to do, whatever it is asked."""
+    checks: int = 0
+    """So many times it was asked after its health."""
     ends: int = 0
     """So many further requests it ends without an answer."""
     requests: list[bytes] = field(factory=list)
@@ -144,13 +148,21 @@ class _Connection(Protocol):
 
     def _answer(self, head: bytes) -> None:
         member, line = self._member, head.partition(b"\r\n")[0]
-        if line.startswith(b"GET /health ") and b"\r\nhost: 127.0.0.1" in head.lower():
-            self._say(200 if member.ready else 503, b"")
+        is_check = line.startswith(b"GET /health ") and b"\r\nhost: 127.0.0.1" in head.lower()
+        member.checks += is_check
+        if member.overloaded:
+            self._say(503, b'{"error": "...", "code": "overloaded"}')
+            return
+        if is_check:
+            status = "ok" if member.ready else "bootstrapping"
+            self._say(200 if member.ready else 503, b'{"status": "%b"}' % status.encode())
             return
         member.requests.append(line)
         if member.ends > 0:
             member.ends -= 1
             self.transport.loseConnection()
+        elif line.startswith(b"CONNECT refused."):
+            self._say(403, b"")
         elif line.startswith(b"CONNECT "):
             self.transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
         else:

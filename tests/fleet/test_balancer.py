@@ -13,7 +13,7 @@ import pytest_twisted
 from attrs import frozen
 from pytest_twisted import ensureDeferred
 
-from tests.daemon.process import installed, soon
+from tests.daemon.process import installed, soon, until
 from tests.fleet.balancer import CONFIGURATION, Balancer, StandIn, balancer, name_of
 from tests.gateway.tunnels import basic, head_of
 from tests.tor.lone_tor import free_port
@@ -85,7 +85,7 @@ async def world(running: World) -> AsyncIterator[World]:
     """The same for each test, which may have members fail."""
     yield running
     for member in running.members:
-        member.ready, member.ends = True, 0
+        member.ready, member.overloaded, member.ends = True, False, 0
         member.requests.clear()
     await running.balancer.when_up(1, 2, 3)
 
@@ -283,6 +283,18 @@ async def test_connections_to_members_are_not_shared_by_clients(world: World) ->
         wire.transport.abortConnection()
 
 
+@ensureDeferred
+async def test_what_follows_a_refused_tunnel_is_no_request(world: World) -> None:
+    """It was for the tunnel, and may be anybody's."""
+    wire = await world.balancer.connect()
+    wire.send(connect_to("refused.example:443") + b"GET /ip HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await soon(wire.reply())).status == 403
+    await soon(wire.lost)
+    assert [line for one in world.members for line in one.requests] == [
+        b"CONNECT refused.example:443 HTTP/1.1"
+    ]
+
+
 # --- members that fail ----------------------------------------------------------------------------
 
 
@@ -306,6 +318,20 @@ async def test_nothing_else_is_sent_twice(world: World) -> None:
         assert (reply.status, reply.json["code"]) == (502, "connect_failed")
         sent = [line for member in world.members for line in member.requests]
         assert len([line for line in sent if line.startswith(method)]) == 1
+
+
+@ensureDeferred
+async def test_a_member_with_too_much_to_do_keeps_its_keys(world: World) -> None:
+    """Passed over, it would have the next one overloaded, and so on."""
+    key = "Tor-Stream-Isolation: alice"
+    home = await world.member_of("/ip", key)
+    member = world.members[home - 1]
+    member.overloaded = True
+    checked = member.checks + 3  # two would be enough to pass it over
+    await until(lambda: member.checks >= checked)
+    reply = await world.ask("/ip", key)
+    assert (reply.status, reply.json["code"]) == (503, "overloaded")
+    assert await world.balancer.up() == {1, 2, 3}
 
 
 @ensureDeferred
