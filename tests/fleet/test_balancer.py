@@ -252,6 +252,27 @@ async def test_new_circuits_for_everyone_are_no_matter_of_one_member(world: Worl
     assert not any(member.requests for member in world.members)
 
 
+@ensureDeferred
+async def test_keys_that_would_be_read_in_two_ways_are_refused(world: World) -> None:
+    escaped = json.dumps({"isolation": KEYS[-1]}).encode()
+    reply = await world.ask("/identity/new", JSON_KIND, method="POST", body=escaped)
+    assert (reply.status, reply.json["code"]) == (400, "bad_request")
+    assert not any(member.requests for member in world.members)
+
+
+@pytest.mark.parametrize("target", ["/proxy?url=http://a.example/", "http://a.example/"])
+@ensureDeferred
+async def test_responses_that_could_not_be_seen_to_break_off_are_not_relayed(
+    world: World, target: str
+) -> None:
+    """Rule 14."""
+    wire = await world.balancer.connect()
+    wire.send(f"GET {target} HTTP/1.0\r\nHost: a.example\r\n\r\n".encode())
+    reply = await soon(wire.reply())
+    assert (reply.status, reply.json["code"]) == (400, "bad_request")
+    wire.transport.abortConnection()
+
+
 # --- who the caller is ----------------------------------------------------------------------------
 
 

@@ -201,7 +201,7 @@ class Asker:
 
     def post(self, path: str, value: object = None, *, as_client: bool = False) -> Any:
         """Have something done; errors as :meth:`get`."""
-        body = b"" if value is None else json.dumps(value).encode()
+        body = b"" if value is None else json.dumps(value, ensure_ascii=False).encode()
         kind = {"Content-Type": "application/json"}
         answer = self.ask("POST", path, body, kind, as_client=as_client)
         answer.check()
