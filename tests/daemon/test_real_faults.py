@@ -309,11 +309,7 @@ async def test_the_control_connection_is_lost(
     daemon.control._protocol.transport.abortConnection()
     status = await when_status(daemon, BackingOff)
     assert isinstance(status, BackingOff)
-    # Whichever is heard of first: such a Tor exits at once.
-    assert status.reason in (
-        "The control connection to Tor was lost.",
-        "Tor exited, but not at our request.",
-    )
+    assert status.reason == "The control connection to Tor was lost."
     begun = installed().seconds()
     await soon(daemon.when_ready())
     seconds = installed().seconds() - begun

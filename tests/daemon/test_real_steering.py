@@ -212,11 +212,9 @@ async def test_rule_31_nobody_elses_streams_change(daemon: Daemon, tor_origin: O
             one.loseConnection()
             assert circuits and not circuits & ours
             exits.update(seen.exits[circuit] for circuit in circuits if circuit in seen.exits)
-            if len(exits) > 1:
+            if len(exits) > 2:
                 break
-        # By bandwidth, which relays that have only just begun measure of one another, some exits
-        # may have hardly any share.
-        assert len(exits) > 1
+        assert len(exits) > 2
 
 
 # --- attribution --------------------------------------------------------------------------------

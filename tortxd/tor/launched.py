@@ -20,6 +20,7 @@ from tortxd.tor.datadir import prepare, write_private
 from tortxd.tor.lock import DataDirLock, tor_lives_in
 from tortxd.tor.ports import FOR_SOCKS, USUAL, SocksChoice
 from tortxd.tor.process import (
+    EXITED,
     KILLED,
     Complaint,
     Event,
@@ -326,8 +327,10 @@ class Launched(Run):
                 self._finish(fate)
                 return
         refused = by_itself and self._first and self.session is None
-        if reason == KILLED and self._reason is not None:
-            reason = self._reason  # for which we have killed it, or why it was about to end
+        if reason in (KILLED, EXITED) and self._reason is not None:
+            # For which we have killed it, or why it was about to end: without its controller it
+            # exits by itself, and may be faster.
+            reason = self._reason
         self._finish(
             reason,
             fatal=refused and not self._choice.lost_race(reason),

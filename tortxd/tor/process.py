@@ -66,6 +66,7 @@ def _ended_by(number: int | None) -> str:
 
 KILLED = _ended_by(signal.SIGKILL.value)
 """How it has ended where it was killed, by us or by somebody else."""
+EXITED = "Tor exited, but not at our request."
 _SEE_ABOVE = "See logs for details."
 
 _NOT_EXECUTED = "setsid: failed to execute "
@@ -376,7 +377,7 @@ class TorProcess(ProcessProtocol):
             why = self._not_executed or "it is no program"
             ending = f"The tor executable cannot be run ({why})."
         elif status == 0:
-            ending = "Tor exited, but not at our request."
+            ending = EXITED
         else:
             ending = reason_of(self._complaints, f"Tor ended with status {status}.")
         self._release(
