@@ -134,6 +134,9 @@ def relay_lines(shared: Shared, relay: Relay) -> list[str]:
         "AssumeReachable 1",
         "ContactInfo none",
         "NumCPUs 1",
+        # The least that tor takes. Else whoever has carried more is chosen more often, and carries
+        # more still, until two of four exits have everything.
+        "MaxAdvertisedBandwidth 38 KBytes",
         "IPv6Exit 0",
         # Else only root may see which connections are its own (see tortxd.testing.sockets).
         "DisableDebuggerAttachment 0",
