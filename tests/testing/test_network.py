@@ -32,6 +32,7 @@ from tortxd.testing import (
     Origin,
     PrivateNetwork,
     pattern,
+    torrc,
 )
 from tortxd.testing.processes import search_path
 
@@ -194,6 +195,16 @@ async def test_relays_have_their_flags_and_countries(
         country = await asked.value(f"ip-to-country/{relay.address}")
         assert country.splitlines()[0] == relay.country
     assert len({relay.country for relay in tor_network.relays if relay.is_exit}) == 4
+
+
+@pytest_twisted.ensureDeferred
+async def test_all_relays_have_the_same_weight_whatever_they_have_carried(
+    tor_network: PrivateNetwork, tor_origin: Origin, client: Client
+) -> None:
+    await get(client, "origin.test.example", tor_origin.http_port, "/bytes/3000000")
+    consensus = await (await control(client)).value("ns/all")
+    weights = re.findall(r"^w Bandwidth=(\d+)", consensus, re.M)
+    assert weights == [str(torrc.BANDWIDTH)] * len(tor_network.relays)
 
 
 @pytest_twisted.ensureDeferred

@@ -79,6 +79,14 @@ def test_geoip_lines_are_sorted_numbers() -> None:
     ]
 
 
+def test_relays_remember_that_they_have_carried_enough() -> None:
+    lines = torrc.state_lines(86_401.4)
+    assert lines[:2] == ["BWHistoryReadEnds 1970-01-02 00:00:00", "BWHistoryReadInterval 86400"]
+    for way in ("Read", "Write"):
+        (carried,) = (int(one.split()[1]) for one in lines if f"{way}Maxima" in one)
+        assert carried > 1000 * torrc.BANDWIDTH
+
+
 def test_first_vote_is_when_it_should_be() -> None:
     # Tor begins an interval at multiples of it since midnight plus the offset, and votes before
     # that.

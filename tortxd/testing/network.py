@@ -136,6 +136,9 @@ class PrivateNetwork:
         shared = self._shared = await self._make_keys(ground)
         shared.geoip.write_text("\n".join(torrc.geoip_lines(self.relays)) + "\n")
         shared.geoip6.touch()
+        remembered = "\n".join(torrc.state_lines(time.time())) + "\n"
+        for relay in self.relays:
+            shared.state(relay.nickname).write_text(remembered)
         shared.resolv_conf.write_text(f"nameserver {ground.name_server}\n")
 
         self._progress.say(KEYS_SHARE, "Starting the relays.")

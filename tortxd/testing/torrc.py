@@ -1,4 +1,4 @@
-"""The torrc lines of authorities, exits and clients. Pure.
+"""The torrc lines of authorities, exits and clients, and what relays remember. Pure.
 
 Option names and meanings are those of tor(1). Every node has its own loopback address, and
 everything that lies on disk lies in the network's directory.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from attrs import frozen
@@ -19,6 +20,13 @@ INITIAL_VOTING_INTERVAL = 5
 
 INITIAL_VOTING_LEAD = 4
 """Seconds from the vote to the consensus in that time; tor takes none shorter."""
+
+BANDWIDTH = 38
+"""Kilobytes a second that every relay says it has: the least that tor lets it be bounded to
+(MaxAdvertisedBandwidth)."""
+
+_DAY = 86_400
+"""Seconds of an interval in a relay's history of what it carried; tor knows no other."""
 
 
 @frozen
@@ -52,6 +60,10 @@ class Shared:
         """A node's DataDirectory."""
         return self.directory / nickname
 
+    def state(self, nickname: str) -> Path:
+        """Where a node keeps what it remembers."""
+        return self.data_directory(nickname) / "state"
+
 
 def quoted(value: Path | str) -> str:
     """A value as a quoted string of torrc, so that blanks and ``#`` stand for themselves."""
@@ -63,6 +75,24 @@ def geoip_lines(relays: Iterable[Relay]) -> list[str]:
     """The lines of a GeoIPFile: first and last address as numbers, and the country."""
     places = sorted((int(ipaddress.IPv4Address(one.address)), one.country) for one in relays)
     return [f"{number},{number},{country.upper()}" for number, country in places]
+
+
+def state_lines(now: float) -> list[str]:
+    """The lines of the state file with which a relay starts: as of ``now`` (Unix time), that on the
+    day before it had carried more than it says.
+
+    A relay says what it has carried (dir-spec, "bandwidth"), and is chosen by that. One that never
+    carried anything would have no weight; of others, whoever is chosen carries more, and is chosen
+    more often, until two of four exits have everything.
+    """
+    carried = 2 * BANDWIDTH * 1000
+    lines = (
+        f"Ends {datetime.fromtimestamp(now - 1, UTC):%Y-%m-%d %H:%M:%S}",
+        f"Interval {_DAY}",
+        f"Values {carried * _DAY}",
+        f"Maxima {carried}",
+    )
+    return [f"BWHistory{way}{line}" for way in ("Read", "Write") for line in lines]
 
 
 def voting_offset(vote_at: float) -> int:
@@ -134,9 +164,7 @@ def relay_lines(shared: Shared, relay: Relay) -> list[str]:
         "AssumeReachable 1",
         "ContactInfo none",
         "NumCPUs 1",
-        # The least that tor takes. Else whoever has carried more is chosen more often, and carries
-        # more still, until two of four exits have everything.
-        "MaxAdvertisedBandwidth 38 KBytes",
+        f"MaxAdvertisedBandwidth {BANDWIDTH} KBytes",
         "IPv6Exit 0",
         # Else only root may see which connections are its own (see tortxd.testing.sockets).
         "DisableDebuggerAttachment 0",
