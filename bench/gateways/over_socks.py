@@ -1,8 +1,8 @@
 """tortxd's gateway over a SOCKS port of which nothing else is known, since no Tor is behind it.
 
-usage: ``python -m bench.gateways.over_socks PORT SOCKS_PORT [CLIENTS REQUESTS] [ENDPOINT]``, where
-CLIENTS and REQUESTS are how many of each there may be. It serves at ENDPOINT, too, which is a
-``haproxy:`` one of Twisted's, say.
+usage: ``python -m bench.gateways.over_socks PORT SOCKS_PORT [CLIENTS REQUESTS] [ENDPOINT...]``,
+where CLIENTS and REQUESTS are how many of each there may be. It serves at these ``haproxy:``
+endpoints, too.
 
 All of its policies are in force. The daemon's process is made as ``twistd tortxd`` makes it.
 """
@@ -19,9 +19,11 @@ from twisted.python import log
 
 from tortxd import process
 from tortxd.config import SocksAddress
+from tortxd.endpoints import BEHIND_BALANCER
 from tortxd.gateway.admission.policy import GatewayPolicy
 from tortxd.gateway.control.app import Api
 from tortxd.gateway.front.listener import FrontFactory
+from tortxd.gateway.front.proxy_protocol import Introductions
 from tortxd.gateway.gateway import Gateway
 from tortxd.gateway.limits import Limits, descriptors_here
 from tortxd.policy.access import AccessPolicy
@@ -77,8 +79,8 @@ def main(
     factory = make(reactor, port, socks_port, limits)
     factory.listens_on(reactor.listenTCP(port, factory, interface="127.0.0.1"))
     for endpoint in endpoints:
-        listening = serverFromString(reactor, endpoint).listen(factory)
-        listening.addCallback(factory.listens_on)
+        behind = serverFromString(reactor, endpoint.removeprefix(BEHIND_BALANCER))
+        behind.listen(Introductions(reactor, factory)).addCallback(factory.listens_on)
     reactor.callLater(0, factory.gateway.prepare)
     reactor.callLater(0, factory.prepare)
     reactor.run()
